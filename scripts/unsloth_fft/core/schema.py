@@ -1,0 +1,67 @@
+"""Validation against schemas/*.schema.json, the single source of truth for every JSON that is written.
+
+jsonschema is imported on first use, so that `--help` works and starts at once without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import BadInput, MissingHere
+from .files import SCHEMA_DIR
+
+SCHEMA_VERSION = "1.0"
+
+
+@functools.cache
+def load(name: str) -> dict[str, Any]:
+    """The schema called `name`, for example "parameters"."""
+    with (SCHEMA_DIR / f"{name}.schema.json").open(encoding="utf-8") as file:
+        schema: dict[str, Any] = json.load(file)
+    return schema
+
+
+@functools.cache
+def _validator(name: str) -> Any:
+    try:
+        from jsonschema.validators import Draft202012Validator
+    except ModuleNotFoundError:
+        raise MissingHere(
+            "the Python package jsonschema is not installed; it validates every file read and written",
+            hint="pip install jsonschema",
+        ) from None
+    return Draft202012Validator(load(name))
+
+
+def problems(value: Any, name: str) -> list[str]:
+    """Every violation of schema `name`, one sentence each, in document order; empty when valid."""
+    errors = sorted(_validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
+    return [sentence for error in errors for sentence in _sentences(error)]
+
+
+def check(value: Any, name: str, where: str) -> None:
+    """Raise BadInput naming the first violations of schema `name` in `value`, which came from `where`."""
+    found = problems(value, name)
+    if found:
+        shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+        raise BadInput(f"{where} does not match schemas/{name}.schema.json: {shown}", hint=f"see schemas/{name}.schema.json")
+
+
+def _sentences(error: Any) -> Iterator[str]:
+    place = "/".join(str(part) for part in error.absolute_path) or "the top level"
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = error.schema.get("properties", {})
+        for key in sorted(set(error.instance) - set(known)):
+            yield f"{place}: unknown key '{key}'{_did_you_mean(key, known)}"
+    else:
+        yield f"{place}: {error.message}"
+
+
+def _did_you_mean(key: str, known: dict[str, Any]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

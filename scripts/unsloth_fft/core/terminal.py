@@ -1,0 +1,33 @@
+"""How a command speaks: JSON on stdout, words on stderr, errors as two lines and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .errors import EXIT_DONE, FFTError
+
+
+def say(text: str = "") -> None:
+    """Words for a person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def run(command: Callable[[], int | None], *, as_json: bool) -> int:
+    """Run `command` and return the exit code, turning every FFTError into its two lines (or JSON object)."""
+    try:
+        return command() or EXIT_DONE
+    except FFTError as error:
+        if as_json:
+            emit(error.as_json())
+        say(f"error: {error.message}")
+        if error.hint:
+            say(f"hint: {error.hint}")
+        return error.exit_code
