@@ -38,7 +38,9 @@ def _validator(name: str) -> Any:
 
 def problems(value: Any, name: str) -> list[str]:
     """Every violation of schema `name`, one sentence each, in document order; empty when valid."""
-    errors = sorted(_validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
+    errors = sorted(
+        _validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path]
+    )
     return [sentence for error in errors for sentence in _sentences(error)]
 
 
@@ -47,7 +49,10 @@ def check(value: Any, name: str, where: str) -> None:
     found = problems(value, name)
     if found:
         shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-        raise BadInput(f"{where} does not match schemas/{name}.schema.json: {shown}", hint=f"see schemas/{name}.schema.json")
+        raise BadInput(
+            f"{where} does not match schemas/{name}.schema.json: {shown}",
+            hint=f"see schemas/{name}.schema.json",
+        )
 
 
 def _sentences(error: Any) -> Iterator[str]:

@@ -1,0 +1,294 @@
+"""The parameters file as typed, frozen objects: what the planner writes and everything after it reads.
+
+The keys are those of schemas/parameters.schema.json; a test holds the two equal. Defaults live in the schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core import files, schema
+from ..core.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    revision: str | None
+    trust_remote_code: bool
+    max_seq_length: int
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Data:
+    dataset: str | None
+    format: str
+    objective: str
+    loss_on: str
+    packing: bool
+    eval_fraction: float
+    rows: int | None
+    tokens_per_row: float | None
+    chat_template: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Precision:
+    exactness: str
+    weights: str
+    master: str
+    compute: str
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: str
+    args: dict[str, bool]
+    learning_rate: float
+    weight_decay: float
+    adam_beta1: float
+    adam_beta2: float
+    adam_epsilon: float
+    max_grad_norm: float
+    state_offload: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    gradient_checkpointing: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    effective_batch_size: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    num_train_epochs: float | None
+    max_steps: int | None
+    lr_scheduler_type: str
+    warmup_steps: float
+    logging_steps: int
+    eval_steps: int | None
+    save_steps: int | None
+    save_total_limit: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Distributed:
+    gpus: int
+    nodes: int
+    strategy: str
+
+
+@dataclass(frozen=True)
+class PlannedHardware:
+    name: str
+    vram_gib: float
+    safety_margin_gib: float
+    gpus: int
+    nodes: int
+    host_ram_gib: float | None
+    price_per_hour: float | None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    peak_vram_gib: float
+    vram_breakdown_gib: dict[str, float]
+    host_ram_gib: float
+    tokens_per_second: float
+    tokens_per_second_range: list[float] | None
+    steps: int
+    tokens: int
+    hours: float
+    cost_usd: float | None
+    update_survival: float
+
+
+@dataclass(frozen=True)
+class Alternative:
+    weights: str
+    optimizer: str
+    state_offload: bool
+    gradient_checkpointing: str
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    strategy: str
+    exactness: str
+    peak_vram_gib: float
+    host_ram_gib: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    hardware: PlannedHardware
+    predicted: Predicted
+    basis: str
+    why: list[str]
+    warnings: list[str]
+    alternatives: list[Alternative]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    schema_version: str
+    model: Model
+    data: Data
+    precision: Precision
+    optimizer: Optimizer
+    memory: Memory
+    batch: Batch
+    schedule: Schedule
+    distributed: Distributed
+    plan: Plan | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, checked against the schema; `plan` is left out when there is none."""
+        value = dataclasses.asdict(self)
+        if value["plan"] is None:
+            del value["plan"]
+        schema.check(value, "parameters", "the parameters")
+        return value
+
+
+def from_json(value: Any, where: str) -> Parameters:
+    """Validate `value`, which came from `where`, fill the schema's defaults, and check what no schema can say.
+
+    Raises BadInput naming the offending key.
+    """
+    schema.check(value, "parameters", where)
+    filled = with_defaults(value, schema.load("parameters"))
+    parameters = Parameters(
+        schema_version=filled["schema_version"],
+        model=Model(**filled["model"]),
+        data=Data(**filled["data"]),
+        precision=Precision(**filled["precision"]),
+        optimizer=Optimizer(**filled["optimizer"]),
+        memory=Memory(**filled["memory"]),
+        batch=Batch(**filled["batch"]),
+        schedule=Schedule(**filled["schedule"]),
+        distributed=Distributed(**filled["distributed"]),
+        plan=_plan(filled["plan"]) if "plan" in filled else None,
+    )
+    for problem in contradictions(parameters):
+        raise BadInput(
+            f"{where}: {problem}", hint="mend that key, or generate the file anew with generate_fft_params.py"
+        )
+    return parameters
+
+
+def load(path: Path) -> Parameters:
+    """Read and check a parameters file."""
+    return from_json(files.read_json(path, "parameters file"), f"parameters file {path}")
+
+
+def with_defaults(value: dict[str, Any], object_schema: dict[str, Any]) -> dict[str, Any]:
+    """`value` with every absent key that has a default in `object_schema` filled in, at every depth."""
+    filled = dict(value)
+    for key, child in object_schema["properties"].items():
+        if key not in filled:
+            if "default" in child:
+                filled[key] = child["default"]
+        elif "properties" in child and isinstance(filled[key], dict) and key != "args":
+            filled[key] = with_defaults(filled[key], child)
+    return filled
+
+
+def contradictions(parameters: Parameters) -> list[str]:
+    """What is wrong between keys that are each fine alone."""
+    return [
+        *_schedule_problems(parameters.schedule),
+        *_batch_problems(parameters.batch, parameters.distributed),
+        *_precision_problems(parameters.precision, parameters.optimizer),
+    ]
+
+
+def _schedule_problems(schedule: Schedule) -> list[str]:
+    if (schedule.num_train_epochs is None) == (schedule.max_steps is None):
+        return ["schedule: exactly one of num_train_epochs and max_steps must be a number, the other null"]
+    return []
+
+
+def _batch_problems(batch: Batch, distributed: Distributed) -> list[str]:
+    product = (
+        batch.per_device_train_batch_size
+        * batch.gradient_accumulation_steps
+        * distributed.gpus
+        * distributed.nodes
+    )
+    if product != batch.effective_batch_size:
+        return [
+            f"batch/effective_batch_size: is {batch.effective_batch_size}, but micro-batch x accumulation x GPUs x nodes"
+            f" is {product}"
+        ]
+    return []
+
+
+def _precision_problems(precision: Precision, optimizer: Optimizer) -> list[str]:
+    problems = []
+    kept = master_kept_by(precision.weights, optimizer)
+    if precision.master != kept:
+        problems.append(
+            f"precision/master: is '{precision.master}', but {precision.weights} weights with {optimizer.name} keep '{kept}'"
+        )
+    promised = exactness_of(precision.weights, optimizer)
+    if _RANK[precision.exactness] > _RANK[promised]:
+        problems.append(
+            f"precision/exactness: '{precision.exactness}' cannot be kept by {precision.weights} weights with"
+            f" {optimizer.name} (they give '{promised}')"
+        )
+    if optimizer.name == "adamw_flash" and precision.weights != "bfloat16":
+        problems.append(
+            "optimizer/name: adamw_flash corrects bfloat16 weights; float32 weights need no correction"
+        )
+    return problems
+
+
+_RANK = {"any": 0, "stochastic": 1, "exact": 2}
+
+
+def master_kept_by(weights: str, optimizer: Optimizer) -> str:
+    """Where the precise weight lives under these settings: "float32", "error_correction" or "none"."""
+    if weights == "float32":
+        return "float32"
+    return "error_correction" if optimizer.name == "adamw_flash" else "none"
+
+
+def exactness_of(weights: str, optimizer: Optimizer) -> str:
+    """The most these settings can promise about weight updates (measured: references/evidence.json)."""
+    if weights == "float32":
+        return "exact"
+    if optimizer.name == "adamw_flash":
+        return "any" if optimizer.args.get("quantize") else "exact"
+    if optimizer.name == "adamw_torch_8bit" and optimizer.args.get("bf16_stochastic_round"):
+        return "stochastic"
+    return "any"
+
+
+def _plan(value: dict[str, Any]) -> Plan:
+    return Plan(
+        hardware=PlannedHardware(**value["hardware"]),
+        predicted=Predicted(**value["predicted"]),
+        basis=value["basis"],
+        why=value["why"],
+        warnings=value["warnings"],
+        alternatives=[Alternative(**entry) for entry in value["alternatives"]],
+    )
+
+
+def optim_args_text(optimizer: Optimizer) -> str | None:
+    """`optim_args` as TrainingArguments wants it: "key=value,key=value", or None without any."""
+    if not optimizer.args:
+        return None
+    return ",".join(f"{key}={value}" for key, value in sorted(optimizer.args.items()))
