@@ -24,23 +24,15 @@ def read_json(path: Path, what: str) -> Any:
     except FileNotFoundError:
         raise BadInput(f"{what} not found: {path}", hint="check the path") from None
     except IsADirectoryError:
-        raise BadInput(
-            f"{what} is a folder, a JSON file was expected: {path}", hint="name the file in it"
-        ) from None
+        raise BadInput(f"{what} is a folder, a JSON file was expected: {path}", hint="name the file in it") from None
     except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{what} {path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
-        ) from None
+        raise BadInput(f"{what} {path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
     except OSError as error:
-        raise BadInput(
-            f"{what} {path} cannot be read: {error.strerror}", hint="check its permissions"
-        ) from None
+        raise BadInput(f"{what} {path} cannot be read: {error.strerror}", hint="check its permissions") from None
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        where = (
-            f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "it"
-        )
+        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "it"
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
         raise BadInput(f"{what} {path} is not valid JSON: {where}: {reason}", hint="mend that line") from None
 
@@ -92,9 +84,7 @@ def explained(path: Path) -> Iterator[None]:
 def os_refusal(error: OSError, path: Path) -> FFTError:
     """The clear error for a failed write: a full disk is missing space (4), anything else a bad path (2)."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MissingHere(
-            f"no room on disk to write {path}", hint="free space there, or choose another folder"
-        )
+        return MissingHere(f"no room on disk to write {path}", hint="free space there, or choose another folder")
     if isinstance(error, FileNotFoundError):
         return BadInput(f"folder does not exist: {path.parent}", hint=f"mkdir -p {path.parent}")
     return BadInput(f"cannot write {path}: {error.strerror}", hint="choose a path you may write to")

@@ -222,10 +222,7 @@ def _schedule_problems(schedule: Schedule) -> list[str]:
 
 def _batch_problems(batch: Batch, distributed: Distributed) -> list[str]:
     product = (
-        batch.per_device_train_batch_size
-        * batch.gradient_accumulation_steps
-        * distributed.gpus
-        * distributed.nodes
+        batch.per_device_train_batch_size * batch.gradient_accumulation_steps * distributed.gpus * distributed.nodes
     )
     if product != batch.effective_batch_size:
         return [
@@ -249,9 +246,7 @@ def _precision_problems(precision: Precision, optimizer: Optimizer) -> list[str]
             f" {optimizer.name} (they give '{promised}')"
         )
     if optimizer.name == "adamw_flash" and precision.weights != "bfloat16":
-        problems.append(
-            "optimizer/name: adamw_flash corrects bfloat16 weights; float32 weights need no correction"
-        )
+        problems.append("optimizer/name: adamw_flash corrects bfloat16 weights; float32 weights need no correction")
     return problems
 
 
