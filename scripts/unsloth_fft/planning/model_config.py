@@ -1,0 +1,165 @@
+"""Reading a published `config.json`: which part describes the text model, and values with clear errors.
+
+Standard library only. Nothing is guessed here: a key is read, or has the default that the model's own
+configuration class documents, or the error names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.errors import BadInput
+
+# Keys of a config.json that say nothing about the shape (Transformers' generic bookkeeping).
+GENERIC_KEYS = frozenset(
+    {
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "hidden_act",
+        "initializer_range",
+        "model_type",
+        "pad_token_id",
+        "pretraining_tp",
+        "rms_norm_eps",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "torch_dtype",
+        "transformers_version",
+        "unsloth_fixed",
+        "unsloth_version",
+        "use_cache",
+    }
+)
+LLAMA_REQUIRED = frozenset(
+    {
+        "hidden_size",
+        "intermediate_size",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "rms_norm_eps",
+        "vocab_size",
+    }
+)
+LLAMA_OPTIONAL = frozenset(
+    {
+        "attention_bias",
+        "head_dim",
+        "mlp_bias",
+        "num_key_value_heads",
+        "tie_word_embeddings",
+    }
+)
+# Upper bound for any one size: a config beyond it is damaged, not large.
+MAX_SIZE = 2**31
+
+
+class ConfigReader:
+    """One model's `config.json` with the defaults of its family behind it. `name` appears in every error."""
+
+    def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any], name: str) -> None:
+        self.values = values
+        self.defaults = defaults
+        self.name = name
+
+    def get(self, key: str) -> Any:
+        """The value of `key`, with a null and an absent key both read as the family's default (or None)."""
+        value = self.values.get(key)
+        return self.defaults.get(key) if value is None else value
+
+    def integer(self, *keys: str, default: int | None = None, least: int = 1) -> int:
+        """The first of `keys` that is set, as a whole number of at least `least`.
+
+        Raises BadInput when none is set and there is no default, or the value is of another kind.
+        """
+        for key in keys:
+            value = self.get(key)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < MAX_SIZE:
+                raise BadInput(
+                    f"config.json of {self.name}: `{key}` is {value!r}; "
+                    f"a whole number of at least {least} was expected",
+                    hint="use the config.json that was published with the weights",
+                )
+            return value
+        if default is None:
+            raise BadInput(
+                f"config.json of {self.name} lacks `{'` or `'.join(keys)}`; a whole number was expected",
+                hint="use the config.json that was published with the weights",
+            )
+        return default
+
+    def flag(self, spec: bool | str) -> bool:
+        """A fixed answer, or the truth of the key that `spec` names (absent means false)."""
+        if isinstance(spec, bool):
+            return spec
+        value = self.get(spec)
+        if value is None:
+            return False
+        if not isinstance(value, bool):
+            raise BadInput(
+                f"config.json of {self.name}: `{spec}` is {value!r}; true or false was expected",
+                hint="use the config.json that was published with the weights",
+            )
+        return value
+
+    def strings(self, key: str, length: int) -> list[str] | None:
+        """A list of exactly `length` strings, or None when the key is not set."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if (
+            not isinstance(value, list)
+            or not all(isinstance(item, str) for item in value)
+            or len(value) != length
+        ):
+            raise BadInput(
+                f"config.json of {self.name}: `{key}` must list one string for each of the {length} layers",
+                hint="use the config.json that was published with the weights",
+            )
+        return value
+
+
+def text_part(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], bool]:
+    """The part of `config` that describes the text model, and whether it stood inside a multimodal wrapper.
+
+    The wrapper's `tie_word_embeddings` and stored dtype hold where the text part does not say.
+    """
+    if not isinstance(config, Mapping):
+        raise BadInput(
+            f"config.json of {name} is a {type(config).__name__}; a JSON object was expected",
+            hint="name a config.json published with a model",
+        )
+    inner = config.get("text_config")
+    if inner is None:
+        return dict(config), False
+    if not isinstance(inner, Mapping):
+        raise BadInput(
+            f"config.json of {name}: `text_config` is a {type(inner).__name__}; an object was expected",
+            hint="name a config.json published with a model",
+        )
+    part = dict(inner)
+    for key in ("tie_word_embeddings", "torch_dtype", "dtype"):
+        if part.get(key) is None and config.get(key) is not None:
+            part[key] = config[key]
+    part.setdefault("model_type", config.get("model_type"))
+    return part, True
+
+
+def has_exactly_llama_keys(config: Mapping[str, Any]) -> bool:
+    """Whether every key is one that Llama's configuration has, and none that it needs is missing."""
+    keys = {key for key, value in config.items() if value is not None}
+    return keys >= LLAMA_REQUIRED and keys <= LLAMA_REQUIRED | LLAMA_OPTIONAL | GENERIC_KEYS
+
+
+def stored_dtype(config: Mapping[str, Any]) -> str | None:
+    """The dtype the weights are stored in ("bfloat16", ...), or None where the file does not say."""
+    value = config.get("dtype") or config.get("torch_dtype")
+    return str(value).removeprefix("torch.") if value else None
