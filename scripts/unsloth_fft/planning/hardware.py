@@ -150,7 +150,7 @@ def _closest(name: str) -> str:
 
 
 def _covers(spelling: str, name: str) -> bool:
-    """Whether `name` is a shorter form of `spelling`: "A100" is one of "A100 80GB SXM", "RTX 5070" not of "RTX 5070 Ti"."""
+    """Whether `name` is a shorter form of `spelling`: "A100" of "A100 80GB SXM", not "RTX 5070" of "RTX 5070 Ti"."""
     wanted, known = set(_words(name)), set(_words(spelling))
     return bool(wanted) and wanted <= known and wanted & _OTHER_MODEL == known & _OTHER_MODEL
 
