@@ -43,12 +43,17 @@ def to_json(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` atomically: after a crash at any moment it holds the old text or the new, never a part."""
+    """`write_bytes` of `text` as UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` atomically: after a crash at any moment it holds the old content or the new, never a part."""
     with explained(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o666 & ~_umask())

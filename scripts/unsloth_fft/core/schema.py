@@ -38,9 +38,7 @@ def _validator(name: str) -> Any:
 
 def problems(value: Any, name: str) -> list[str]:
     """Every violation of schema `name`, one sentence each, in document order; empty when valid."""
-    errors = sorted(
-        _validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path]
-    )
+    errors = sorted(_validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
     return [sentence for error in errors for sentence in _sentences(error)]
 
 

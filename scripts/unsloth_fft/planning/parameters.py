@@ -226,8 +226,8 @@ def _batch_problems(batch: Batch, distributed: Distributed) -> list[str]:
     )
     if product != batch.effective_batch_size:
         return [
-            f"batch/effective_batch_size: is {batch.effective_batch_size}, but micro-batch x accumulation x GPUs x nodes"
-            f" is {product}"
+            f"batch/effective_batch_size: is {batch.effective_batch_size},"
+            f" but micro-batch x accumulation x GPUs x nodes is {product}"
         ]
     return []
 
@@ -237,7 +237,8 @@ def _precision_problems(precision: Precision, optimizer: Optimizer) -> list[str]
     kept = master_kept_by(precision.weights, optimizer)
     if precision.master != kept:
         problems.append(
-            f"precision/master: is '{precision.master}', but {precision.weights} weights with {optimizer.name} keep '{kept}'"
+            f"precision/master: is '{precision.master}',"
+            f" but {precision.weights} weights with {optimizer.name} keep '{kept}'"
         )
     promised = exactness_of(precision.weights, optimizer)
     if _RANK[precision.exactness] > _RANK[promised]:

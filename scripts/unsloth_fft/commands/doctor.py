@@ -1,0 +1,75 @@
+"""doctor: versions, accelerator, memory and disk of this machine, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..core import terminal
+from ..planning import hardware
+from ..training import environment
+
+EPILOG = """example:
+  unsloth_fft_tool.py doctor --json"""
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="what this machine has and lacks",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `doctor` command; exit 4 when training cannot run here."""
+    found = examine()
+    if args.json:
+        terminal.emit(found)
+    else:
+        _show(found)
+    return 0 if found["can_train"] else 4
+
+
+def examine() -> dict[str, Any]:
+    """Facts about this machine; memory and disk in GiB. Imports none of the training packages."""
+    here = hardware.detect()
+    versions = environment.versions()
+    missing = [name for name in environment.TRAINING_PACKAGES if name not in versions]
+    problems = [{"problem": f"{name} is not installed", "fix": environment.INSTALL_COMMAND} for name in missing]
+    if sys.version_info < (3, 11):
+        problems.append({"problem": f"Python {versions['python']} is too old", "fix": "install Python 3.11 or newer"})
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return {
+        "can_plan": "jsonschema" in versions,
+        "can_train": not problems,
+        "accelerator": None if here.is_cpu else here.name,
+        "gpus": 0 if here.is_cpu else here.gpus,
+        "vram_gib": None if here.is_cpu else round(here.vram_gib, 1),
+        "host_ram_gib": None if here.host_ram_gib is None else round(here.host_ram_gib, 1),
+        "disk_free_gib": round(free, 1),
+        "versions": versions,
+        "problems": problems,
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    card = (
+        found["accelerator"] or "none: small models train on the CPU; plan for a GPU with generate_fft_params.py --gpu"
+    )
+    print(f"accelerator   {card}")
+    if found["vram_gib"] is not None:
+        print(f"GPU memory    {found['gpus']} x {found['vram_gib']} GiB usable")
+    print(f"host memory   {found['host_ram_gib']} GiB")
+    print(f"disk here     {found['disk_free_gib']} GiB free")
+    print("versions      " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    for entry in found["problems"]:
+        print(f"missing       {entry['problem']}; mend it with: {entry['fix']}")
+    print("verdict       " + ("can train here" if found["can_train"] else "can plan here, cannot train"))

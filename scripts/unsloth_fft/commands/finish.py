@@ -1,0 +1,39 @@
+"""What follows every completed run: the audit, the report and a few words. Shared by train and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..core import files
+from ..core.terminal import say
+from ..training.session import Folder, Session
+
+
+def audit_and_report(root: Path, samples: list[Any] | None = None) -> dict[str, Any]:
+    """Audit the session against its base, write audit.json, loss.png and report.html; return the audit as JSON."""
+    from ..auditing.audit import audit_session
+    from ..reporting import report
+
+    folder = Folder(root)
+    moved = audit_session(root).to_json()
+    files.write_json(folder.audit, moved)
+    report.write(root, samples or [])
+    return moved
+
+
+def tell(folder: Folder, state: Session, moved: dict[str, Any]) -> None:
+    """The end of a run in a few lines on stderr."""
+    result = state.result
+    assert result is not None
+    say()
+    say(f"moved      {moved['changed_fraction']:.4%} of {moved['elements']:,} weights: verdict {moved['verdict']}")
+    before, after = result.eval_loss_before, result.eval_loss_after
+    if before is not None and after is not None:
+        say(
+            f"held out   loss {before:.3f} -> {after:.3f} ({(after - before) / before:+.0%}) on {result.eval_rows} rows"
+        )
+    say(f"speed      {result.tokens_per_second:,.0f} tokens/s, {result.tokens:,} tokens in {result.seconds:.1f} s")
+    say(f"model      {folder.model}")
+    say(f"report     {folder.report}")
+    say(f"plot       {folder.loss_plot}")

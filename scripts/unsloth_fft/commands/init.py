@@ -1,0 +1,150 @@
+"""init: check a parameters file, the data, the model, memory and disk, and write a session. Trains nothing."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..core import terminal
+from ..core.errors import BadInput, MissingHere
+from ..planning import hardware, json_rows, parameters, row_format
+from ..planning.parameters import Parameters
+from ..training import model, session
+from ..training.session import DataRecord
+
+EPILOG = """example:
+  unsloth_fft_tool.py init --params params.json --session runs/first
+  unsloth_fft_tool.py train runs/first"""
+
+# A float32 AdamW checkpoint is 12 bytes a parameter (weights and two moments) and the final model 4.
+CHECKPOINT_BYTES = {"float32": 12, "bfloat16": 10}
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "init",
+        help="check everything and write a session; trains nothing",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--params", required=True, type=Path, metavar="F", help="file from generate_fft_params.py")
+    command.add_argument("--session", required=True, type=Path, metavar="DIR", help="new folder for this run")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `init` command."""
+    folder, state = initialize(args.params, args.session)
+    if args.json:
+        terminal.emit(dataclasses.asdict(state))
+    else:
+        terminal.say(f"initialized {folder.root}: {state.data.rows or 'unknown'} rows ({state.data.format})")
+        terminal.say(f"next: unsloth_fft_tool.py train {folder.root}")
+    return 0
+
+
+def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.Session]:
+    """Check `params_file` and make the session `root` from it.
+
+    Raises BadInput or MissingHere, in which case nothing was written.
+    """
+    session.refuse_existing(root)
+    resolved = _resolved(parameters.load(params_file))
+    model.check_local(resolved.model.name)
+    record = _data_record(resolved)
+    _check_memory(resolved)
+    _check_disk(resolved, root)
+    return session.create(root, resolved, record)
+
+
+def _resolved(given: Parameters) -> Parameters:
+    """`given` with local paths made absolute, so that the session works from any folder."""
+    if given.data.dataset is None:
+        raise BadInput(
+            "data/dataset is null: there is nothing to train on",
+            hint="set it in the parameters file, or generate the file with --dataset PATH",
+        )
+    return dataclasses.replace(
+        given,
+        model=dataclasses.replace(given.model, name=_absolute(given.model.name)),
+        data=dataclasses.replace(given.data, dataset=_absolute(given.data.dataset)),
+    )
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
+def _data_record(resolved: Parameters) -> DataRecord:
+    source = str(resolved.data.dataset)
+    path = Path(source)
+    if not path.is_file():
+        if path.is_dir() or (source.count("/") <= 1 and not path.suffix):
+            return DataRecord(path=source, sha256=None, format=resolved.data.format, rows=resolved.data.rows)
+        raise BadInput(f"data file not found: {source}", hint="check data/dataset in the parameters file")
+    facts_rows, form = resolved.data.rows, resolved.data.format
+    if path.suffix in json_rows.SUFFIXES:
+        facts_rows, form = _scan_json(path, form)
+    return DataRecord(path=source, sha256=session.digest(path), format=form, rows=facts_rows)
+
+
+def _scan_json(path: Path, form: str) -> tuple[int, str]:
+    count = 0
+    for count, row in enumerate(json_rows.read_json_rows(path), start=1):
+        try:
+            if form == "auto":
+                form = row_format.recognise(row)
+            _check_row(row, form)
+        except row_format.RowProblem as problem:
+            raise row_format.describe_problem(problem, count, str(path)) from None
+    return count, form
+
+
+def _check_row(row: dict[str, Any], form: str) -> None:
+    if form == "text":
+        row_format.text_of(row)
+    elif form == "prompt-completion":
+        row_format.prompt_and_completion_of(row)
+    else:
+        row_format.messages_of(row, form)
+
+
+def _check_memory(resolved: Parameters) -> None:
+    """Refuse a plan that is known not to fit the machine it was made for, or this one when it has a GPU."""
+    if resolved.plan is None:
+        return
+    need, planned = resolved.plan.predicted.peak_vram_gib, resolved.plan.hardware
+    if need > planned.vram_gib:
+        raise BadInput(
+            f"plan/predicted/peak_vram_gib is {need:.1f} GiB, more than the {planned.vram_gib:.1f} GiB of {planned.name}",
+            hint="generate the parameters anew for this memory: generate_fft_params.py --vram-gib X",
+        )
+    here = hardware.detect()
+    if not here.is_cpu and need > here.vram_gib:
+        raise MissingHere(
+            f"the plan needs {need:.1f} GiB and {here.name} has {here.vram_gib:.1f} GiB",
+            hint="plan for this card: generate_fft_params.py --gpu auto",
+        )
+
+
+def _check_disk(resolved: Parameters, root: Path) -> None:
+    if resolved.model.parameters is None:
+        return
+    weights, schedule = resolved.precision.weights, resolved.schedule
+    # One more than is kept: the new checkpoint is whole before the oldest goes.
+    kept = schedule.save_total_limit + 1
+    need = resolved.model.parameters * (WEIGHT_BYTES[weights] + kept * CHECKPOINT_BYTES[weights]) / 2**30
+    place = next(parent for parent in root.absolute().parents if parent.exists())
+    free = shutil.disk_usage(place).free / 2**30
+    if free < need:
+        raise MissingHere(
+            f"{place} has {free:.1f} GiB free; the model and {kept} checkpoints need {need:.1f} GiB",
+            hint="free space, lower schedule.save_total_limit, or choose a --session folder on another disk",
+        )

@@ -1,0 +1,81 @@
+"""status: where a run stands, as one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..core import terminal
+from ..training import metrics, session
+from ..training.session import Folder, Session
+
+EPILOG = """example:
+  unsloth_fft_tool.py status runs/first --json"""
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "status",
+        help="state, step, loss, speed and time left of a run",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folder", type=Path, metavar="DIR", help="session folder")
+    command.add_argument("--json", action="store_true", help="JSON on stdout (status always writes JSON)")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `status` command."""
+    folder, state, _ = session.load(args.folder)
+    terminal.emit(summary(folder, state))
+    return 0
+
+
+def summary(folder: Folder, state: Session) -> dict[str, Any]:
+    """State, progress, newest loss, speed (tokens/s) and time left (seconds) of a session.
+
+    A run whose process died without a word is shown as interrupted: its lock is free while it says running.
+    """
+    lines = metrics.read(folder.metrics)
+    steps = [line for line in lines if line.kind == "train"]
+    evaluations = [line for line in lines if line.kind == "eval"]
+    step = max(state.step, steps[-1].step if steps else 0)
+    running = state.state == "running"
+    return {
+        "session": str(folder.root),
+        "state": "interrupted" if running and not session.is_held(folder) else state.state,
+        "step": step,
+        "total_steps": state.total_steps,
+        "loss": steps[-1].loss if steps else None,
+        "eval_loss": evaluations[-1].loss if evaluations else None,
+        "tokens": steps[-1].tokens if steps else 0,
+        "tokens_per_second": steps[-1].tokens_per_second if steps else None,
+        "seconds_left": _seconds_left(steps, step, state.total_steps) if running else None,
+        "peak_gib": max((line.peak_gib for line in lines if line.peak_gib is not None), default=None),
+        "updated": state.updated,
+        "error": None if state.error is None else {"code": state.error.code, "message": state.error.message},
+        "next": _next(folder, state),
+    }
+
+
+def _seconds_left(steps: list[metrics.Line], step: int, total: int | None) -> float | None:
+    """Steps left at the mean pace of the last ten metrics lines, in seconds."""
+    import datetime
+
+    recent = steps[-10:]
+    if total is None or len(recent) < 2:
+        return None
+    first, last = (datetime.datetime.fromisoformat(line.time) for line in (recent[0], recent[-1]))
+    pace = (last - first).total_seconds() / (recent[-1].step - recent[0].step)
+    return round(pace * (total - step), 1)
+
+
+def _next(folder: Folder, state: Session) -> str:
+    if state.state == "initialized":
+        return f"unsloth_fft_tool.py train {folder.root}"
+    if state.state == "completed":
+        return f"unsloth_fft_tool.py audit --session {folder.root}"
+    return f"unsloth_fft_tool.py train {folder.root} --resume"

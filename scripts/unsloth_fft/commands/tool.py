@@ -1,0 +1,53 @@
+"""The command line of unsloth_fft_tool.py: one sub-command a module."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..core import terminal
+from . import audit, demo, doctor, init, predict, status, train
+
+DESCRIPTION = "Run and audit full fine-tuning with Unsloth. Plan first with generate_fft_params.py."
+EPILOG = """examples:
+  unsloth_fft_tool.py demo                                  the whole path on shipped data, on this machine
+  unsloth_fft_tool.py init --params p.json --session s      check everything, train nothing
+  unsloth_fft_tool.py train s                               train; Ctrl-C saves, --resume goes on
+  unsloth_fft_tool.py status s --json                       where a run stands
+  unsloth_fft_tool.py audit --session s                     which weights really moved
+
+exit codes: 0 done, 2 bad input, 3 nothing fits, 4 something is missing here, 5 training failed,
+130 interrupted with the state saved."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of every sub-command."""
+    top = argparse.ArgumentParser(
+        prog="unsloth_fft_tool.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"unsloth-fft {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (demo, doctor, init, train, status, audit, predict):
+        command.add_parser(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return its exit code."""
+    args = parser().parse_args(arguments)
+    # One process, one exit: caches of the training stack may hold threads that would keep it alive.
+    return terminal.run(lambda: args.run(args), as_json=args.json)
+
+
+def entry() -> None:
+    """Run as a program: flush, then leave with the exit code."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

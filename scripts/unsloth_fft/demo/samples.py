@@ -1,0 +1,37 @@
+"""Answers of a model before and after training, to the same questions, greedily decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..reporting.report import Sample
+
+LONGEST_ANSWER = 110  # tokens
+
+
+def compare(base: Path, trained: Path, questions: Sequence[str]) -> list[Sample]:
+    """Ask both model folders each question."""
+    before, after = _answers(base, questions), _answers(trained, questions)
+    return [Sample(*triple) for triple in zip(questions, before, after, strict=True)]
+
+
+def _answers(folder: Path, questions: Sequence[str]) -> list[str]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+    return [_answer(model, tokenizer, question) for question in questions]
+
+
+def _answer(model: Any, tokenizer: Any, question: str) -> str:
+    import torch
+
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.no_grad():
+        output = model.generate(**prompt, max_new_tokens=LONGEST_ANSWER, do_sample=False)
+    words: str = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    return words.strip()

@@ -1,0 +1,56 @@
+"""Parameters as `UnslothTrainingArguments` names them (TRL's SFTConfig and Unsloth's additions)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..planning.parameters import Parameters, optim_args_text
+
+
+def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, Any]:
+    """Keyword arguments of UnslothTrainingArguments. A contract test holds every name against the installed class."""
+    batch, optimizer, schedule = parameters.batch, parameters.optimizer, parameters.schedule
+    arguments: dict[str, Any] = {
+        "output_dir": str(checkpoints),
+        "max_length": parameters.model.max_seq_length,
+        "packing": parameters.data.packing,
+        "per_device_train_batch_size": batch.per_device_train_batch_size,
+        "per_device_eval_batch_size": batch.per_device_train_batch_size,
+        "gradient_accumulation_steps": batch.gradient_accumulation_steps,
+        "optim": optimizer.name,
+        "optim_args": optim_args_text(optimizer),
+        "learning_rate": optimizer.learning_rate,
+        "weight_decay": optimizer.weight_decay,
+        "adam_beta1": optimizer.adam_beta1,
+        "adam_beta2": optimizer.adam_beta2,
+        "adam_epsilon": optimizer.adam_epsilon,
+        "max_grad_norm": optimizer.max_grad_norm,
+        "lr_scheduler_type": schedule.lr_scheduler_type,
+        "warmup_steps": schedule.warmup_steps,
+        "logging_strategy": "steps",
+        "logging_steps": schedule.logging_steps,
+        "logging_nan_inf_filter": False,  # the default hides a non-finite loss behind the last finite mean
+        "include_num_input_tokens_seen": "non_padding",
+        "eval_strategy": "no" if schedule.eval_steps is None else "steps",
+        "eval_steps": schedule.eval_steps,
+        "save_strategy": "no" if schedule.save_steps is None else "steps",
+        "save_total_limit": schedule.save_total_limit,
+        "seed": schedule.seed,
+        "data_seed": schedule.seed,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataset_num_proc": 1,
+        "bf16": parameters.precision.compute == "bfloat16",
+        "fp16": parameters.precision.compute == "float16",
+    }
+    if schedule.max_steps is not None:
+        arguments["max_steps"] = schedule.max_steps
+    else:
+        arguments["num_train_epochs"] = schedule.num_train_epochs
+    if schedule.save_steps is not None:
+        arguments["save_steps"] = schedule.save_steps
+    if parameters.memory.gradient_checkpointing == "off":
+        # TRL's default is True and would turn it on again behind from_pretrained's back.
+        arguments["gradient_checkpointing"] = False
+    return arguments

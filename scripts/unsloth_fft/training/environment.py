@@ -1,0 +1,70 @@
+"""The process a run lives in: environment variables set before Unsloth is imported, and which versions it uses."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+
+from ..core.errors import MissingHere
+from ..planning.parameters import Parameters
+
+TRAINING_PACKAGES = ("unsloth", "torch", "transformers", "trl", "datasets", "safetensors", "jsonschema")
+INSTALL_COMMAND = "uv sync --extra train   (or: pip install 'unsloth==2026.10.9' matplotlib)"
+
+
+def variables_for(parameters: Parameters) -> dict[str, str]:
+    """The environment variables these parameters need, so that no user has to set one.
+
+    Sources, unsloth 2026.10.9: optimizers/state_offload.py (UNSLOTH_OFFLOAD_OPTIMIZER_STATE),
+    models/fsdp2_native.py and fsdp2_launch.py (UNSLOTH_FSDP2).
+    """
+    variables = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "UNSLOTH_DISABLE_STATISTICS": "1",
+    }
+    if parameters.optimizer.state_offload:
+        variables["UNSLOTH_OFFLOAD_OPTIMIZER_STATE"] = "1"
+    if parameters.distributed.strategy == "fsdp2":
+        variables["UNSLOTH_FSDP2"] = "1"
+    return variables
+
+
+def prepare(parameters: Parameters) -> None:
+    """Set the variables; must run before anything imports unsloth. Raises MissingHere without the packages."""
+    require_packages()
+    os.environ.update(variables_for(parameters))
+
+
+def require_packages() -> None:
+    """Raise MissingHere, naming each training package that is not installed."""
+    missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingHere(f"not installed here: {', '.join(missing)}; training needs them", hint=INSTALL_COMMAND)
+
+
+def versions() -> dict[str, str]:
+    """Installed version of each training package and of Python; packages not installed are left out."""
+    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
+    for name in (*TRAINING_PACKAGES, "unsloth_zoo", "bitsandbytes", "torchao", "flashoptim", "triton"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what libraries print to stderr, at the level of the file descriptor: stdout is for JSON alone."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)

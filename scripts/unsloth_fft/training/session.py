@@ -1,0 +1,253 @@
+"""A session folder: one run's parameters, state, metrics, checkpoints and results.
+
+Every file is replaced whole; `session.json` says how far the run came. A lock file keeps a second process out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..core import files, schema
+from ..core.errors import BadInput
+from ..planning import parameters as params
+from ..planning.parameters import Parameters
+
+SESSION_FILE = "session.json"
+PARAMETERS_FILE = "params.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The paths inside a session folder."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / SESSION_FILE
+
+    @property
+    def parameters(self) -> Path:
+        return self.root / PARAMETERS_FILE
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def audit(self) -> Path:
+        return self.root / "audit.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def loss_plot(self) -> Path:
+        return self.root / "loss.png"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    path: str
+    sha256: str | None
+    format: str
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    pid: int
+    host: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a completed run; losses in nats a token, memory in GiB, time in seconds."""
+
+    train_loss: float | None
+    eval_loss_before: float | None
+    eval_loss_after: float | None
+    eval_rows: int
+    train_rows: int
+    tokens: int
+    supervised_tokens: int
+    seconds: float
+    tokens_per_second: float
+    peak_gib: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """The contents of session.json."""
+
+    state: str
+    created: str
+    updated: str
+    params_sha256: str
+    data: DataRecord
+    base_model: str
+    step: int = 0
+    total_steps: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    process: ProcessRecord | None = None
+    result: Result | None = None
+    error: Failure | None = None
+    schema_version: str = schema.SCHEMA_VERSION
+
+    def changed(self, **changes: Any) -> Session:
+        """A copy with `changes`, and `updated` set to now."""
+        return dataclasses.replace(self, updated=now(), **changes)
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def save(folder: Folder, session: Session) -> None:
+    """Write session.json, checked against its schema."""
+    value = dataclasses.asdict(session)
+    schema.check(value, "session", "the session state")
+    files.write_json(folder.state, value)
+
+
+def load(root: Path) -> tuple[Folder, Session, Parameters]:
+    """Open a session folder.
+
+    Raises BadInput when it is none, when a file in it is damaged, or when params.json was changed after init.
+    """
+    folder = Folder(root)
+    if not root.is_dir():
+        raise BadInput(
+            f"session folder not found: {root}", hint=f"unsloth_fft_tool.py init --params F --session {root}"
+        )
+    if not folder.state.is_file():
+        raise BadInput(f"{root} is not a session: it has no {SESSION_FILE}", hint="name a folder that init made")
+    value = files.read_json(folder.state, "session state")
+    schema.check(value, "session", f"session state {folder.state}")
+    session = _from_json(value)
+    parameters = params.load(folder.parameters)
+    if digest(folder.parameters) != session.params_sha256:
+        raise BadInput(
+            f"{folder.parameters} was changed after init; this session no longer says what was run",
+            hint="start a new session from the changed file: init --params F --session NEW",
+        )
+    return folder, session, parameters
+
+
+def create(root: Path, parameters: Parameters, data: DataRecord) -> tuple[Folder, Session]:
+    """Make a session folder whole or not at all. Raises BadInput when `root` already exists and is not empty."""
+    refuse_existing(root)
+    with files.explained(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        staging = root.parent / f".{root.name}.{os.getpid()}.tmp"
+        staging.mkdir()
+    try:
+        folder = Folder(staging)
+        files.write_json(folder.parameters, parameters.to_json())
+        created = now()
+        session = Session(
+            state="initialized",
+            created=created,
+            updated=created,
+            params_sha256=digest(folder.parameters),
+            data=data,
+            base_model=parameters.model.name,
+        )
+        save(folder, session)
+        with files.explained(root):
+            if root.is_dir():
+                root.rmdir()
+            staging.rename(root)
+    except BaseException:
+        for leftover in staging.glob("*"):
+            leftover.unlink()
+        staging.rmdir()
+        raise
+    return Folder(root), session
+
+
+def refuse_existing(root: Path) -> None:
+    """Raise BadInput when `root` holds anything already."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise BadInput(
+            f"{root} already exists and is not empty; nothing was changed", hint="choose a new --session folder"
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Folder) -> Iterator[None]:
+    """Hold the session for this process. Raises BadInput when another process holds it.
+
+    The lock is the kernel's: it ends with the process, so a killed run never leaves one behind.
+    """
+    with files.explained(folder.lock):
+        handle = folder.lock.open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(
+                f"another process is training in {folder.root}",
+                hint=f"watch it with: unsloth_fft_tool.py status {folder.root}",
+            ) from None
+        yield
+
+
+def this_process() -> ProcessRecord:
+    """Who is training."""
+    return ProcessRecord(pid=os.getpid(), host=socket.gethostname())
+
+
+def is_held(folder: Folder) -> bool:
+    """Whether some process holds the session's lock right now."""
+    if not folder.lock.exists():
+        return False
+    with folder.lock.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _from_json(value: dict[str, Any]) -> Session:
+    nested: dict[str, Any] = {"data": DataRecord, "process": ProcessRecord, "result": Result, "error": Failure}
+    known = {key: nested[key](**part) if key in nested and part is not None else part for key, part in value.items()}
+    return Session(**known)

@@ -1,0 +1,114 @@
+"""Which tokens of a row are learned: the assistant's words and the token that ends them, or everything.
+
+A chat template that marks the assistant's words ({% generation %}) gives the mask itself; for any other template
+Unsloth's own `train_on_responses_only` finds the turns. Both are proved by tests that decode the learned tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import BadInput
+from ..planning.row_format import RowProblem
+
+IGNORED = -100  # the label that cross entropy leaves out (torch.nn.CrossEntropyLoss, ignore_index)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training sequence; `labels` equals `input_ids` where a token is learned, else IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+    truncated: bool
+
+    @property
+    def supervised(self) -> int:
+        return sum(label != IGNORED for label in self.labels)
+
+
+class Supervisor:
+    """Turns rows into examples for one tokenizer.
+
+    Raises BadInput on construction when conversations are asked for and the tokenizer has no chat template.
+    """
+
+    def __init__(self, tokenizer: Any, *, loss_on: str, max_length: int, conversations: bool) -> None:
+        self._tokenizer = tokenizer
+        self._learn_all = loss_on == "all"
+        self._max_length = max_length
+        self._mark_responses = self._marker() if conversations and not self._learn_all else None
+
+    def conversation(self, messages: list[dict[str, Any]], tools: list[Any] | None = None) -> Example:
+        """Messages through the chat template. Raises RowProblem when the template refuses them."""
+        input_ids, mask = self._render(messages, tools)
+        if self._learn_all:
+            labels = list(input_ids)
+        elif mask is not None:
+            labels = [token if learned else IGNORED for token, learned in zip(input_ids, mask, strict=True)]
+        else:
+            assert self._mark_responses is not None
+            labels = self._mark_responses({"input_ids": [input_ids]})["labels"][0]
+        return self._cut(input_ids, labels)
+
+    def pair(self, prompt: str, completion: str) -> Example:
+        """A prompt and its completion as plain text, ended by the end-of-sequence token."""
+        start = self._tokenizer(prompt)["input_ids"]
+        answer = self._tokenizer(completion, add_special_tokens=False)["input_ids"] + self._end()
+        labels = [*start, *answer] if self._learn_all else [IGNORED] * len(start) + answer
+        return self._cut([*start, *answer], labels)
+
+    def windows(self, text: str) -> list[Example]:
+        """Raw text, all of it learned, in consecutive windows of at most `max_length` tokens."""
+        tokens = self._tokenizer(text)["input_ids"] + self._end()
+        pieces = [tokens[start : start + self._max_length] for start in range(0, len(tokens), self._max_length)]
+        return [Example(piece, list(piece), truncated=False) for piece in pieces if len(piece) > 1]
+
+    def _render(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> tuple[list[int], list[int] | None]:
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                messages,
+                tools=tools or None,
+                tokenize=True,
+                return_dict=True,
+                return_assistant_tokens_mask=self._marks_generation(),
+            )
+        except Exception as error:  # a Jinja template may raise anything; its words are the explanation
+            raise RowProblem(f"is refused by the chat template: {error}") from None
+        return rendered["input_ids"], rendered.get("assistant_masks")
+
+    def _marker(self) -> Any:
+        if self._tokenizer.chat_template is None:
+            from unsloth.chat_templates import CHAT_TEMPLATES
+
+            raise BadInput(
+                "the tokenizer has no chat template, and the data are conversations",
+                hint=f"set data.chat_template to one of: {', '.join(sorted(CHAT_TEMPLATES))}",
+            )
+        if self._marks_generation():
+            return None
+        from unsloth import train_on_responses_only
+
+        try:
+            return train_on_responses_only(None, tokenizer=self._tokenizer, return_function=True)
+        except ValueError as error:
+            raise BadInput(
+                f"the assistant's turns cannot be told apart in this chat template ({error})",
+                hint='set data.loss_on to "all", or data.chat_template to a named template',
+            ) from None
+
+    def _marks_generation(self) -> bool:
+        return "{% generation" in _without_dashes(self._tokenizer.chat_template or "")
+
+    def _end(self) -> list[int]:
+        end = self._tokenizer.eos_token_id
+        return [] if end is None else [end]
+
+    def _cut(self, input_ids: list[int], labels: list[int]) -> Example:
+        limit = self._max_length
+        return Example(input_ids[:limit], labels[:limit], truncated=len(input_ids) > limit)
+
+
+def _without_dashes(template: str) -> str:
+    return template.replace("{%-", "{%").replace("{%  ", "{% ")

@@ -1,0 +1,99 @@
+"""What the tests share: tiny data, a tiny model made here, and running the scripts as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "scripts"
+TOOL = SCRIPTS / "unsloth_fft_tool.py"
+PLANNER = SCRIPTS / "generate_fft_params.py"
+
+
+def run_script(script: Path, *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None):
+    """Run a script of the bundle in a process of its own and return the finished process (text output)."""
+    return subprocess.run(
+        [sys.executable, str(script), *(str(argument) for argument in arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        timeout=300,
+    )
+
+
+def assert_clear_error(finished: subprocess.CompletedProcess, code: int, *words: str) -> None:
+    """The two-line error that DESIGN promises: `error:` and `hint:`, no traceback, the right exit code."""
+    assert finished.returncode == code, finished.stderr
+    assert "Traceback" not in finished.stderr
+    lines = [line for line in finished.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"], finished.stderr
+    for word in words:
+        assert word in "\n".join(lines), finished.stderr
+
+
+def conversation_rows(count: int) -> list[dict]:
+    """`count` different little conversations."""
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is {number} plus one?"},
+                {"role": "assistant", "content": f"{number} plus one is {number + 1}."},
+            ]
+        }
+        for number in range(count)
+    ]
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Path:
+    """A small JSONL of conversations."""
+    return write_jsonl(tmp_path / "rows.jsonl", conversation_rows(40))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama-shaped base model folder with tokenizer, made by the demo's own code."""
+    from unsloth_fft.demo import small_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    texts = [turn["content"] for row in conversation_rows(60) for turn in row["messages"]]
+    small_model.make(folder, texts, max_length=128, size=small_model.TINY)
+    return folder
+
+
+def minimal_parameters(model: Path | str, dataset: Path | str | None, **changes: object) -> dict:
+    """The smallest parameters file an agent might write by hand; `changes` replace whole sections."""
+    value: dict = {
+        "schema_version": "1.0",
+        "model": {"name": str(model), "max_seq_length": 128},
+        "data": {"dataset": None if dataset is None else str(dataset)},
+        "precision": {"exactness": "exact", "weights": "float32", "master": "float32", "compute": "float32"},
+        "optimizer": {"name": "adamw_torch_fused", "learning_rate": 0.002},
+        "memory": {"gradient_checkpointing": "off"},
+        "batch": {
+            "per_device_train_batch_size": 4,
+            "gradient_accumulation_steps": 1,
+            "effective_batch_size": 4,
+        },
+        "schedule": {"max_steps": 6},
+        "distributed": {},
+    }
+    value.update(changes)
+    return value
+
+
+def write_parameters(path: Path, value: dict) -> Path:
+    path.write_text(json.dumps(value, indent=2), encoding="utf-8")
+    return path
