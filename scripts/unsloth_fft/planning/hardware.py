@@ -17,6 +17,8 @@ from ..core import files, schema
 from ..core.errors import BadInput
 
 GPU_TABLE = Path(__file__).with_name("gpus.json")
+# Public on-demand prices, each with its source and date; never used unless asked for. A file of yours replaces it.
+SHIPPED_PRICES = Path(__file__).with_name("prices.json")
 NO_CARD_HINT = "name a card from the list, or give the memory itself: --vram-gib X"
 
 # The maker and the product line carry no information that the model number lacks.
@@ -114,7 +116,7 @@ def detect() -> Hardware:
 
 
 def price_per_hour(name: str, prices_file: Path) -> Price | None:
-    """The price of card `name` in the user's own table, or None when the table has no row for it.
+    """The price of one card `name` in the user's own table (or SHIPPED_PRICES), or None when it has no row for it.
 
     The table is JSON as in schemas/prices.schema.json. Raises BadInput when it does not match, or prices a card twice.
     """
