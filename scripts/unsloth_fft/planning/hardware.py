@@ -6,7 +6,6 @@ Units: GiB is 2**30 bytes, GB/s is 1e9 bytes a second, TFLOP/s is 1e12 operation
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from dataclasses import dataclass
@@ -143,6 +142,8 @@ def _canonical(name: str) -> str:
 
 
 def _closest(name: str) -> str:
+    import difflib  # only a misspelt name needs it
+
     by_key = {key: gpu.name for gpu in gpus() for key in _keys(gpu)}
     close = difflib.get_close_matches(_key(name), list(by_key), n=5, cutoff=0.5)
     names = list(dict.fromkeys(by_key[key] for key in close))
