@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning.families import FAMILIES
 from unsloth_fft.planning.shape import ModelShape
@@ -14,6 +15,7 @@ LLAMA_31_8B = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "rms_norm_eps": 1e-5,
     "max_position_embeddings": 131072, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    "attention_bias": False, "mlp_bias": False,
 }  # fmt: skip
 SMALL = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -32,7 +34,7 @@ MAMBA = {
 # What each family needs beyond SMALL: its own keys, and sizes that differ so that no error can cancel out.
 OWN_KEYS = {
     "gemma": {"head_dim": 24}, "gemma2": {"head_dim": 24}, "gemma3_text": {"head_dim": 24},
-    "helium": {"head_dim": 16}, "hunyuan_v1_dense": {"head_dim": 16}, 
+    "helium": {"head_dim": 16}, "hunyuan_v1_dense": {"head_dim": 16},
     "gpt_oss": {"num_local_experts": 6, "num_experts_per_tok": 2, "head_dim": 24},
     "qwen2_moe": {**ROUTED, "num_experts": 6, "mlp_only_layers": [1]},
     "qwen3_moe": {**ROUTED, "num_experts": 6, "decoder_sparse_step": 2},
@@ -187,6 +189,18 @@ def test_a_value_of_the_wrong_kind_is_named(value):
 def test_contradictions_are_refused(broken):
     with pytest.raises(BadInput):
         ModelShape.from_config({**LLAMA_31_8B, **broken}, "some/model")
+
+
+@pytest.mark.parametrize("key", ["attention_bias", "mlp_bias", "num_key_value_heads"])
+def test_an_unknown_type_that_lacks_one_of_llamas_own_keys_is_refused(key):
+    raw = {name: value for name, value in LLAMA_31_8B.items() if name != key}
+    with pytest.raises(BadInput, match="my_llama"):
+        ModelShape.from_config({**raw, "model_type": "my_llama"}, "mine")
+
+
+def test_an_unknown_type_inside_a_multimodal_wrapper_is_refused():
+    with pytest.raises(BadInput, match="my_llama"):
+        ModelShape.from_config({"text_config": {**LLAMA_31_8B, "model_type": "my_llama"}}, "mine")
 
 
 def test_weights_that_cannot_be_counted_are_refused_rather_than_guessed():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..core.errors import BadInput
 from .families import Experts, Family
@@ -60,8 +61,7 @@ class Block:
         return self.mixer_matrices + self.mlp_matrices + self.expert_matrices * self.experts_per_token
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """Elements of one piece of a layer."""
 
     matrices: int = 0
@@ -70,8 +70,7 @@ class _Part:
     other: int = 0
 
 
-@dataclass(frozen=True)
-class _Heads:
+class _Heads(NamedTuple):
     """One layer's attention. Gemma 4 layers may take their keys from an earlier layer, or values from keys."""
 
     heads: int
@@ -296,8 +295,7 @@ def _mlp(reader: ConfigReader, family: Family, hidden: int, width: int) -> _Part
     return _Part(matrices=hidden * (inner + width), biases=biases)
 
 
-@dataclass(frozen=True)
-class _Routed:
+class _Routed(NamedTuple):
     """A layer's routed experts: how many, how wide, elements of one, and what stands around them."""
 
     experts: int = 0

@@ -14,48 +14,21 @@ from ..core.errors import BadInput
 # Keys of a config.json that say nothing about the shape (Transformers' generic bookkeeping).
 GENERIC_KEYS = frozenset(
     {
-        "_name_or_path",
-        "architectures",
-        "attention_dropout",
-        "bos_token_id",
-        "dtype",
-        "eos_token_id",
-        "hidden_act",
-        "initializer_range",
-        "model_type",
-        "pad_token_id",
-        "pretraining_tp",
-        "rms_norm_eps",
-        "rope_parameters",
-        "rope_scaling",
-        "rope_theta",
-        "torch_dtype",
-        "transformers_version",
-        "unsloth_fixed",
-        "unsloth_version",
-        "use_cache",
+        "_name_or_path", "architectures", "attention_dropout", "bos_token_id", "dtype", "eos_token_id",
+        "hidden_act", "initializer_range", "model_type", "pad_token_id", "pretraining_tp", "rms_norm_eps",
+        "rope_parameters", "rope_scaling", "rope_theta", "torch_dtype", "transformers_version",
+        "unsloth_fixed", "unsloth_version", "use_cache",
     }
-)
+)  # fmt: skip
+# Both bias switches are asked for by name: most other Llama-like families lack one of them, and some (Qwen3-VL's
+# text part, for one) have weights that their config does not show.
 LLAMA_REQUIRED = frozenset(
     {
-        "hidden_size",
-        "intermediate_size",
-        "max_position_embeddings",
-        "num_attention_heads",
-        "num_hidden_layers",
-        "rms_norm_eps",
-        "vocab_size",
+        "attention_bias", "hidden_size", "intermediate_size", "max_position_embeddings", "mlp_bias",
+        "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps", "vocab_size",
     }
-)
-LLAMA_OPTIONAL = frozenset(
-    {
-        "attention_bias",
-        "head_dim",
-        "mlp_bias",
-        "num_key_value_heads",
-        "tie_word_embeddings",
-    }
-)
+)  # fmt: skip
+LLAMA_OPTIONAL = frozenset({"head_dim", "tie_word_embeddings"})
 # Upper bound for any one size: a config beyond it is damaged, not large.
 MAX_SIZE = 2**31
 

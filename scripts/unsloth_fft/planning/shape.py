@@ -59,11 +59,11 @@ class ModelShape:
         counted exactly.
         """
         values, multimodal = text_part(config, name)
-        family, model_type, assumed = _family_of(values, name)
+        family, model_type, assumed = _family_of(values, name, may_assume=not multimodal)
         reader = ConfigReader(values, family.defaults, name)
         _refuse_uncounted(reader, family)
-        blocks = blocks_of(reader, family)
         hidden, vocab = reader.integer("hidden_size"), reader.integer("vocab_size")
+        blocks = blocks_of(reader, family)
         layers, heads = reader.integer("num_hidden_layers"), reader.integer("num_attention_heads")
         tied = (
             family.tied if reader.get("tie_word_embeddings") is None else reader.flag("tie_word_embeddings")
@@ -165,7 +165,7 @@ class ModelShape:
         return sum(block.count for block in self.blocks if block.kind == "full")
 
 
-def _family_of(values: Mapping[str, Any], name: str) -> tuple[Family, str, bool]:
+def _family_of(values: Mapping[str, Any], name: str, *, may_assume: bool) -> tuple[Family, str, bool]:
     """Traits, model type, and whether they were assumed because the keys are exactly Llama's."""
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or not model_type:
@@ -176,7 +176,7 @@ def _family_of(values: Mapping[str, Any], name: str) -> tuple[Family, str, bool]
     model_type = TEXT_TYPE_OF_WRAPPER.get(model_type, model_type)
     if model_type in FAMILIES:
         return FAMILIES[model_type], model_type, False
-    if has_exactly_llama_keys(values):
+    if may_assume and has_exactly_llama_keys(values):
         return LLAMA, model_type, True
     raise BadInput(
         f'config.json of {name}: model_type "{model_type}" is not one whose layers can be counted here',
