@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,6 @@ def examine() -> dict[str, Any]:
     versions = environment.versions()
     missing = [name for name in environment.TRAINING_PACKAGES if name not in versions]
     problems = [{"problem": f"{name} is not installed", "fix": environment.INSTALL_COMMAND} for name in missing]
-    if sys.version_info < (3, 11):
-        problems.append({"problem": f"Python {versions['python']} is too old", "fix": "install Python 3.11 or newer"})
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return {
         "can_plan": "jsonschema" in versions,

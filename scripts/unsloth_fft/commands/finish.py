@@ -16,7 +16,7 @@ def audit_and_report(root: Path, samples: list[Any] | None = None) -> dict[str, 
     from ..reporting import report
 
     folder = Folder(root)
-    moved = audit_session(root).to_json()
+    moved: dict[str, Any] = audit_session(root).to_json()
     files.write_json(folder.audit, moved)
     report.write(root, samples or [])
     return moved

@@ -123,7 +123,7 @@ def _check_memory(resolved: Parameters) -> None:
     need, planned = resolved.plan.predicted.peak_vram_gib, resolved.plan.hardware
     if need > planned.vram_gib:
         raise BadInput(
-            f"plan/predicted/peak_vram_gib is {need:.1f} GiB, more than the {planned.vram_gib:.1f} GiB of {planned.name}",
+            f"plan/predicted/peak_vram_gib is {need:.1f} GiB, but {planned.name} has {planned.vram_gib:.1f} GiB",
             hint="generate the parameters anew for this memory: generate_fft_params.py --vram-gib X",
         )
     here = hardware.detect()

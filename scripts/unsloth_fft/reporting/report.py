@@ -31,7 +31,8 @@ p { margin: .4rem 0; } .soft { color: var(--soft); } .good { color: var(--good);
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .6rem .35rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; } td.n, th.n { text-align: right;
   font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; } img, svg { max-width: 100%; height: auto; } blockquote { margin: .3rem 0; padding: .5rem .9rem;
+.wide { overflow-x: auto; } img, svg { max-width: 100%; height: auto; }
+blockquote { margin: .3rem 0; padding: .5rem .9rem;
   border-left: 3px solid var(--line); background: var(--card); white-space: pre-wrap; overflow-wrap: anywhere; }
 code { overflow-wrap: anywhere; }
 """
@@ -172,8 +173,8 @@ def _plan(state: Session, parameters: Parameters) -> str:
     return (
         f"<p>Planned for {html.escape(hardware.name)} with {hardware.vram_gib:.1f} GiB; the prediction is "
         f"{html.escape(parameters.plan.basis)}.</p>"
-        '<div class="wide"><table><thead><tr><th></th><th class="n">planned</th><th class="n">measured</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div><ul>{why}</ul>"
+        '<div class="wide"><table><thead><tr><th></th><th class="n">planned</th><th class="n">measured</th></tr>'
+        f"</thead><tbody>{body}</tbody></table></div><ul>{why}</ul>"
     )
 
 

@@ -1,0 +1,141 @@
+"""Our parameter names, defaults and choices are those of the installed TRL, Transformers and Unsloth."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+from conftest import minimal_parameters
+
+from unsloth_fft.core import schema
+from unsloth_fft.planning import parameters as params
+from unsloth_fft.planning.parameters import Parameters
+
+unsloth = pytest.importorskip("unsloth")
+
+
+def loaded(**changes: object) -> Parameters:
+    return params.from_json(minimal_parameters("model", "rows.jsonl", **changes), "the test")
+
+
+def section(name: str) -> dict:
+    return schema.load("parameters")["properties"][name]["properties"]
+
+
+def gpu_from_pretrained_names() -> set[str]:
+    """Parameter names of the GPU loader's from_pretrained, read from its source: importing it needs a GPU."""
+    spec = importlib.util.find_spec("unsloth")
+    assert spec is not None and spec.origin is not None
+    tree = ast.parse((Path(spec.origin).parent / "models" / "loader.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "FastLanguageModel":
+            for function in node.body:
+                if isinstance(function, ast.FunctionDef) and function.name == "from_pretrained":
+                    return {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
+    raise AssertionError("FastLanguageModel.from_pretrained not found")
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_every_from_pretrained_argument_exists(on_gpu):
+    from unsloth_fft.training.model import from_pretrained_arguments
+
+    ours = set(from_pretrained_arguments(loaded(), on_gpu=on_gpu))
+    if on_gpu:
+        assert ours <= gpu_from_pretrained_names()
+    else:
+        accepted = set(inspect.signature(unsloth.FastLanguageModel.from_pretrained).parameters)
+        # The CPU loader takes and drops this one by name from its **kwargs (unsloth_zoo/cpu/loader.py).
+        assert ours - accepted == {"use_exact_model_name"}
+
+
+def test_full_finetuning_is_asked_for_and_checkpointing_is_given_to_from_pretrained():
+    from unsloth_fft.training.model import from_pretrained_arguments
+
+    modes = {"unsloth": "unsloth", "true": True, "off": False}
+    for name, value in modes.items():
+        arguments = from_pretrained_arguments(loaded(memory={"gradient_checkpointing": name}), on_gpu=True)
+        assert arguments["use_gradient_checkpointing"] == value
+        assert arguments["full_finetuning"] is True
+        assert arguments["load_in_4bit"] is False and arguments["load_in_8bit"] is False
+
+
+@pytest.mark.parametrize("schedule", [{"max_steps": 5}, {"num_train_epochs": 2.0, "save_steps": 3, "eval_steps": 4}])
+@pytest.mark.parametrize("checkpointing", ["unsloth", "true", "off"])
+def test_the_real_training_arguments_accept_what_we_pass(tmp_path, schedule, checkpointing):
+    from unsloth import UnslothTrainingArguments
+
+    from unsloth_fft.training.arguments import training_arguments
+
+    given = training_arguments(
+        loaded(schedule=schedule, memory={"gradient_checkpointing": checkpointing}), tmp_path / "checkpoints"
+    )
+    built = UnslothTrainingArguments(**given)
+    for name in ("learning_rate", "max_length", "adam_beta2", "warmup_steps", "max_grad_norm", "seed"):
+        assert getattr(built, name) == given[name]
+    assert built.gradient_checkpointing is (checkpointing != "off")
+
+
+def test_training_argument_names_are_fields_of_sftconfig(tmp_path):
+    from trl import SFTConfig
+
+    from unsloth_fft.training.arguments import training_arguments
+
+    names = {field.name for field in dataclasses.fields(SFTConfig)}
+    assert set(training_arguments(loaded(), tmp_path)) <= names
+
+
+def test_schedules_and_optimizers_offered_are_known_to_transformers():
+    from transformers.trainer_utils import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    assert set(section("schedule")["lr_scheduler_type"]["enum"]) <= {kind.value for kind in SchedulerType}
+    # adamw_flash is Unsloth's own, on UnslothTrainingArguments (unsloth/optimizers/flash_adamw.py).
+    assert set(section("optimizer")["name"]["enum"]) - {kind.value for kind in OptimizerNames} == {"adamw_flash"}
+
+
+def test_adamw_flash_is_an_optimizer_of_the_installed_unsloth():
+    spec = importlib.util.find_spec("unsloth")
+    assert spec is not None and spec.origin is not None
+    text = (Path(spec.origin).parent / "optimizers" / "flash_adamw.py").read_text(encoding="utf-8")
+    assert '"adamw_flash"' in text
+
+
+def test_defaults_shared_with_transformers_are_equal():
+    from trl import SFTConfig
+
+    theirs = {field.name: field.default for field in dataclasses.fields(SFTConfig)}
+    for name in ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "weight_decay"):
+        assert section("optimizer")[name]["default"] == theirs[name], name
+
+
+def test_the_typed_objects_have_exactly_the_keys_of_the_schema():
+    for field in dataclasses.fields(Parameters):
+        if field.name in ("schema_version", "plan"):
+            continue
+        kind = inspect.get_annotations(Parameters, eval_str=True)[field.name]
+        assert {inner.name for inner in dataclasses.fields(kind)} == set(section(field.name)), field.name
+
+
+def test_every_schema_field_has_a_description_and_a_unit_and_every_object_is_closed():
+    def walk(node: dict, path: str) -> None:
+        assert node.get("description") and node.get("unit"), path
+        if node.get("type") == "object" and "properties" in node:
+            assert node["additionalProperties"] is False, path
+        for key, child in node.get("properties", {}).items():
+            walk(child, f"{path}/{key}")
+        if isinstance(node.get("items"), dict):
+            walk(node["items"], f"{path}[]")
+
+    for name in ("parameters", "session", "metrics"):
+        walk(schema.load(name), name)
+
+
+def test_every_schema_is_itself_valid():
+    from jsonschema import Draft202012Validator
+
+    for path in sorted((Path(__file__).resolve().parents[1] / "schemas").glob("*.schema.json")):
+        Draft202012Validator.check_schema(schema.load(path.name.removesuffix(".schema.json")))
