@@ -1,0 +1,273 @@
+"""The command line of generate_fft_params.py: flags to a request, and the plan as validated JSON."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from .. import __version__
+from ..core import files, terminal
+from ..core.errors import BadInput
+from ..planning import hardware
+from ..planning.defaults import OBJECTIVES
+from ..planning.hardware import Hardware
+from ..planning.recipes import RANK, RECIPES
+from ..planning.request import Amount, Pins, Request
+
+DESCRIPTION = """Plan a full fine-tuning run: the fastest settings that fit the memory at hand and really train every
+weight, as JSON for unsloth_fft_tool.py. Needs no GPU, no network and no torch."""
+EPILOG = """examples:
+  generate_fft_params.py --model meta-llama/Llama-3.1-8B --gpu H200 --dataset train.jsonl --output params.json
+  generate_fft_params.py --model ./my-model --dataset train.jsonl            plan for this machine
+  generate_fft_params.py --model Qwen/Qwen2.5-0.5B --vram-gib 16 --max-steps 1000 --explain
+  generate_fft_params.py --model meta-llama/Llama-3.1-8B --vram-gib 40 --host-ram-gib 128 --max-steps 500
+  generate_fft_params.py --model ./my-model --gpu A100-80GB --gpus 8 --tokens 1e9 --objective pretrain
+
+stdout carries the JSON parameters and nothing else, with --output too; notes and tables go to stderr.
+A --dataset path is stored as given, so run `unsloth_fft_tool.py init` from the same folder (or give a full path).
+exit codes: 0 planned, 2 bad input, 3 nothing fits (with what would make it fit), 4 something is missing here."""
+
+DEFAULT_LENGTH = 2048
+DEFAULT_BATCH = 16
+DEFAULT_ALTERNATIVES = 3
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argument errors as this project's two lines instead of argparse's usage dump."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(message, hint="generate_fft_params.py --help lists every flag")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every flag, grouped by what it describes."""
+    top = _Parser(
+        prog="generate_fft_params.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"unsloth-fft {__version__}")
+    _add_task(top)
+    _add_hardware(top)
+    _add_amount(top)
+    _add_pins(top)
+    _add_output(top)
+    return top
+
+
+def _add_task(top: argparse.ArgumentParser) -> None:
+    group = top.add_argument_group("what to train")
+    group.add_argument(
+        "--model", required=True, metavar="NAME|DIR|FILE", help="catalogue name, model folder, or config.json"
+    )
+    group.add_argument(
+        "--dataset", metavar="PATH|NAME", help="rows to train on: .jsonl, .json, .csv or .txt is counted"
+    )
+    group.add_argument(
+        "--objective", choices=OBJECTIVES, default="sft", help="sft: instructions; pretrain: raw text (default sft)"
+    )
+    group.add_argument("--exactness", choices=tuple(sorted(RANK, key=lambda name: -RANK[name])), default="exact",
+                       help="how weight updates must be kept (default exact)")  # fmt: skip
+    group.add_argument(
+        "--learning-rate", type=_positive, metavar="X", help="peak rate (default: by objective and size)"
+    )
+    group.add_argument(
+        "--seq-length", type=_whole, metavar="N", help=f"tokens a row (default {DEFAULT_LENGTH}, or the model's limit)"
+    )
+    group.add_argument("--effective-batch", type=_whole, default=DEFAULT_BATCH, metavar="N",
+                       help=f"rows an optimizer step, over all GPUs (default {DEFAULT_BATCH})")  # fmt: skip
+
+
+def _add_hardware(top: argparse.ArgumentParser) -> None:
+    group = top.add_argument_group("on what")
+    group.add_argument(
+        "--gpu", metavar="NAME|auto", help="card, or auto for this machine (default auto; CPU where there is no GPU)"
+    )
+    group.add_argument(
+        "--vram-gib", type=_positive, metavar="X", help="usable GiB of each GPU, alone or to cap --gpu NAME"
+    )
+    group.add_argument("--gpus", type=_whole, metavar="N", help="GPUs a node (default 1, or what auto finds)")
+    group.add_argument("--nodes", type=_whole, default=1, metavar="N", help="nodes (default 1)")
+    group.add_argument("--host-ram-gib", type=_positive, metavar="X", help="host memory of a node, for offloading")
+    group.add_argument(
+        "--price-per-hour", type=_not_negative, metavar="X", help="USD for one GPU-hour, to predict the cost"
+    )
+    group.add_argument("--prices", metavar="FILE", help="your own price table (schemas/prices.schema.json)")
+
+
+def _add_amount(top: argparse.ArgumentParser) -> None:
+    group = top.add_argument_group("how much (at most one)").add_mutually_exclusive_group()
+    group.add_argument("--epochs", type=_positive, metavar="X", help="passes over the data (default: by objective)")
+    group.add_argument("--max-steps", type=_whole, metavar="N", help="optimizer steps")
+    group.add_argument("--tokens", type=_count, metavar="N", help="tokens, for example 1e9")
+
+
+def _add_pins(top: argparse.ArgumentParser) -> None:
+    group = top.add_argument_group("knobs (leave them out to let the planner choose)")
+    group.add_argument("--precision", choices=("float32", "bfloat16"), help="type the weights are stored in")
+    group.add_argument(
+        "--optimizer", choices=tuple(sorted({recipe.optimizer for recipe in RECIPES})), help="as `optim` names it"
+    )
+    group.add_argument("--state-offload", choices=("on", "off"), help="optimizer state in host memory between steps")
+    group.add_argument(
+        "--gradient-checkpointing", choices=("unsloth", "true", "off"), help="activation checkpointing mode"
+    )
+    group.add_argument("--micro-batch", type=_whole, metavar="N", help="rows a GPU holds at once")
+    group.add_argument("--grad-accumulation", type=_whole, metavar="N", help="micro-batches an optimizer step")
+
+
+def _add_output(top: argparse.ArgumentParser) -> None:
+    group = top.add_argument_group("output")
+    group.add_argument("--output", metavar="FILE", help="write the JSON here too, atomically")
+    group.add_argument(
+        "--explain", action="store_true", help="table to stderr: what was considered, what fits, what won"
+    )
+    group.add_argument("--alternatives", type=_not_negative_whole, default=DEFAULT_ALTERNATIVES, metavar="N",
+                       help=f"runners-up in the JSON (default {DEFAULT_ALTERNATIVES})")  # fmt: skip
+    group.add_argument(
+        "--json", action="store_true", help="errors as a JSON object on stdout too; the plan is JSON always"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plan, print the JSON, and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return terminal.run(lambda: _run(parser().parse_args(given)), as_json="--json" in given)
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Imported here: --help must not wait for them.
+    from ..planning.plan import make_plan
+    from ..planning.table import explain
+
+    request = request_from(args)
+    planned = make_plan(request, alternatives=args.alternatives, dataset=args.dataset)
+    text = files.to_json(planned.parameters.to_json())
+    if args.output:
+        files.write_text(Path(args.output), text)
+    if args.explain:
+        terminal.say(explain(planned.outcome))
+        for sentence in planned.parameters.plan.why if planned.parameters.plan else ():
+            terminal.say(f"- {sentence}")
+    for warning in planned.parameters.plan.warnings if planned.parameters.plan else ():
+        terminal.say(f"warning: {warning}")
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return 0
+
+
+def request_from(args: argparse.Namespace) -> Request:
+    """The request that parsed flags ask for. Raises BadInput or MissingHere where they cannot be met."""
+    from ..planning import model_source, rows
+
+    amount = Amount(args.epochs, args.max_steps, args.tokens)
+    _check_amount(args, amount)
+    shape = model_source.resolve(args.model)
+    machine = _hardware(args)
+    return Request(
+        model=args.model,
+        shape=shape,
+        hardware=machine,
+        seq_length=_length(args.seq_length, shape.max_positions, args.model),
+        effective_batch=args.effective_batch,
+        exactness=args.exactness,
+        objective=args.objective,
+        amount=amount,
+        learning_rate=args.learning_rate,
+        data=rows.read_facts(args.dataset) if args.dataset else None,
+        price_per_hour=_price(args, machine),
+        pins=Pins(
+            weights=args.precision,
+            optimizer=args.optimizer,
+            state_offload=None if args.state_offload is None else args.state_offload == "on",
+            checkpointing=args.gradient_checkpointing,
+            micro_batch=args.micro_batch,
+            accumulation=args.grad_accumulation,
+        ),
+    )
+
+
+def _check_amount(args: argparse.Namespace, amount: Amount) -> None:
+    if args.dataset is None and amount.max_steps is None and amount.tokens is None:
+        raise BadInput(
+            "neither data nor an amount of training was given",
+            hint="add --dataset FILE, or say how much with --max-steps N or --tokens N",
+        )
+
+
+def _length(asked: int | None, limit: int, model: str) -> int:
+    if asked is None:
+        return min(DEFAULT_LENGTH, limit)
+    if asked > limit:
+        raise BadInput(
+            f"--seq-length {asked} is longer than the {limit} positions {model} has",
+            hint=f"use --seq-length {limit} or less",
+        )
+    return asked
+
+
+def _hardware(args: argparse.Namespace) -> Hardware:
+    gpus, nodes, host = args.gpus or 1, args.nodes, args.host_ram_gib
+    if args.gpu not in (None, "auto"):
+        machine = hardware.on_gpu(hardware.find_gpu(args.gpu), gpus=gpus, nodes=nodes, host_ram_gib=host)
+        return _capped(machine, args.vram_gib)
+    if args.vram_gib is not None:
+        return hardware.on_memory(args.vram_gib, gpus=gpus, nodes=nodes, host_ram_gib=host)
+    found = hardware.detect()
+    if found.is_cpu and gpus * nodes > 1:
+        raise BadInput("this machine has no GPU to plan several of", hint="name the card: --gpu NAME --gpus N")
+    if found.is_cpu:
+        return found if host is None else replace(found, vram_gib=host, host_ram_gib=host)
+    return replace(found, gpus=args.gpus or found.gpus, nodes=nodes, host_ram_gib=host or found.host_ram_gib)
+
+
+def _capped(machine: Hardware, vram_gib: float | None) -> Hardware:
+    if vram_gib is None:
+        return machine
+    if vram_gib > machine.vram_gib:
+        raise BadInput(
+            f"--vram-gib {vram_gib:g} is more than the {machine.vram_gib:g} GiB a {machine.name} has",
+            hint="leave --vram-gib out, or name another card",
+        )
+    return replace(machine, vram_gib=vram_gib)
+
+
+def _price(args: argparse.Namespace, machine: Hardware) -> float | None:
+    if args.price_per_hour is not None:
+        return float(args.price_per_hour)
+    if args.prices is None:
+        return None
+    price = hardware.price_per_hour(machine.name, Path(args.prices))
+    return price.usd_per_hour if price else None
+
+
+def _number(check: Callable[[float], bool], expected: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and check(value)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+        return value
+
+    return parse
+
+
+def _integer(least: int, expected: str) -> Callable[[str], int]:
+    number = _number(lambda value: value == int(value) and least <= value <= 2**53, expected)
+    return lambda text: int(number(text))
+
+
+_positive = _number(lambda value: value > 0, "a number above 0")
+_not_negative = _number(lambda value: value >= 0, "a number of at least 0")
+_whole = _integer(1, "a whole number of at least 1")
+_count = _integer(1, "a whole number of at least 1")
+_not_negative_whole = _integer(0, "a whole number of at least 0")

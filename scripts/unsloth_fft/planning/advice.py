@@ -1,0 +1,163 @@
+"""When nothing fits: the nearest plan, what it lacks, and the smallest changes that would make something fit.
+
+Every suggestion was tried: the search was run again with it, so each one named does fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..core.errors import BadInput, NothingFits
+from . import catalogue, hardware
+from .recipes import RANK
+from .request import Request
+from .search import Candidate, Outcome, search
+
+SHORTEST = 256
+GPU_COUNTS = (2, 4, 8)
+HOST_RAM_GIB = (32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change to the request: the flags that make it, and the request with it made."""
+
+    flags: str
+    request: Request
+
+
+def nothing_fits(request: Request, outcome: Outcome) -> NothingFits:
+    """The error that names the nearest plan and the changes that would help."""
+    nearest = outcome.nearest
+    changes = [change.flags for change in _changes_that_fit(request)]
+    hint = f"any one of these fits: {'; '.join(changes)}" if changes else "no single change was found that fits"
+    return NothingFits(
+        f"nothing fits {request.model} at {request.seq_length} tokens on {_hardware_text(request)}: the nearest plan"
+        f" ({_setting_text(nearest)}) needs {_needs_text(request, nearest)}",
+        hint=hint,
+    )
+
+
+def _hardware_text(request: Request) -> str:
+    kind, count = request.hardware.name, request.gpus
+    return f"{count} x {kind}" if count > 1 else kind
+
+
+def _setting_text(candidate: Candidate) -> str:
+    setting = candidate.setting
+    offload = ", state offload" if setting.state_offload else ""
+    return (
+        f"{setting.weights} {setting.optimizer}{offload}, checkpointing {setting.checkpointing},"
+        f" {setting.micro_batch} x {setting.accumulation}"
+    )
+
+
+def _needs_text(request: Request, nearest: Candidate) -> str:
+    needs = []
+    if nearest.missing > 0:
+        total = nearest.memory.peak + nearest.margin
+        needs.append(
+            f"{total:.1f} GiB with its margin, {nearest.missing:.1f} GiB more than the"
+            f" {request.hardware.vram_gib:.1f} GiB there are"
+        )
+    if nearest.host_missing > 0:
+        needs.append(
+            f"{nearest.memory.host:.1f} GiB of host memory, {nearest.host_missing:.1f} GiB more than can be used of the"
+            f" {request.hardware.host_ram_gib:.1f} GiB there are"
+        )
+    return " and ".join(needs)
+
+
+def _changes_that_fit(request: Request) -> list[Change]:
+    """The least change of each kind that makes a plan fit."""
+    kinds = (_unpinned, _exactness, _batch, _length, _host_memory, _cards, _more_gpus, _models)
+    found = []
+    for kind in kinds:
+        change = next((change for change in kind(request) if _fits(change.request)), None)
+        if change is not None:
+            found.append(change)
+    return found
+
+
+def _fits(request: Request) -> bool:
+    try:
+        return search(request).best is not None
+    except BadInput:
+        return False
+
+
+def _unpinned(request: Request) -> Iterator[Change]:
+    pins = request.pins
+    flags = {
+        "weights": "--precision",
+        "optimizer": "--optimizer",
+        "state_offload": "--state-offload",
+        "checkpointing": "--gradient-checkpointing",
+        "micro_batch": "--micro-batch",
+        "accumulation": "--grad-accumulation",
+    }
+    for name, flag in flags.items():
+        if getattr(pins, name) is not None:
+            yield Change(f"without {flag}", replace(request, pins=replace(pins, **{name: None})))
+
+
+def _exactness(request: Request) -> Iterator[Change]:
+    for name in sorted(RANK, key=lambda name: -RANK[name]):
+        if RANK[name] < RANK[request.exactness]:
+            yield Change(f"--exactness {name}", replace(request, exactness=name))
+
+
+def _batch(request: Request) -> Iterator[Change]:
+    batch = request.effective_batch
+    while batch > request.gpus:
+        batch = max(batch // 2 // request.gpus, 1) * request.gpus
+        yield Change(f"--effective-batch {batch}", replace(request, effective_batch=batch))
+
+
+def _length(request: Request) -> Iterator[Change]:
+    length = request.seq_length
+    while length // 2 >= SHORTEST:
+        length //= 2
+        yield Change(f"--seq-length {length}", replace(request, seq_length=length))
+
+
+def _host_memory(request: Request) -> Iterator[Change]:
+    have = request.hardware.host_ram_gib
+    if have is None or request.hardware.is_cpu:
+        return
+    for size in HOST_RAM_GIB:
+        if size > have:
+            more = replace(request.hardware, host_ram_gib=float(size))
+            yield Change(f"--host-ram-gib {size}", replace(request, hardware=more))
+
+
+def _cards(request: Request) -> Iterator[Change]:
+    """Larger cards, the smallest first."""
+    now = request.hardware
+    smallest = 0.0 if now.is_cpu else now.vram_gib
+    for gpu in sorted(hardware.gpus(), key=lambda gpu: (gpu.vram_gib, gpu.name)):
+        if gpu.vram_gib > smallest:
+            host = None if now.is_cpu else now.host_ram_gib
+            other = hardware.on_gpu(gpu, gpus=now.gpus, nodes=now.nodes, host_ram_gib=host)
+            yield Change(f'--gpu "{gpu.name}"', replace(request, hardware=other))
+
+
+def _more_gpus(request: Request) -> Iterator[Change]:
+    if request.hardware.is_cpu:
+        return
+    for count in GPU_COUNTS:
+        if count > request.hardware.gpus:
+            yield Change(f"--gpus {count}", replace(request, hardware=replace(request.hardware, gpus=count)))
+
+
+def _models(request: Request) -> Iterator[Change]:
+    """Smaller models of the catalogue, of the same type, the largest first."""
+    smaller = []
+    for name in catalogue.names():
+        shape = catalogue.find(name)
+        if shape.model_type == request.shape.model_type and shape.parameters < request.shape.parameters:
+            smaller.append(shape)
+    for shape in sorted(smaller, key=lambda shape: -shape.parameters):
+        if shape.max_positions >= request.seq_length:
+            yield Change(f"--model {shape.name}", replace(request, model=shape.name, shape=shape))

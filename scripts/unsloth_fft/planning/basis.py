@@ -1,0 +1,88 @@
+"""How well founded a plan is: measured, calibrated or extrapolated, and how far an extrapolated speed may be off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .constants import calibration
+from .recipes import is_nvidia
+from .request import Request
+from .setting import Setting
+
+# Factors below and above an extrapolated speed. Judged, not measured: no other card has been tried.
+OTHER_SHAPE = (0.8, 1.15)
+OTHER_CARD = (0.6, 1.2)
+NO_BF16 = (0.3, 1.2)
+NOT_NVIDIA = (0.35, 1.1)
+ONLY_MEMORY_KNOWN = (0.25, 3.0)
+CPU = (0.2, 4.0)
+NETWORK = (0.5, 1.1)
+
+
+def basis_of(request: Request, setting: Setting) -> str:
+    """ "measured": this very setting is a row. "calibrated": a fitted model, card and length. Else "extrapolated"."""
+    if _row_of(request, setting) is not None:
+        return "measured"
+    fitted = calibration()["scope"]
+    within = (
+        request.hardware.name in fitted["gpus"]
+        and _shape_key(request) in fitted["shapes"]
+        and fitted["seq_length"][0] <= request.seq_length <= fitted["seq_length"][1]
+        and request.gpus <= fitted["max_gpus"]
+        and request.hardware.nodes == 1
+    )
+    return "calibrated" if within else "extrapolated"
+
+
+def measured_sentence(request: Request, setting: Setting) -> list[str]:
+    """What was measured for this very setting, in one sentence; empty where nothing was."""
+    row = _row_of(request, setting)
+    if row is None:
+        return []
+    return [
+        f"This very setting was measured: {row['peak_res_gb']:.1f} GiB and {row['tok_s']:,.0f} tokens/s (row {row['id']})."
+    ]
+
+
+def speed_range(request: Request, rate: float) -> list[float]:
+    """Low and high end of an extrapolated speed, tokens/s."""
+    low, high = _factors(request)
+    if request.hardware.nodes > 1:
+        low, high = low * NETWORK[0], high * NETWORK[1]
+    return [round(rate * low, 1), round(rate * high, 1)]
+
+
+def _factors(request: Request) -> tuple[float, float]:
+    hardware = request.hardware
+    if hardware.is_cpu:
+        return CPU
+    if hardware.gpu is None:
+        return ONLY_MEMORY_KNOWN
+    if not is_nvidia(hardware):
+        return NOT_NVIDIA
+    if not hardware.has_bf16:
+        return NO_BF16
+    return OTHER_SHAPE if hardware.name in calibration()["scope"]["gpus"] else OTHER_CARD
+
+
+def _shape_key(request: Request) -> str:
+    shape = request.shape
+    return f"{shape.parameters}/{shape.layers}/{shape.hidden_size}/{shape.vocab_size}"
+
+
+def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
+    wanted = {
+        "gpu": request.hardware.name,
+        "shape": _shape_key(request),
+        "weights": setting.weights,
+        "optimizer": setting.optimizer,
+        "optimizer_args": dict(setting.optimizer_args),
+        "state_offload": setting.state_offload,
+        "checkpointing": setting.checkpointing,
+        "micro_batch": setting.micro_batch,
+        "accumulation": setting.accumulation,
+        "seq_length": setting.seq_length,
+        "gpus": setting.gpus,
+    }
+    rows: list[dict[str, Any]] = calibration()["rows"]
+    return next((row for row in rows if all(row[key] == value for key, value in wanted.items())), None)

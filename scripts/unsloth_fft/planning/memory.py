@@ -1,0 +1,258 @@
+"""Peak memory of a setting, by component and by moment: what is alive when decides, not the sum of everything.
+
+The moments of one optimizer step, and the formulas with every symbol, are in references/memory-model.md. The peak is
+torch's peak *reserved* memory of one GPU; the CUDA context outside torch is not in it (see `budget_gib`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .activations import Activations, activations, power_of_two
+from .constants import MemoryConstants, memory_constants
+from .optimizers import FLASH, OptimizerMemory, optimizer_memory
+from .setting import OFF, Setting
+from .shape import ModelShape
+from .tensors import largest, matrices
+
+GIB = 2**30
+
+# UNSLOTH_OFFLOAD_OPTIMIZER_STATE_CHUNK_MB's default (unsloth 2026.10.9, optimizers/state_offload.py).
+OFFLOAD_CHUNK_BYTES = 1024 * 2**20
+# Logit rows per chunk of the fused loss: at least 512 x 151,936 logits, at most 4,096 rows, within 2 GiB
+# (unsloth_zoo 2026.10.9, fused_losses/fused_linear.py).
+LOSS_MIN_LOGITS = 512 * 151_936
+LOSS_MAX_ROWS = 4096
+LOSS_BUDGET_BYTES = 2 * GIB
+# The model counts as fitting one GPU up to this share of it (UNSLOTH_FSDP2_FIT_FRACTION, unsloth/models/fsdp2_perf.py).
+FSDP2_FIT_SHARE = 0.4
+# Python, torch, CUDA libraries and the data pipeline, with nothing loaded: measured on CPU, rounded up.
+PROCESS_GIB = 6.0
+CPU_PROCESS_GIB = 2.0
+# Memory of the device that CUDA takes outside torch: context and library workspaces.
+CUDA_CONTEXT_GIB = 0.6
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """GiB. `peak` is per GPU and equals the sum of `components`; `host` is for one node; `moment` names the peak.
+
+    `paged` is managed memory that may live on either side (paged optimizers), counted in `host`.
+    """
+
+    peak: float
+    components: dict[str, float]
+    moment: str
+    host: float
+    paged: float
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Bytes on one GPU that the moments are put together from."""
+
+    weights: float
+    gathered: float
+    gradients: float
+    head_gradient: float
+    embedding_gradient: float
+    optimizer: OptimizerMemory
+    resident_state: float
+    step: float
+    loss_forward: float
+    loss_backward: float
+    hidden: float
+    acts: Activations
+    accumulates: bool
+    tied: bool
+
+
+def estimate(shape: ModelShape, setting: Setting, vram_gib: float, *, is_cpu: bool = False) -> MemoryEstimate:
+    """What `setting` needs. `vram_gib` matters only for how Unsloth lays out FSDP2 on a card of that size."""
+    constants = memory_constants()
+    parts = _parts(shape, setting, vram_gib, constants, is_cpu=is_cpu)
+    moments = _moments(parts, constants)
+    name = max(moments, key=lambda moment: sum(moments[moment].values()))
+    components = dict(moments[name])
+    components["fragmentation"] = _fragmentation(shape, setting, parts, constants, is_cpu=is_cpu)
+    in_gib = {component: size / GIB for component, size in components.items() if size > 0}
+    paged = parts.optimizer.paged / setting.gpus / GIB
+    host = _host_gib(shape, setting, parts, is_cpu=is_cpu)
+    peak = sum(in_gib.values())
+    return MemoryEstimate(peak, in_gib, name, peak + CPU_PROCESS_GIB if is_cpu else host, paged)
+
+
+def _parts(shape: ModelShape, setting: Setting, vram_gib: float, constants: MemoryConstants, *, is_cpu: bool) -> _Parts:
+    wide, ranks = setting.weight_bytes, setting.gpus
+    weights = float(wide * shape.parameters)
+    optimizer = optimizer_memory(shape, setting)
+    acts = activations(shape, setting, is_cpu=is_cpu)
+    head = float(wide * shape.vocab_size * shape.hidden_size)
+    hidden = float(setting.tokens * shape.hidden_size * (4 if is_cpu else 2))
+    accumulates = setting.accumulation > 1
+    return _Parts(
+        weights=weights / ranks,
+        gathered=_gathered(shape, setting, vram_gib),
+        gradients=_gradients(weights, shape, setting),
+        head_gradient=head,
+        embedding_gradient=float(wide * shape.embedding_parameters),
+        optimizer=optimizer,
+        resident_state=0.0 if setting.state_offload else optimizer.state / ranks,
+        step=_step(shape, setting, optimizer),
+        loss_forward=head + _loss_chunk(shape, setting, is_cpu=is_cpu),
+        loss_backward=2 * head,
+        hidden=constants.loss_hidden_units * hidden,
+        acts=acts,
+        accumulates=accumulates,
+        tied=shape.tied_embeddings,
+    )
+
+
+def _moments(parts: _Parts, constants: MemoryConstants) -> dict[str, dict[str, float]]:
+    """Components in bytes at each moment that can be the peak."""
+    always = {"weights": parts.weights, "gathered_weights": parts.gathered, "workspace": constants.resident_gib * GIB}
+    state = _state_components(parts)
+    earlier = parts.gradients if parts.accumulates else 0.0
+    acts = parts.acts
+    loss = max(parts.loss_forward, parts.loss_backward) + constants.loss_extra_gib * GIB
+    # Late in the backward of a first micro-batch the input embedding has no gradient yet.
+    nearly_all = parts.gradients if parts.accumulates else max(parts.gradients - parts.embedding_gradient, 0.0)
+    second_embedding = parts.embedding_gradient if parts.accumulates or parts.tied else 0.0
+    return {
+        "loss": {
+            **always, **state, "gradients": earlier, "loss": loss, "activations": acts.kept + parts.hidden,
+        },
+        "first layer walked back": {
+            **always, **state, "gradients": max(earlier, parts.head_gradient), "activations": acts.kept + acts.working,
+        },
+        "last layer walked back": {
+            **always, **state, "gradients": nearly_all, "activations": acts.late + acts.working,
+        },
+        "embedding gradient": {
+            **always, **state, "gradients": parts.gradients + second_embedding,
+        },
+        "optimizer step": {
+            **always, **state, "gradients": parts.gradients, "optimizer_step": parts.step,
+        },
+    }  # fmt: skip
+
+
+def _state_components(parts: _Parts) -> dict[str, float]:
+    """Resident optimizer state, with an error-correction term told apart from the moments."""
+    if not parts.optimizer.state:
+        return {}
+    share = parts.resident_state / parts.optimizer.state
+    return {"optimizer_states": parts.optimizer.moments * share, "error_correction": parts.optimizer.correction * share}
+
+
+def _gradients(weights: float, shape: ModelShape, setting: Setting) -> float:
+    """In the weights' type; FSDP2 keeps unsharded float32 ones between micro-batches (torch, reduce dtype float32)."""
+    if setting.gpus == 1:
+        return weights
+    if setting.accumulation > 1:
+        return 4.0 * shape.parameters
+    return weights / setting.gpus
+
+
+def _step(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
+    """Memory borrowed by the optimizer step: temporaries, and with offload the largest chunk of state."""
+    step = optimizer.step / setting.gpus
+    if not setting.state_offload:
+        return step
+    per_element = max(optimizer.state / shape.parameters, 0.0)
+    chunk = max(OFFLOAD_CHUNK_BYTES, per_element * largest(shape) / setting.gpus)
+    # Before the first step the state does not exist, and chunks are cut for 8 bytes an element.
+    return step + min(chunk, optimizer.state / setting.gpus)
+
+
+def _loss_chunk(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> float:
+    """The fused loss's buffer of float32 logits, its float32 gradient of the hidden states, and with float32
+    weights a half-precision copy of the head."""
+    vocabulary, hidden = shape.vocab_size, shape.hidden_size
+    rows = _loss_rows(setting.tokens, hidden, vocabulary)
+    copy = 2.0 * vocabulary * hidden if setting.weights == "float32" and not is_cpu else 0.0
+    return 4.0 * rows * (vocabulary + hidden) + copy
+
+
+def _loss_rows(tokens: int, hidden: int, vocabulary: int) -> int:
+    floor = min(max(_power_below(LOSS_MIN_LOGITS / vocabulary), 512), LOSS_MAX_ROWS)
+    rows = min(max(_power_below(tokens * hidden / vocabulary), floor), LOSS_MAX_ROWS)
+    return max(min(rows, LOSS_BUDGET_BYTES // (4 * vocabulary), tokens), 1)
+
+
+def _power_below(value: float) -> int:
+    return 1 << (int(value).bit_length() - 1) if value >= 1 else 1
+
+
+def fsdp2_keeps_gathered(shape: ModelShape, setting: Setting, vram_gib: float) -> bool:
+    """Whether Unsloth keeps every weight gathered between forward and backward, because the model fits one GPU.
+
+    A float32 model is gathered in float32, as rows 24 and 25 show, and the decision is made on bf16 size.
+    """
+    return setting.gpus > 1 and 2 * shape.parameters <= FSDP2_FIT_SHARE * vram_gib * GIB
+
+
+def _gathered(shape: ModelShape, setting: Setting, vram_gib: float) -> float:
+    """Whole weights that FSDP2 holds beside this GPU's shard, and one gathered output head being reduced."""
+    if setting.gpus == 1:
+        return 0.0
+    wide = setting.weight_bytes
+    root = wide * (shape.embedding_parameters + shape.head_parameters)
+    head = wide * shape.vocab_size * shape.hidden_size
+    if fsdp2_keeps_gathered(shape, setting, vram_gib):
+        return float(wide * shape.parameters + head)
+    # The root (embeddings) stays gathered; of the layers the running one and the prefetched one are.
+    return float(root + head + 2 * wide * shape.layer_parameters)
+
+
+def _fragmentation(
+    shape: ModelShape, setting: Setting, parts: _Parts, constants: MemoryConstants, *, is_cpu: bool
+) -> float:
+    """Reserved by torch's allocator and not in use at the peak: holes that the largest tensors leave."""
+    if is_cpu:
+        return 0.0
+    holes = constants.fragmentation_of_head * parts.head_gradient
+    if setting.optimizer == FLASH:
+        holes += constants.fragmentation_of_step * parts.optimizer.step / setting.gpus
+    if setting.gpus == 1:
+        return holes
+    # FSDP2 reduces gradients on a stream of its own, whose memory no other stream can reuse: the sharded
+    # gradients, and float32 buffers of the root (whole, and this rank's part) and of two layers.
+    wide = setting.weight_bytes
+    root = 4.0 * (shape.embedding_parameters + shape.head_parameters)
+    layers = 2 * 4.0 * shape.layer_parameters
+    sharded = wide * shape.parameters / setting.gpus if setting.accumulation > 1 else 0.0
+    return sharded + root * (1 + 1 / setting.gpus) + layers
+
+
+def _host_gib(shape: ModelShape, setting: Setting, parts: _Parts, *, is_cpu: bool) -> float:
+    """Host memory of one node: one process a GPU, offloaded state, offloaded checkpoints, paged state."""
+    if is_cpu:
+        return 0.0
+    per_node = max(setting.gpus // setting.nodes, 1)
+    each = PROCESS_GIB * GIB + parts.acts.host + parts.optimizer.paged / setting.gpus
+    if setting.state_offload:
+        each += _pinned_state(shape, setting, parts.optimizer)
+    return per_node * each / GIB
+
+
+def _pinned_state(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
+    """Pinned state: every state tensor is a block of its own, rounded up to a power of two by torch."""
+    per_element = optimizer.state / shape.parameters
+    return sum(
+        tensor.count * per_element * power_of_two(max(tensor.elements // setting.gpus, 1)) for tensor in matrices(shape)
+    )
+
+
+def margin_gib(peak_gib: float, *, is_cpu: bool) -> float:
+    """Memory left free on purpose: the CUDA context, and what the estimate may be wrong by.
+
+    3% of the peak is the most the model has been under any measured row, doubled for shapes not measured; at least
+    half a GiB.
+    """
+    if is_cpu:
+        return max(0.1 * peak_gib, 1.0) + CPU_PROCESS_GIB
+    return CUDA_CONTEXT_GIB + max(0.03 * peak_gib, 0.5)
+
+
+__all__ = ["GIB", "OFF", "MemoryEstimate", "estimate", "fsdp2_keeps_gathered", "margin_gib"]

@@ -1,0 +1,196 @@
+"""From the request to the parameters file: run the contest, take the winner, and write down what is expected of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import advice, basis, words
+from .amount import EVAL_FRACTION, RunLength, packs, run_length
+from .defaults import TrainingDefaults, defaults_for
+from .parameters import (
+    Alternative,
+    Batch,
+    Data,
+    Distributed,
+    Memory,
+    Model,
+    Optimizer,
+    Parameters,
+    Plan,
+    PlannedHardware,
+    Precision,
+    Predicted,
+    Schedule,
+    contradictions,
+    master_kept_by,
+)
+from .request import Request
+from .search import Candidate, Outcome, search
+from .survival import typical_survival
+
+SEED = 3407
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The parameters and the contest they won."""
+
+    parameters: Parameters
+    outcome: Outcome
+
+
+def make_plan(request: Request, *, alternatives: int, dataset: str | None) -> Planned:
+    """The fastest plan that fits. Raises NothingFits with the nearest plan and what would make it fit."""
+    outcome = search(request)
+    best = outcome.best
+    if best is None:
+        raise advice.nothing_fits(request, outcome)
+    defaults = defaults_for(request.objective, request.shape.parameters)
+    parameters = _parameters(request, outcome, best, defaults, alternatives, dataset)
+    problems = contradictions(parameters)
+    assert not problems, problems
+    return Planned(parameters, outcome)
+
+
+def _parameters(
+    request: Request,
+    outcome: Outcome,
+    best: Candidate,
+    defaults: TrainingDefaults,
+    alternatives: int,
+    dataset: str | None,
+) -> Parameters:
+    setting = best.setting
+    optimizer = _optimizer(request, best, defaults)
+    epochs = request.amount.epochs or defaults.num_train_epochs
+    length = run_length(request, setting.micro_batch, epochs)
+    return Parameters(
+        schema_version="1.0",
+        model=Model(request.model, None, False, request.seq_length, request.shape.parameters),
+        data=_data(request, dataset),
+        precision=Precision(
+            best.exactness, setting.weights, master_kept_by(setting.weights, optimizer), _compute(request)
+        ),
+        optimizer=optimizer,
+        memory=Memory(setting.checkpointing),
+        batch=Batch(setting.micro_batch, setting.accumulation, request.effective_batch),
+        schedule=_schedule(request, defaults, length, epochs),
+        distributed=Distributed(request.hardware.gpus, request.hardware.nodes, setting.strategy),
+        plan=_plan(request, outcome, best, optimizer, length, alternatives),
+    )
+
+
+def _compute(request: Request) -> str:
+    if request.hardware.is_cpu:
+        return "float32"
+    return "bfloat16" if request.hardware.has_bf16 else "float16"
+
+
+def _data(request: Request, dataset: str | None) -> Data:
+    facts = request.data
+    return Data(
+        dataset=dataset,
+        format="auto",
+        objective=request.objective,
+        loss_on="all" if request.objective == "pretrain" else "responses",
+        packing=packs(request),
+        eval_fraction=EVAL_FRACTION,
+        rows=facts.rows if facts else None,
+        tokens_per_row=round(facts.mean_length(request.seq_length), 1) if facts else None,
+        chat_template=None,
+        seed=SEED,
+    )
+
+
+def _optimizer(request: Request, best: Candidate, defaults: TrainingDefaults) -> Optimizer:
+    return Optimizer(
+        name=best.setting.optimizer,
+        args={name: bool(value) for name, value in best.setting.optimizer_args},
+        learning_rate=request.learning_rate or defaults.learning_rate,
+        weight_decay=defaults.weight_decay,
+        adam_beta1=defaults.adam_beta1,
+        adam_beta2=defaults.adam_beta2,
+        adam_epsilon=defaults.adam_epsilon,
+        max_grad_norm=defaults.max_grad_norm,
+        state_offload=best.setting.state_offload,
+    )
+
+
+def _schedule(request: Request, defaults: TrainingDefaults, length: RunLength, epochs: float) -> Schedule:
+    by_steps = request.amount.max_steps is not None or request.amount.tokens is not None
+    return Schedule(
+        num_train_epochs=None if by_steps else epochs,
+        max_steps=length.steps if by_steps else None,
+        lr_scheduler_type=defaults.lr_scheduler_type,
+        warmup_steps=defaults.warmup_steps,
+        logging_steps=1,
+        eval_steps=None,
+        save_steps=None,
+        save_total_limit=2,
+        seed=SEED,
+    )
+
+
+def _plan(
+    request: Request,
+    outcome: Outcome,
+    best: Candidate,
+    optimizer: Optimizer,
+    length: RunLength,
+    alternatives: int,
+) -> Plan:
+    hardware = request.hardware
+    kind = basis.basis_of(request, best.setting)
+    survival = typical_survival(optimizer.learning_rate, best.setting.weights, optimizer.name, optimizer.args)
+    return Plan(
+        hardware=PlannedHardware(
+            name=hardware.name,
+            vram_gib=hardware.vram_gib,
+            safety_margin_gib=round(best.margin, 2),
+            gpus=hardware.gpus,
+            nodes=hardware.nodes,
+            host_ram_gib=hardware.host_ram_gib,
+            price_per_hour=request.price_per_hour,
+        ),
+        predicted=_predicted(request, best, length, survival, kind),
+        basis=kind,
+        why=[*words.why(request, outcome, best), *basis.measured_sentence(request, best.setting)],
+        warnings=words.warnings(request, best, survival, kind),
+        alternatives=[_alternative(one) for one in outcome.runners_up(alternatives)],
+    )
+
+
+def _predicted(request: Request, best: Candidate, length: RunLength, survival: float, kind: str) -> Predicted:
+    rate = best.speed.tokens_per_second
+    hours = length.tokens / rate / 3600
+    price = request.price_per_hour
+    breakdown = {name: round(size, 3) for name, size in sorted(best.memory.components.items())}
+    return Predicted(
+        peak_vram_gib=round(best.memory.peak, 2),
+        vram_breakdown_gib=breakdown,
+        host_ram_gib=round(best.memory.host, 1),
+        tokens_per_second=round(rate, 1),
+        tokens_per_second_range=basis.speed_range(request, rate) if kind == "extrapolated" else None,
+        steps=length.steps,
+        tokens=length.tokens,
+        hours=round(hours, 4),
+        cost_usd=None if price is None else round(hours * price * request.gpus, 2),
+        update_survival=round(survival, 4),
+    )
+
+
+def _alternative(candidate: Candidate) -> Alternative:
+    setting = candidate.setting
+    return Alternative(
+        weights=setting.weights,
+        optimizer=setting.optimizer,
+        state_offload=setting.state_offload,
+        gradient_checkpointing=setting.checkpointing,
+        per_device_train_batch_size=setting.micro_batch,
+        gradient_accumulation_steps=setting.accumulation,
+        strategy=setting.strategy,
+        exactness=candidate.exactness,
+        peak_vram_gib=round(candidate.memory.peak, 2),
+        host_ram_gib=round(candidate.memory.host, 1),
+        tokens_per_second=round(candidate.speed.tokens_per_second, 1),
+    )

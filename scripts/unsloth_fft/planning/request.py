@@ -1,0 +1,57 @@
+"""The run that was asked for, as one frozen object: everything the search needs to know and nothing it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .hardware import Hardware
+from .rows import DataFacts
+from .shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Knobs the user decided; None leaves one to the search."""
+
+    weights: str | None = None
+    optimizer: str | None = None
+    state_offload: bool | None = None
+    checkpointing: str | None = None
+    micro_batch: int | None = None
+    accumulation: int | None = None
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much to train: exactly one is set, in passes over the data, optimizer steps or tokens."""
+
+    epochs: float | None = None
+    max_steps: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """`seq_length` in tokens, `effective_batch` in rows an optimizer step over all GPUs, prices in USD a GPU-hour."""
+
+    model: str
+    shape: ModelShape
+    hardware: Hardware
+    seq_length: int
+    effective_batch: int
+    exactness: str
+    objective: str
+    amount: Amount
+    learning_rate: float | None = None
+    data: DataFacts | None = None
+    price_per_hour: float | None = None
+    pins: Pins = Pins()
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all nodes together."""
+        return self.hardware.gpus * self.hardware.nodes
+
+    def but(self, **changes: object) -> Request:
+        """The same request with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]

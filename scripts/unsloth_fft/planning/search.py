@@ -1,0 +1,253 @@
+"""The contest: every setting that keeps the promise, what each needs and does, and the fastest that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..core.errors import BadInput
+from . import memory, speed
+from .memory import MemoryEstimate, margin_gib
+from .recipes import RANK, RECIPES, Recipe, objection
+from .request import Request
+from .setting import OFF, TRUE, UNSLOTH, Setting
+from .speed import SpeedEstimate
+
+# More rows at once than this bring no speed and only cost search time.
+MAX_MICRO_BATCH = 512
+# Host memory kept for the operating system and everything else on the machine.
+HOST_RESERVE_GIB = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting with its estimates. GiB; `missing` is what lacks on the GPU, `host_missing` on the host (0: fits)."""
+
+    setting: Setting
+    exactness: str
+    memory: MemoryEstimate
+    speed: SpeedEstimate
+    margin: float
+    missing: float
+    host_missing: float
+
+    @property
+    def fits(self) -> bool:
+        return self.missing <= 0 and self.host_missing <= 0
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Everything but how the batch is split: runners-up differ in this."""
+        setting = self.setting
+        return (setting.weights, setting.optimizer, setting.state_offload, setting.checkpointing)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All candidates, best first; those that fit stand before those that do not."""
+
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def best(self) -> Candidate | None:
+        first = self.candidates[0]
+        return first if first.fits else None
+
+    @property
+    def nearest(self) -> Candidate:
+        """The candidate that lacks least memory."""
+        return min(self.candidates, key=lambda one: max(one.missing, 0) + max(one.host_missing, 0))
+
+    def runners_up(self, count: int) -> list[Candidate]:
+        """The best other candidates that fit, one of each kind."""
+        seen = {self.candidates[0].kind}
+        found: list[Candidate] = []
+        for candidate in self.candidates:
+            if candidate.fits and candidate.kind not in seen:
+                seen.add(candidate.kind)
+                found.append(candidate)
+        return found[:count]
+
+    def best_of_each_kind(self) -> list[Candidate]:
+        """One candidate of each kind: its fastest that fits, else the one nearest to fitting."""
+        kinds: dict[tuple[object, ...], list[Candidate]] = {}
+        for candidate in self.candidates:
+            kinds.setdefault(candidate.kind, []).append(candidate)
+        return [
+            group[0] if group[0].fits else min(group, key=lambda one: (one.missing, one.host_missing))
+            for group in kinds.values()
+        ]
+
+
+def search(request: Request) -> Outcome:
+    """Estimate every setting that the request allows. Raises BadInput when it allows none, saying why."""
+    candidates = [_candidate(request, recipe, setting) for recipe, setting in _settings(request)]
+    return Outcome(tuple(sorted(candidates, key=_preference)))
+
+
+def _preference(candidate: Candidate) -> tuple[object, ...]:
+    """Fitting before not, then fastest, then least memory, then a fixed order so that the answer never varies."""
+    setting = candidate.setting
+    return (
+        not candidate.fits,
+        -candidate.speed.tokens_per_second,
+        candidate.memory.peak,
+        candidate.memory.host,
+        setting.weights,
+        setting.optimizer,
+        setting.checkpointing,
+        setting.micro_batch,
+    )
+
+
+def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
+    hardware = request.hardware
+    needed = memory.estimate(request.shape, setting, hardware.vram_gib, is_cpu=hardware.is_cpu)
+    margin = margin_gib(needed.peak, is_cpu=hardware.is_cpu)
+    spill = max(needed.peak + needed.paged + margin - hardware.vram_gib, 0.0) if needed.paged else 0.0
+    return Candidate(
+        setting=setting,
+        exactness=recipe.exactness,
+        memory=needed,
+        speed=speed.estimate(request.shape, setting, hardware, spilled_gib=min(spill, needed.paged)),
+        margin=margin,
+        missing=needed.peak + margin - hardware.vram_gib,
+        host_missing=_host_missing(request, needed),
+    )
+
+
+def _host_missing(request: Request, needed: MemoryEstimate) -> float:
+    available = request.hardware.host_ram_gib
+    if available is None or request.hardware.is_cpu:
+        return 0.0
+    return needed.host + HOST_RESERVE_GIB - available
+
+
+def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
+    splits = list(batch_splits(request))
+    for recipe in allowed_recipes(request):
+        for offload in _offloads(request, recipe):
+            for checkpointing in _checkpointing(request):
+                for micro_batch, accumulation in splits:
+                    yield (
+                        recipe,
+                        Setting(
+                            weights=recipe.weights,
+                            optimizer=recipe.optimizer,
+                            optimizer_args=recipe.optimizer_args,
+                            state_offload=offload,
+                            checkpointing=checkpointing,
+                            micro_batch=micro_batch,
+                            accumulation=accumulation,
+                            seq_length=request.seq_length,
+                            gpus=request.gpus,
+                            nodes=request.hardware.nodes,
+                        ),
+                    )
+
+
+def allowed_recipes(request: Request) -> list[Recipe]:
+    """Recipes that keep the asked exactness, run on the hardware and match the pins. Raises BadInput without any."""
+    reasons: list[str] = []
+    found: list[Recipe] = []
+    for recipe in RECIPES:
+        if _differs_from_pins(recipe, request):
+            continue
+        reason = _refusal(recipe, request)
+        if reason is None:
+            found.append(recipe)
+        else:
+            reasons.append(reason)
+    if found:
+        return found
+    raise BadInput(
+        f"the pinned choice{_pinned_text(request)} cannot be planned: {'; '.join(dict.fromkeys(reasons)) or 'no such pair'}",
+        hint=_way_out(request),
+    )
+
+
+def _differs_from_pins(recipe: Recipe, request: Request) -> bool:
+    pins = request.pins
+    return (pins.weights not in (None, recipe.weights)) or (pins.optimizer not in (None, recipe.optimizer))
+
+
+def _refusal(recipe: Recipe, request: Request) -> str | None:
+    if reason := objection(recipe, request.hardware):
+        return reason
+    if RANK[recipe.exactness] < RANK[request.exactness]:
+        return f"{recipe.name} updates are '{recipe.exactness}', and --exactness {request.exactness} was asked"
+    if request.pins.state_offload and not recipe.offloads:
+        return f"Unsloth does not offload the state of {recipe.optimizer}"
+    if request.pins.state_offload and request.hardware.is_cpu:
+        return "there is no GPU to offload optimizer state from"
+    return None
+
+
+def _pinned_text(request: Request) -> str:
+    pins = request.pins
+    parts = [
+        part for part in (pins.weights, pins.optimizer, "with state offload" if pins.state_offload else None) if part
+    ]
+    return f" ({' '.join(parts)})" if parts else ""
+
+
+def _way_out(request: Request) -> str:
+    matching = [recipe for recipe in RECIPES if not _differs_from_pins(recipe, request)]
+    runnable = [recipe for recipe in matching if objection(recipe, request.hardware) is None]
+    if not matching:
+        known = ", ".join(sorted({f"{recipe.weights} with {recipe.optimizer}" for recipe in RECIPES}))
+        return f"choose one of: {known}"
+    if runnable and RANK[runnable[0].exactness] < RANK[request.exactness]:
+        return f"add --exactness {runnable[0].exactness}, or leave --precision and --optimizer to the planner"
+    return "leave that knob to the planner, or name other hardware with --gpu"
+
+
+def _offloads(request: Request, recipe: Recipe) -> tuple[bool, ...]:
+    if request.pins.state_offload is not None:
+        return (request.pins.state_offload,)
+    return (False, True) if recipe.offloads and not request.hardware.is_cpu else (False,)
+
+
+def _checkpointing(request: Request) -> tuple[str, ...]:
+    if request.pins.checkpointing is not None:
+        return (request.pins.checkpointing,)
+    # Without a GPU there is nowhere to offload checkpoints to, and "unsloth" means plain checkpointing.
+    return (OFF, TRUE) if request.hardware.is_cpu else (OFF, TRUE, UNSLOTH)
+
+
+def batch_splits(request: Request) -> list[tuple[int, int]]:
+    """(micro-batch, accumulation) pairs whose product over all GPUs is exactly the effective batch.
+
+    Raises BadInput where there is none: the effective batch is never changed silently.
+    """
+    gpus, batch, pins = request.gpus, request.effective_batch, request.pins
+    if batch % gpus:
+        near = sorted({max(batch // gpus, 1) * gpus, (batch // gpus + 1) * gpus})
+        raise BadInput(
+            f"--effective-batch {batch} cannot be shared evenly by {gpus} GPUs",
+            hint=f"use --effective-batch {' or '.join(map(str, near))}",
+        )
+    per_gpu = batch // gpus
+    splits = [
+        (micro, per_gpu // micro)
+        for micro in range(1, per_gpu + 1)
+        if per_gpu % micro == 0
+        and pins.micro_batch in (None, micro)
+        and pins.accumulation in (None, per_gpu // micro)
+        and (micro <= MAX_MICRO_BATCH or pins.micro_batch or pins.accumulation)
+    ]
+    if not splits:
+        raise BadInput(
+            f"--micro-batch {pins.micro_batch or '?'} x --grad-accumulation {pins.accumulation or '?'} x {gpus} GPU(s)"
+            f" cannot make --effective-batch {batch}",
+            hint=_batch_hint(pins.micro_batch, pins.accumulation, gpus, batch),
+        )
+    return splits
+
+
+def _batch_hint(micro: int | None, accumulation: int | None, gpus: int, batch: int) -> str:
+    if micro and accumulation:
+        return f"use --effective-batch {micro * accumulation * gpus}, or leave one of the two out"
+    given = (micro or accumulation or 1) * gpus
+    near = sorted({max(batch // given, 1) * given, (batch // given + 1) * given})
+    return f"use --effective-batch {' or '.join(map(str, near))}"

@@ -1,0 +1,153 @@
+"""How long one optimizer step takes: products, memory traffic, kernel launches, optimizer, offload and network.
+
+Formulas and symbols: references/memory-model.md. The constants were fitted on one NVIDIA H200; another card's figure
+is carried over by its data-sheet TFLOP/s, bandwidth and host link, and is called extrapolated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .activations import activations
+from .constants import SpeedConstants, speed_constants
+from .hardware import Gpu, Hardware
+from .memory import fsdp2_keeps_gathered
+from .optimizers import BNB, FLASH, PAGED, TORCHAO, optimizer_memory
+from .setting import OFF, Setting
+from .shape import ModelShape
+from .tensors import tensor_count
+
+TERA, GIGA = 1e12, 1e9
+
+# NVLink, one direction, GB/s a GPU: half of the total on NVIDIA's data sheets of A100, H100, H200 and B200 (read
+# 2026-11-23); other cards talk over their host link.
+NVLINK_GBS = {"A100": 300.0, "H100": 450.0, "H200": 450.0, "B200": 900.0, "GH200": 450.0}
+# Between nodes: one 400 Gb/s port for every GPU, the usual build of H100 clusters; an assumption, said in the plan.
+NETWORK_GBS = 50.0
+# A bare memory size says nothing of speed; an A100's is assumed (NVIDIA A100 80GB data sheet), whatever the size.
+ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2026-11-23", "assumed")
+# A CPU core's float32 rate in such training: 20 GFLOP/s, the order seen on 2 cores; the range says how little it is.
+CPU_FLOPS = 4e10
+CPU_BANDWIDTH = 2e10
+
+
+@dataclass(frozen=True)
+class SpeedEstimate:
+    """Seconds of one optimizer step by part, and tokens/s over all GPUs."""
+
+    parts: dict[str, float]
+    tokens_per_second: float
+
+    @property
+    def step_s(self) -> float:
+        return sum(self.parts.values())
+
+
+def estimate(shape: ModelShape, setting: Setting, hardware: Hardware, *, spilled_gib: float = 0.0) -> SpeedEstimate:
+    """Time of one step of `setting` on `hardware`; `spilled_gib` of paged state a GPU does not stay on the card."""
+    if hardware.is_cpu:
+        return _on_cpu(shape, setting)
+    constants, gpu = speed_constants(), hardware.gpu or ASSUMED
+    micro = _micro_batch(shape, setting, gpu, constants)
+    parts = {
+        "micro_batches": setting.accumulation * micro,
+        "optimizer": _optimizer(shape, setting, gpu, constants),
+        "host_transfer": _host_transfer(shape, setting, gpu, constants, spilled_gib),
+        "network": _network(shape, setting, hardware, gpu),
+    }
+    parts = {name: seconds for name, seconds in parts.items() if seconds > 0}
+    return SpeedEstimate(parts, setting.tokens_per_step / sum(parts.values()))
+
+
+def flops_per_token(shape: ModelShape, setting: Setting) -> float:
+    """Operations of forward, backward and (with checkpointing) recomputation, causal attention counted as half."""
+    passes = 3 if setting.checkpointing == OFF else 4
+    head = shape.vocab_size * shape.hidden_size
+    # The output head is never recomputed.
+    matrices = 2 * (shape.matmul_parameters_per_token - head) * passes + 2 * head * 3
+    return matrices + passes * attention_flops_per_token(shape, setting.seq_length)
+
+
+def attention_flops_per_token(shape: ModelShape, length: int) -> float:
+    """Scores and values of the forward pass, averaged over a row: half the length, less where a window is shorter."""
+    total = 0.0
+    for block in shape.blocks:
+        seen = length / 2
+        if block.kind == "sliding" and shape.sliding_window and shape.sliding_window < length:
+            seen = shape.sliding_window * (1 - shape.sliding_window / (2 * length))
+        if block.kind != "recurrent":
+            total += 4 * block.count * block.heads * block.head_dim * seen
+    return total
+
+
+def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
+    """Seconds of one forward and backward: at least as long as launching its kernels takes."""
+    compute = setting.tokens * flops_per_token(shape, setting) / (gpu.bf16_tflops * TERA * constants.matmul_share)
+    if setting.weights == "float32":
+        compute *= constants.float32_slowdown
+    # Gradients are written, then read, added and written again.
+    traffic = 4 * setting.weight_bytes * shape.parameters / _bandwidth(gpu, constants)
+    layers = sum(block.count for block in shape.blocks)
+    launch = layers * constants.layer_launch_s * (0.75 if setting.checkpointing == OFF else 1.0)
+    return max(compute + traffic, launch, checkpoint_transfer_s(shape, setting, gpu, constants))
+
+
+def _optimizer(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
+    elements = shape.parameters / setting.gpus
+    wide, state = setting.weight_bytes, optimizer_memory(shape, setting).state / shape.parameters
+    # Weights read and written, gradients read twice (norm and update), state read and written.
+    traffic = elements * (4 * wide + 2 * state) / _bandwidth(gpu, constants)
+    if setting.optimizer in (BNB, PAGED):
+        return max(traffic, elements / (constants.bnb_elements_per_byte_of_bandwidth * gpu.memory_bandwidth_gbs * GIGA))
+    if setting.optimizer == TORCHAO:
+        return max(traffic, tensor_count(shape) * constants.torchao_tensor_s)
+    if setting.optimizer == FLASH:
+        return max(traffic, tensor_count(shape) * constants.flash_tensor_s)
+    return traffic
+
+
+def _host_transfer(
+    shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants, spilled_gib: float
+) -> float:
+    """Offloaded state goes to the GPU and back once a step; paged state likewise where it does not fit beside."""
+    link = gpu.host_link_gbs * GIGA * constants.host_link_share
+    memory = optimizer_memory(shape, setting)
+    if setting.state_offload:
+        return 2 * memory.state / setting.gpus / link
+    if memory.paged:
+        return (constants.paged_extra_share * 2 * memory.paged / setting.gpus + 2 * spilled_gib * 2**30) / link
+    return 0.0
+
+
+def checkpoint_transfer_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
+    """Seconds that offloaded checkpoints of one micro-batch need on the host link, both ways."""
+    return 2 * activations(shape, setting).host / (gpu.host_link_gbs * GIGA * constants.host_link_share)
+
+
+def _network(shape: ModelShape, setting: Setting, hardware: Hardware, gpu: Gpu) -> float:
+    """FSDP2: weights gathered once or twice for each micro-batch, float32 gradients reduced once a step."""
+    if setting.gpus == 1:
+        return 0.0
+    gathers = 1 if fsdp2_keeps_gathered(shape, setting, hardware.vram_gib) else 2
+    share = (setting.gpus - 1) / setting.gpus
+    weights = setting.weight_bytes * shape.parameters * gathers * setting.accumulation
+    rate = NETWORK_GBS if setting.nodes > 1 else link_between_gpus_gbs(gpu)
+    return share * (weights + 4 * shape.parameters) / (rate * GIGA)
+
+
+def link_between_gpus_gbs(gpu: Gpu) -> float:
+    """NVLink where the card has it, else the host link."""
+    if "PCIe" in gpu.name:
+        return gpu.host_link_gbs
+    family = gpu.name.split()[0].split("-")[0]
+    return NVLINK_GBS.get(family, gpu.host_link_gbs)
+
+
+def _bandwidth(gpu: Gpu, constants: SpeedConstants) -> float:
+    return gpu.memory_bandwidth_gbs * GIGA * constants.bandwidth_share
+
+
+def _on_cpu(shape: ModelShape, setting: Setting) -> SpeedEstimate:
+    compute = setting.accumulation * setting.tokens * flops_per_token(shape, setting) / CPU_FLOPS
+    update = 28 * shape.parameters / CPU_BANDWIDTH
+    return SpeedEstimate({"micro_batches": compute, "optimizer": update}, setting.tokens_per_step / (compute + update))

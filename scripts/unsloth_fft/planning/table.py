@@ -1,0 +1,53 @@
+"""The table that --explain prints: every kind of setting that was considered, and how it fared."""
+
+from __future__ import annotations
+
+from .search import Candidate, Outcome
+
+HEADER = (
+    "",
+    "weights",
+    "optimizer",
+    "offload",
+    "checkpointing",
+    "batch",
+    "peak GiB",
+    "host GiB",
+    "tokens/s",
+    "verdict",
+)
+
+
+def explain(outcome: Outcome) -> str:
+    """One line a kind of setting, the chosen one first and marked."""
+    rows = [HEADER, *(_row(candidate, outcome.best) for candidate in outcome.best_of_each_kind())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _row(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:
+    setting = candidate.setting
+    return (
+        "*" if candidate is best else "",
+        setting.weights,
+        setting.optimizer,
+        "yes" if setting.state_offload else "no",
+        setting.checkpointing,
+        f"{setting.micro_batch} x {setting.accumulation}" + (f" x {setting.gpus}" if setting.gpus > 1 else ""),
+        f"{candidate.memory.peak:.1f}",
+        f"{candidate.memory.host:.1f}",
+        f"{candidate.speed.tokens_per_second:,.0f}",
+        _verdict(candidate, candidate is best),
+    )
+
+
+def _verdict(candidate: Candidate, chosen: bool) -> str:
+    if chosen:
+        return f"chosen: {candidate.exactness}"
+    if candidate.fits:
+        return f"fits: {candidate.exactness}"
+    if candidate.missing > 0:
+        return f"lacks {candidate.missing:.1f} GiB"
+    return f"lacks {candidate.host_missing:.1f} GiB of host memory"

@@ -1,0 +1,156 @@
+"""Plain sentences about a plan: why this one, and what a person should know before training."""
+
+from __future__ import annotations
+
+from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
+from .optimizers import FLASH, TORCHAO
+from .recipes import is_nvidia
+from .request import Request
+from .search import Candidate, Outcome
+from .setting import OFF, UNSLOTH
+from .shape import ModelShape
+from .survival import WANTED_SHARE
+
+_WHY_OFFLOAD = (
+    "Optimizer state stays in pinned host memory between steps: {state:.1f} GiB that the GPU does not have to hold."
+)
+
+
+def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
+    """The reasons for the choice, the deciding one first."""
+    fitting = sum(candidate.fits for candidate in outcome.candidates)
+    rate, setting = best.speed.tokens_per_second, best.setting
+    where = "the host" if request.hardware.is_cpu else "each GPU"
+    sentences = [
+        f"Fastest of {fitting} settings that fit, out of {len(outcome.candidates)} that keep '{request.exactness}':"
+        f" {rate:,.0f} tokens/s expected.",
+        f"The peak is {best.memory.peak:.1f} GiB of {request.hardware.vram_gib:.1f} on {where}, at the moment"
+        f" '{best.memory.moment}'; {best.margin:.1f} GiB is left free on purpose{_margin_reason(request)}.",
+        _exactness_reason(best),
+        _checkpointing_reason(outcome, best),
+    ]
+    if setting.state_offload:
+        sentences.append(_WHY_OFFLOAD.format(state=best.memory.host - 6.0))
+    if best.memory.paged:
+        sentences.append(
+            f"{best.memory.paged:.1f} GiB of optimizer state is managed memory: it uses what the GPU has free and lies"
+            " in host memory otherwise; the peak does not count it."
+        )
+    if setting.gpus > 1:
+        sentences.append(_sharding_reason(request, best))
+    return sentences
+
+
+def _margin_reason(request: Request) -> str:
+    if request.hardware.is_cpu:
+        return ""
+    return f" ({CUDA_CONTEXT_GIB:g} for the CUDA context, the rest for what the estimate may be wrong by)"
+
+
+def _exactness_reason(best: Candidate) -> str:
+    setting = best.setting
+    if setting.weights == "float32":
+        return "Weights are float32, so every update is kept to float32 precision."
+    if setting.optimizer == FLASH:
+        return "adamw_flash keeps an error-correction term beside bf16 weights, so the effective master is float32."
+    if setting.optimizer == TORCHAO:
+        return "bf16 updates are rounded stochastically: right on average, with noise on every step."
+    return "Plain bf16 weights: an update smaller than half the spacing of a weight is lost."
+
+
+def _checkpointing_reason(outcome: Outcome, best: Candidate) -> str:
+    mode = best.setting.checkpointing
+    if mode == OFF:
+        return "Activations are kept rather than recomputed: memory allows it, and recomputing costs a third more work."
+    faster = [
+        one
+        for one in outcome.candidates
+        if one.setting.checkpointing == OFF and one.speed.tokens_per_second > best.speed.tokens_per_second
+    ]
+    kept = "in host memory" if mode == UNSLOTH else "on the GPU"
+    if not faster:
+        return f"Activations are recomputed from checkpoints {kept}: keeping them all leaves room for nothing faster."
+    least = min(faster, key=lambda one: (one.missing, one.host_missing))
+    if least.missing <= 0:
+        return f"Activations are recomputed from checkpoints {kept}: keeping them all needs more host memory than there is."
+    return (
+        f"Activations are recomputed from checkpoints {kept}: the nearest faster plan that keeps them all needs"
+        f" {least.missing:.1f} GiB more."
+    )
+
+
+def _sharding_reason(request: Request, best: Candidate) -> str:
+    text = f"Weights, gradients and optimizer state are sharded over {best.setting.gpus} GPUs by Unsloth's FSDP2"
+    if fsdp2_keeps_gathered(request.shape, best.setting, request.hardware.vram_gib):
+        return f"{text}; the model fits one GPU, so Unsloth keeps the weights gathered between forward and backward."
+    return f"{text}; layers are gathered when they run."
+
+
+def warnings(request: Request, best: Candidate, survival: float, basis: str) -> list[str]:
+    """What could surprise: lost updates, unmeasured hardware, shapes that are only approximated, unknown host memory."""
+    found = [*_survival_warning(best, survival), *request.hardware.notes]
+    if request.hardware.is_cpu:
+        found.append("There is no GPU: this trains on the CPU, which is slow; the speed is a rough guess.")
+    elif request.hardware.gpu is None:
+        found.append(
+            f"Only the memory of the card is known, so the speed assumes an A100-like card: name it with --gpu"
+            f" (what was planned for: {request.hardware.name})."
+        )
+    if basis == "extrapolated" and not request.hardware.is_cpu:
+        found.append(
+            "Memory and speed were fitted on one NVIDIA H200 with Llama-3.1-8B and Qwen2.5-0.5B; this plan carries them"
+            " over to another card, model or length."
+        )
+    if not is_nvidia(request.hardware):
+        found.append(f"Unsloth runs on AMD GPUs too, but nothing was measured on {request.hardware.name}.")
+    needs = best.memory.host
+    if request.hardware.host_ram_gib is None and best.setting.state_offload:
+        found.append(f"Host memory was not given: this plan needs {needs:.0f} GiB of it (say --host-ram-gib X).")
+    if best.memory.paged and request.hardware.host_ram_gib is None:
+        found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
+    if setting_is_multi_node(best):
+        found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
+    return [*found, *_shape_warnings(request.shape), *_data_warnings(request)]
+
+
+def setting_is_multi_node(best: Candidate) -> bool:
+    return best.setting.nodes > 1
+
+
+def _survival_warning(best: Candidate, survival: float) -> list[str]:
+    if survival >= WANTED_SHARE and best.exactness == "exact":
+        return []
+    if best.exactness == "stochastic":
+        return [
+            "Updates are unbiased but noisy: the weight change does not track float32 AdamW closely; --exactness exact does."
+        ]
+    return [
+        f"Only about {survival:.0%} of the weight updates survive bf16 rounding at this learning rate: the rest of the"
+        " model does not train. --exactness exact mends it."
+    ]
+
+
+def _shape_warnings(shape: ModelShape) -> list[str]:
+    found = []
+    if shape.experts:
+        found.append("Mixture of experts: activation memory and speed are derived from the shape, not measured.")
+    if any(block.kind == "recurrent" for block in shape.blocks):
+        found.append("Recurrent layers: their activation memory and speed are approximated.")
+    if shape.multimodal:
+        found.append("Only the language model was counted; vision and audio parts come on top.")
+    if shape.assumed_llama_like:
+        found.append(
+            f"model_type {shape.model_type} is not known; its config has exactly Llama's keys, so Llama was assumed."
+        )
+    return found
+
+
+def _data_warnings(request: Request) -> list[str]:
+    if request.data is None:
+        return []
+    longer = sum(length > request.seq_length for length in request.data.lengths)
+    if longer:
+        return [
+            f"About {longer} of {request.data.rows} rows are longer than {request.seq_length} tokens and will be cut."
+        ]
+    return []
