@@ -5,10 +5,13 @@ import json
 import warnings
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unsloth_fft.core import files, schema
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning import catalogue
+from unsloth_fft.planning.shape import ModelShape
 
 NAMES = catalogue.names()
 # What the project promises to know; matched against the ids and aliases of the catalogue.
@@ -147,6 +150,28 @@ def test_a_broken_local_config_is_explained(tmp_path, content, complaint):
     with pytest.raises(BadInput, match=complaint) as caught:
         catalogue.load_shape(str(tmp_path))
     assert str(tmp_path) in caught.value.message and caught.value.hint
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 2**40) | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_damaged_config_gives_a_shape_or_a_clear_error(data):
+    entry = data.draw(st.sampled_from(catalogue.entries()))
+    config = text_config(entry)
+    key = data.draw(st.sampled_from(sorted(config)))
+    config[key] = data.draw(JSON_VALUES)
+    try:
+        shape = ModelShape.from_config(config, "damaged")
+    except BadInput as error:
+        assert "damaged" in error.message and error.hint
+    else:
+        assert shape.parameters > 0
 
 
 @pytest.mark.parametrize("missing", ["./nowhere", "nowhere/config.json", "/no/such/model", "~/no/such", "a/b/c"])

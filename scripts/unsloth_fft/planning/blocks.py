@@ -89,7 +89,7 @@ def blocks_of(reader: ConfigReader, family: Family) -> tuple[Block, ...]:
 
 def layer_kinds(reader: ConfigReader, family: Family) -> list[str]:
     """The kind of each layer: from `layer_types` where the file lists them, else from the family's pattern."""
-    layers = reader.integer("num_hidden_layers")
+    layers = reader.layer_count()
     listed = reader.strings("layer_types", layers) or reader.strings("layers_block_type", layers)
     if listed is not None:
         unknown = sorted(set(listed) - set(KINDS))
@@ -212,7 +212,7 @@ def _heads(reader: ConfigReader, family: Family, index: int, kind: str) -> _Head
 def _takes_earlier_keys(reader: ConfigReader, index: int) -> bool:
     """Gemma 4: the last `num_kv_shared_layers` layers have no key and value projections of their own."""
     shared = reader.integer("num_kv_shared_layers", default=0, least=0)
-    return shared > 0 and index >= reader.integer("num_hidden_layers") - shared
+    return shared > 0 and index >= reader.layer_count() - shared
 
 
 def _attention(reader: ConfigReader, family: Family, heads: _Heads, hidden: int) -> _Part:
@@ -272,8 +272,10 @@ def _is_sparse(reader: ConfigReader, family: Family, index: int) -> bool:
         return False
     if index < reader.integer("first_k_dense_replace", default=0, least=0):
         return False
-    dense_layers = reader.get("mlp_only_layers") or []
-    return index not in dense_layers and (index + 1) % reader.integer("decoder_sparse_step", default=1) == 0
+    return (
+        index not in reader.layer_numbers("mlp_only_layers")
+        and (index + 1) % reader.integer("decoder_sparse_step", default=1) == 0
+    )
 
 
 def _mlp_width(reader: ConfigReader, family: Family, index: int, sparse: bool) -> int:

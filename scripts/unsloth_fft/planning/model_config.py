@@ -31,6 +31,7 @@ LLAMA_REQUIRED = frozenset(
 LLAMA_OPTIONAL = frozenset({"head_dim", "tie_word_embeddings"})
 # Upper bound for any one size: a config beyond it is damaged, not large.
 MAX_SIZE = 2**31
+MAX_LAYERS = 10_000
 
 
 class ConfigReader:
@@ -46,8 +47,8 @@ class ConfigReader:
         value = self.values.get(key)
         return self.defaults.get(key) if value is None else value
 
-    def integer(self, *keys: str, default: int | None = None, least: int = 1) -> int:
-        """The first of `keys` that is set, as a whole number of at least `least`.
+    def integer(self, *keys: str, default: int | None = None, least: int = 1, most: int = MAX_SIZE) -> int:
+        """The first of `keys` that is set, as a whole number from `least` to `most`.
 
         Raises BadInput when none is set and there is no default, or the value is of another kind.
         """
@@ -55,10 +56,10 @@ class ConfigReader:
             value = self.get(key)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < MAX_SIZE:
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise BadInput(
                     f"config.json of {self.name}: `{key}` is {value!r}; "
-                    f"a whole number of at least {least} was expected",
+                    f"a whole number from {least} to {most} was expected",
                     hint="use the config.json that was published with the weights",
                 )
             return value
@@ -79,6 +80,20 @@ class ConfigReader:
         if not isinstance(value, bool):
             raise BadInput(
                 f"config.json of {self.name}: `{spec}` is {value!r}; true or false was expected",
+                hint="use the config.json that was published with the weights",
+            )
+        return value
+
+    def layer_count(self) -> int:
+        """`num_hidden_layers`."""
+        return self.integer("num_hidden_layers", most=MAX_LAYERS)
+
+    def layer_numbers(self, key: str) -> list[int]:
+        """A list of layer numbers, empty when the key is not set."""
+        value = self.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+            raise BadInput(
+                f"config.json of {self.name}: `{key}` is {value!r}; a list of layer numbers was expected",
                 hint="use the config.json that was published with the weights",
             )
         return value

@@ -64,7 +64,7 @@ class ModelShape:
         _refuse_uncounted(reader, family)
         hidden, vocab = reader.integer("hidden_size"), reader.integer("vocab_size")
         blocks = blocks_of(reader, family)
-        layers, heads = reader.integer("num_hidden_layers"), reader.integer("num_attention_heads")
+        layers, heads = reader.layer_count(), reader.integer("num_attention_heads")
         tied = (
             family.tied if reader.get("tie_word_embeddings") is None else reader.flag("tie_word_embeddings")
         )
