@@ -1,0 +1,331 @@
+"""Comparing two tensors on disk block by block, in a fixed amount of memory, with what moved counted exactly.
+
+A block of both files is read into small buffers that stay in the processor's cache; equal blocks cost one comparison
+of their bytes and one sum. "Changed" means the value differs: 0.0 and -0.0 are equal, and so are two NaNs. Sums of
+squares run in float32 within a block of 2**18 elements (float64 where that over- or underflows) and in float64 across
+blocks, so relative changes are good to four digits; counts are exact.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from ..core.errors import BadInput
+from . import floats
+from .checkpoint import Tensor
+from .floats import Array
+
+BLOCK: Final = 1 << 18
+"""Elements compared at once: two bfloat16 blocks and their float32 values fit a 2-MiB second-level cache."""
+
+SPAN: Final = 1 << 24
+"""Elements of one piece of work; a tensor of more is shared between threads."""
+
+SAMPLE: Final = 1 << 14
+"""Elements at the start of each block whose exponents are counted: every element of a small tensor, 1/16 of a large."""
+
+THREADS: Final = min(4, os.cpu_count() or 1)
+
+EXPONENT_BINS: Final = 256
+"""Float32's exponent field: bin b counts weights in [2**(b - 127), 2**(b - 126)); bin 0 holds zeros and subnormals."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tensors whose first `elements` elements, in rows of `row_length`, are the same weights."""
+
+    name: str
+    base: Tensor
+    trained: Tensor
+    elements: int
+    row_length: int
+    count_rows: bool
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How far some elements moved: `squares` is the sum of squared changes."""
+
+    changed: int = 0
+    largest: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: Moves) -> Moves:
+        return Moves(self.changed + other.changed, max(self.largest, other.largest), self.squares + other.squares)
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """NaN and infinite values on one side; `first` is the index of the first in the flattened tensor."""
+
+    nan: int = 0
+    infinite: int = 0
+    first: int | None = None
+
+    def __add__(self, other: NotFinite) -> NotFinite:
+        known = [index for index in (self.first, other.first) if index is not None]
+        return NotFinite(self.nan + other.nan, self.infinite + other.infinite, min(known, default=None))
+
+    @property
+    def count(self) -> int:
+        return self.nan + self.infinite
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found in some elements of a tensor.
+
+    `rounded` is None unless the stored types differ; then it holds the moves after rounding both to the narrower.
+    `sampled` and `sampled_changed` count exponents of the base's sampled weights, all and those that moved (moved as
+    `rounded` has it where the trained type cannot hold every base value).
+    """
+
+    elements: int = 0
+    moves: Moves = Moves()
+    rounded: Moves | None = None
+    base_squares: float = 0.0
+    unchanged_rows: int = 0
+    base_not_finite: NotFinite = NotFinite()
+    trained_not_finite: NotFinite = NotFinite()
+    sampled: Array = field(default_factory=lambda: np.zeros(EXPONENT_BINS, np.int64))
+    sampled_changed: Array = field(default_factory=lambda: np.zeros(EXPONENT_BINS, np.int64))
+
+    def __add__(self, other: Comparison) -> Comparison:
+        both = [moves for moves in (self.rounded, other.rounded) if moves is not None]
+        return Comparison(
+            self.elements + other.elements,
+            self.moves + other.moves,
+            sum(both, Moves()) if both else None,
+            self.base_squares + other.base_squares,
+            self.unchanged_rows + other.unchanged_rows,
+            self.base_not_finite + other.base_not_finite,
+            self.trained_not_finite + other.trained_not_finite,
+            self.sampled + other.sampled,
+            self.sampled_changed + other.sampled_changed,
+        )
+
+
+def compare(
+    pairs: Sequence[Pair], progress: Callable[[int, int], None] | None = None, *, threads: int = THREADS
+) -> dict[str, Comparison]:
+    """Compare every pair; `progress(done, total)` counts bytes of both files. Raises BadInput if a file shrank."""
+    total = sum(_bytes(pair, pair.elements) for pair in pairs)
+    results = {pair.name: Comparison() for pair in pairs}
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        for pair, result in _ordered_runs(pool, _spans(pairs), threads):
+            results[pair.name] = results[pair.name] + result
+            done += _bytes(pair, result.elements)
+            if progress:
+                progress(done, total)
+    return results
+
+
+def same_values(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors hold the same bytes, as a tied head written twice does; stops at the first difference."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return False
+    step = BLOCK * 8
+    with first.file.open("rb") as one, second.file.open("rb") as other:
+        one.seek(first.start)
+        other.seek(second.start)
+        return all(
+            one.read(size) == other.read(size)
+            for size in (min(step, first.bytes - begin) for begin in range(0, first.bytes, step))
+        )
+
+
+@dataclass(frozen=True)
+class _Span:
+    pair: Pair
+    start: int
+    stop: int
+
+
+def _bytes(pair: Pair, elements: int) -> int:
+    return elements * (floats.RAW[pair.base.dtype].itemsize + floats.RAW[pair.trained.dtype].itemsize)
+
+
+def _spans(pairs: Sequence[Pair]) -> Iterator[_Span]:
+    """Pieces of work in the order of the base's bytes, each a whole number of blocks."""
+    for pair in sorted(pairs, key=lambda pair: (pair.base.file, pair.base.start)):
+        block = _block_of(pair)
+        step = max(SPAN // block, 1) * block
+        for start in range(0, pair.elements, step):
+            yield _Span(pair, start, min(start + step, pair.elements))
+
+
+def _block_of(pair: Pair) -> int:
+    """Elements a block: BLOCK, or the most whole rows in it where rows are counted."""
+    if pair.count_rows and pair.row_length:
+        return max(BLOCK // pair.row_length, 1) * pair.row_length
+    return BLOCK
+
+
+def _ordered_runs(pool: ThreadPoolExecutor, spans: Iterator[_Span], threads: int) -> Iterator[tuple[Pair, Comparison]]:
+    """Run the spans with only a few in flight, and yield each result as it comes."""
+    running: dict[Future[Comparison], Pair] = {}
+    while True:
+        for span in islice(spans, 2 * threads - len(running)):
+            running[pool.submit(_compare_span, span)] = span.pair
+        if not running:
+            return
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            yield running.pop(future), future.result()
+
+
+def _compare_span(span: _Span) -> Comparison:
+    """Compare one span, reading both sides block by block."""
+    pair, block = span.pair, _block_of(span.pair)
+    size = min(block, span.stop - span.start)
+    room = _Room(size)
+    total = Comparison()
+    with Reader(pair.base, size) as base, Reader(pair.trained, size) as trained:
+        for start in range(span.start, span.stop, block):
+            count = min(block, span.stop - start)
+            total = total + _compare_block(pair, base.read(start, count), trained.read(start, count), start, room)
+    return replace(total, elements=span.stop - span.start)
+
+
+class _Room:
+    """Buffers that one span's blocks share."""
+
+    def __init__(self, elements: int) -> None:
+        self.base: Array = np.empty(elements, np.float32)
+        self.trained: Array = np.empty(elements, np.float32)
+        self.mask: Array = np.empty(elements, np.bool_)
+
+
+class Reader:
+    """One tensor's file, read block by block into the same buffer."""
+
+    def __init__(self, tensor: Tensor, elements: int) -> None:
+        self.tensor = tensor
+        self.buffer: Array = np.empty(elements, floats.RAW[tensor.dtype])
+
+    def __enter__(self) -> Reader:
+        self.descriptor = os.open(self.tensor.file, os.O_RDONLY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def read(self, start: int, count: int) -> Array:
+        """Elements [start, start + count) as stored."""
+        values = self.buffer[:count]
+        place = memoryview(values).cast("B")
+        offset = self.tensor.start + start * values.itemsize
+        while place:
+            got = os.preadv(self.descriptor, [place], offset)
+            if not got:
+                raise BadInput(f"{self.tensor.file} became shorter while it was read", hint="wait until it is written")
+            place, offset = place[got:], offset + got
+        return values
+
+
+def _compare_block(pair: Pair, base: Array, trained: Array, start: int, room: _Room) -> Comparison:
+    if not pair.base.is_weight:
+        return Comparison(moves=Moves(changed=int(np.count_nonzero(base != trained))))
+    same_type = pair.base.dtype == pair.trained.dtype
+    old = floats.widen(base, pair.base.dtype, room.base)
+    base_squares = _squares(old)
+    if same_type and math.isfinite(base_squares) and np.array_equal(base, trained):
+        return _unmoved_block(pair, old, base_squares)
+    new = floats.widen(trained, pair.trained.dtype, room.trained)
+    both_float32 = old.dtype == new.dtype == np.float32
+    change = np.subtract(new, old, out=room.trained[: new.size]) if both_float32 else new - old
+    squares = _squares(change)
+    if not math.isfinite(base_squares + squares):
+        new = floats.widen(trained, pair.trained.dtype, room.trained)  # `change` may have taken its room
+        return _careful_block(pair, old, new, start)
+    changed = np.not_equal(change, 0, out=room.mask[: change.size])
+    moves = Moves(int(np.count_nonzero(changed)), max(float(change.max()), -float(change.min())), squares)
+    rounded = None
+    if not same_type:
+        new = floats.widen(trained, pair.trained.dtype, room.trained)
+        rounded, changed = _after_rounding(pair, old, new, changed)
+    return _block_result(pair, old, changed, moves, rounded, base_squares)
+
+
+def _after_rounding(pair: Pair, old: Array, new: Array, changed: Array) -> tuple[Moves, Array]:
+    """The moves after rounding both to the narrower type, and what counts as changed then."""
+    narrow = floats.narrower(pair.base.dtype, pair.trained.dtype)
+    change = floats.rounded(new, narrow) - floats.rounded(old, narrow)
+    rounded_changed = change != 0
+    moves = Moves(int(np.count_nonzero(rounded_changed)), float(np.abs(change).max()), _squares(change))
+    return moves, changed if floats.holds(pair.trained.dtype, pair.base.dtype) else rounded_changed
+
+
+def _careful_block(pair: Pair, old: Array, new: Array, start: int) -> Comparison:
+    """A block with values that are not finite, or whose squares overflow float32: slower, in float64."""
+    old, new = old.astype(np.float64), new.astype(np.float64)
+    finite = np.isfinite(old) & np.isfinite(new)
+    both_nan = np.isnan(old) & np.isnan(new)
+    changed = (old != new) & ~both_nan
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = np.where(finite, new - old, 0.0)
+    moves = Moves(int(np.count_nonzero(changed)), float(np.abs(change).max()), float(np.dot(change, change)))
+    rounded = None
+    if pair.base.dtype != pair.trained.dtype:
+        wanted = changed & ~finite
+        rounded, moved = _after_rounding(pair, np.where(finite, old, 0.0), np.where(finite, new, 0.0), changed)
+        rounded = replace(rounded, changed=rounded.changed + int(np.count_nonzero(wanted)))
+        changed = moved | wanted
+    visible = np.where(np.isfinite(old), old, 0.0)
+    result = _block_result(pair, visible, changed, moves, rounded, float(np.dot(visible, visible)))
+    return replace(result, base_not_finite=_not_finite(old, start), trained_not_finite=_not_finite(new, start))
+
+
+def _not_finite(values: Array, start: int) -> NotFinite:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if not bad.size:
+        return NotFinite()
+    nan = int(np.count_nonzero(np.isnan(values)))
+    return NotFinite(nan, int(bad.size) - nan, start + int(bad[0]))
+
+
+def _unmoved_block(pair: Pair, old: Array, base_squares: float) -> Comparison:
+    rows = old.size // pair.row_length if pair.count_rows and pair.row_length else 0
+    rounded = None if pair.base.dtype == pair.trained.dtype else Moves()
+    return Comparison(rounded=rounded, base_squares=base_squares, unchanged_rows=rows, sampled=_exponents(old[:SAMPLE]))
+
+
+def _block_result(
+    pair: Pair, old: Array, changed: Array, moves: Moves, rounded: Moves | None, base_squares: float
+) -> Comparison:
+    unchanged_rows = 0
+    if pair.count_rows and pair.row_length:
+        unchanged_rows = int(np.count_nonzero(~changed.reshape(-1, pair.row_length).any(axis=1)))
+    sample = old[:SAMPLE]
+    return Comparison(
+        moves=moves,
+        rounded=rounded,
+        base_squares=base_squares,
+        unchanged_rows=unchanged_rows,
+        sampled=_exponents(sample),
+        sampled_changed=_exponents(sample[changed[:SAMPLE]]),
+    )
+
+
+def _exponents(values: Array) -> Array:
+    """How many of `values` have each float32 exponent field."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return np.bincount((bits >> 23) & 0xFF, minlength=EXPONENT_BINS)
+
+
+def _squares(values: Array) -> float:
+    """The sum of squares; in float64 where float32 would lose it. Not finite if a value is not."""
+    total = float(np.dot(values, values))
+    if values.dtype == np.float32 and (total < 1e-30 or not math.isfinite(total)):
+        wide = values.astype(np.float64)
+        total = float(np.dot(wide, wide))
+    return total

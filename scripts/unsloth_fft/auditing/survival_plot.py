@@ -1,0 +1,41 @@
+"""The curve of surviving updates over learning rates as a picture."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK, LINE, CURVE, MARK = "#1f2430", "#d9dde5", "#1f5fae", "#c2410c"
+
+
+def curve_png(prediction: dict[str, Any]) -> bytes:
+    """A PNG of the JSON prediction's curve, its learning rate, and where the wanted share is reached."""
+    figure = Figure(figsize=(8, 4.2), dpi=110, facecolor="#ffffff", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rates = [point["learning_rate"] for point in prediction["curve"]]
+    shares = [100 * point["survival"] for point in prediction["curve"]]
+    axes.step(rates, shares, where="post", color=CURVE, linewidth=2, label="share of weights a step moves")
+    chosen, share = prediction["learning_rate"], 100 * prediction["survival"]
+    axes.plot([chosen], [share], "o", color=MARK)
+    axes.annotate(
+        f"{share:.3g}% at {chosen:g}", (chosen, share), textcoords="offset points", xytext=(10, -4), color=MARK
+    )
+    smallest = prediction["smallest_learning_rate"]
+    if rates[0] <= smallest <= rates[-1]:
+        axes.axvline(smallest, color=INK, linewidth=1, linestyle=":", label=f"99% from {smallest:g} on")
+    axes.set_xscale("log")
+    axes.set_ylim(-2, 104)
+    axes.set_xlabel("learning rate", color=INK)
+    axes.set_ylabel("weights that move, %", color=INK)
+    axes.set_title(f"{prediction['precision']} weights, {prediction['optimizer']}", color=INK, loc="left")
+    axes.grid(color=LINE, linewidth=0.6)
+    axes.legend(frameon=False, labelcolor=INK, loc="lower right")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

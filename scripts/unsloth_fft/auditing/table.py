@@ -1,0 +1,97 @@
+"""An audit as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+SHOWN = 8
+"""Tensors named under a cause before the rest is only counted."""
+
+
+def render(audit: dict[str, Any]) -> str:
+    """The JSON audit as text: verdict, groups, what did not move and why, worst first."""
+    parts = [
+        f"verdict    {audit['verdict']} (from {_BASIS[audit['basis']]})",
+        f"weights    {audit['changed']:,} of {audit['elements']:,} changed ({share(audit['changed_fraction'])})",
+    ]
+    rounded = audit["after_rounding"]
+    if rounded:
+        parts.append(
+            f"rounded    {rounded['changed']:,} ({share(rounded['changed_fraction'])}) differ after rounding both"
+            f" to {rounded['dtype']}"
+        )
+    parts += ["", _groups(audit["groups"])] if audit["groups"] else []
+    parts += [line for cause in audit["causes"] for line in _cause(cause, audit["tensors"])]
+    parts += [line for line in _oddities(audit) if line]
+    return "\n".join(parts)
+
+
+def share(fraction: float) -> str:
+    """A share in percent that never rounds something to nothing or nearly all to all."""
+    if 0 < fraction < 0.0001 or 0.9999 < fraction < 1:
+        return "<0.01%" if fraction < 0.5 else ">99.99%"
+    return f"{fraction:.2%}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text in columns: the first flush left, the others flush right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+_BASIS = {"data": "the files alone", "session": "the files and the session's settings"}
+
+
+def _groups(groups: dict[str, Any]) -> str:
+    rows = [("group", "weights", "changed", "share", "largest change", "relative change")]
+    for name, group in groups.items():
+        rows.append(
+            (
+                name,
+                f"{group['elements']:,}",
+                f"{group['changed']:,}",
+                share(group["changed_fraction"]),
+                _number(group["largest_change"]),
+                _number(group["relative_change"]),
+            )
+        )
+    return aligned(rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _cause(cause: dict[str, Any], tensors: Sequence[dict[str, Any]]) -> list[str]:
+    known = {tensor["name"]: tensor for tensor in tensors}
+    head = "explained  " if cause["explained"] else "not moved  "
+    lines = ["", f"{head}{cause['elements']:,} weights: {cause['cause']}: {cause['explanation']}"]
+    for name in cause["tensors"][:SHOWN]:
+        tensor = known[name]
+        lines.append(f"  {share(tensor['moved_fraction']):>8}  {name}")
+    if len(cause["tensors"]) > SHOWN:
+        lines.append(f"  and {len(cause['tensors']) - SHOWN} more tensors")
+    return lines
+
+
+def _oddities(audit: dict[str, Any]) -> list[str]:
+    lines = [
+        f"not finite {item['side']} {item['name']}: {item['nan']:,} NaN, {item['infinite']:,} infinite,"
+        f" the first at index {item['first_index']}"
+        for item in audit["not_finite"]
+    ]
+    lines += [f"missing    {name} (only in the base)" for name in audit["missing_tensors"]]
+    lines += [f"extra      {name} (only in the trained checkpoint)" for name in audit["extra_tensors"]]
+    lines += [f"mismatch   {item['name']}: {item['reason']}" for item in audit["mismatched_tensors"]]
+    lines += [
+        f"resized    {item['name']}: {item['base_rows']:,} rows against {item['trained_rows']:,}; common rows compared"
+        for item in audit["extra_rows"]
+    ]
+    return ["", *lines] if lines else []

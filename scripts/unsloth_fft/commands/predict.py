@@ -1,0 +1,111 @@
+"""predict: the share of weights whose updates will survive rounding, before training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..core import files, terminal
+from ..core.errors import BadInput, MissingHere
+
+EPILOG = """examples:
+  unsloth_fft_tool.py predict --model Qwen/Qwen2.5-0.5B --learning-rate 1e-5 --precision bfloat16
+  unsloth_fft_tool.py predict --model models/base --learning-rate 2e-5 --precision bfloat16 --plot survival.png
+  unsloth_fft_tool.py predict --model models/base --learning-rate 1e-5 --precision float32 --json
+
+A folder, a safetensors file or a downloaded Hub model is streamed and its real weights are counted. For a name of
+the catalogue, or a folder with only a config.json, weights of the usual initial scale are assumed, and the answer
+says so."""
+
+OPTIMIZERS = ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "adamw_flash", "adamw_torch_8bit")
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "predict",
+        help="the share of weights whose updates will survive, before training",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--model", required=True, metavar="NAME|DIR", help="checkpoint, downloaded or catalogue name")
+    command.add_argument("--learning-rate", type=float, required=True, metavar="X", help="peak learning rate")
+    command.add_argument(
+        "--precision", choices=("float32", "bfloat16"), required=True, help="type of the weights while training"
+    )
+    command.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw_8bit", help="default: adamw_8bit")
+    command.add_argument(
+        "--stochastic-rounding", action="store_true", help="adamw_torch_8bit with bf16_stochastic_round=True"
+    )
+    command.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON there")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="write the curve as PNG (needs matplotlib)")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `predict` command."""
+    from ..auditing import predict
+
+    if args.stochastic_rounding and args.optimizer != "adamw_torch_8bit":
+        raise BadInput(
+            f"--stochastic-rounding is an option of adamw_torch_8bit, not of {args.optimizer}",
+            hint="add --optimizer adamw_torch_8bit",
+        )
+    options = {"bf16_stochastic_round": True} if args.stochastic_rounding else {}
+    found = predict.predict(args.model, args.learning_rate, args.precision, args.optimizer, options)
+    value = found.to_json()
+    if args.output is not None:
+        files.write_json(args.output, value)
+    if args.plot is not None:
+        files.write_bytes(args.plot, _plot(value))
+    if args.json:
+        terminal.emit(value)
+    else:
+        print(_table(value), flush=True)
+    return 0
+
+
+def _table(value: dict[str, Any]) -> str:
+    from ..auditing.table import aligned, share
+
+    if value["source"] == "checkpoint":
+        source = f"{value['elements']:,} weights of {value['model']}"
+    else:
+        source = f"weights of N(0, {value['weight_std']:g}) assumed for {value['model']} (no checkpoint was read)"
+    smallest = value["smallest_learning_rate"]
+    lines = [
+        f"model      {source}",
+        f"update     {value['precision']}, {value['optimizer']}: {value['explanation']}",
+        f"survives   {share(value['survival'])} of the weights move in a step at {value['learning_rate']:g}",
+        f"needed     {f'{smallest:g} or more' if smallest else 'any learning rate'} for {value['wanted']:.0%}",
+    ]
+    if value["remedy"]:
+        lines.append(f"remedy     {value['remedy']}")
+    rows = [("learning rate", "survives")]
+    rows += [(f"{point['learning_rate']:g}", share(point["survival"])) for point in _around(value)]
+    groups = [("group", "weights", "survives")]
+    groups += [
+        (name, f"{group['elements']:,}", share(group["survival"]))
+        for name, group in value["groups"].items()
+        if group["elements"] is not None
+    ]
+    return "\n".join([*lines, "", *([aligned(groups), ""] if len(groups) > 1 else []), aligned(rows)])
+
+
+def _around(value: dict[str, Any]) -> list[dict[str, float]]:
+    """The part of the curve that is neither nothing nor everything, and the points beside it."""
+    curve = value["curve"]
+    inner = [index for index, point in enumerate(curve) if 0.001 < point["survival"] < 0.999]
+    if not inner:
+        return [point for point in curve if 1e-6 <= point["learning_rate"] <= 1e-4]
+    return list(curve[max(inner[0] - 1, 0) : inner[-1] + 2])
+
+
+def _plot(value: dict[str, Any]) -> bytes:
+    try:
+        from ..auditing.survival_plot import curve_png
+    except ModuleNotFoundError as error:
+        raise MissingHere(f"--plot needs the package {error.name}", hint=f"pip install {error.name}") from None
+    return curve_png(value)
