@@ -124,5 +124,5 @@ def _problem(old: Tensor, new: Tensor) -> str | None:
 def _pair(name: str, old: Tensor, new: Tensor) -> Pair:
     rows = min(old.shape[0], new.shape[0]) if old.shape else 1
     row_length = math.prod(old.shape[1:])
-    count_rows = len(old.shape) >= 2 and group_of(name) in ("embeddings", "head")
+    count_rows = len(old.shape) >= 2 and row_length > 0 and group_of(name) in ("embeddings", "head")
     return Pair(name, old, new, rows * row_length, row_length, count_rows)

@@ -29,8 +29,11 @@ BLOCK: Final = 1 << 18
 SPAN: Final = 1 << 24
 """Elements of one piece of work; a tensor of more is shared between threads."""
 
-SAMPLE: Final = 1 << 14
-"""Elements at the start of each block whose exponents are counted: every element of a small tensor, 1/16 of a large."""
+SAMPLE: Final = 1 << 12
+"""Elements at the start of each block whose exponents are counted: every element of a small tensor, 1/64 of a large."""
+
+_PEEK: Final = 1 << 12
+"""Elements that tell in nearly every case whether a block moved at all, before the rest is compared for it."""
 
 THREADS: Final = min(4, os.cpu_count() or 1)
 
@@ -165,7 +168,7 @@ def _spans(pairs: Sequence[Pair]) -> Iterator[_Span]:
 
 def _block_of(pair: Pair) -> int:
     """Elements a block: BLOCK, or the most whole rows in it where rows are counted."""
-    if pair.count_rows and pair.row_length:
+    if pair.count_rows:
         return max(BLOCK // pair.row_length, 1) * pair.row_length
     return BLOCK
 
@@ -189,7 +192,9 @@ def _compare_span(span: _Span) -> Comparison:
     size = min(block, span.stop - span.start)
     room = _Room(size)
     total = Comparison()
-    with Reader(pair.base, size) as base, Reader(pair.trained, size) as trained:
+    # Overflow and NaN are looked for in the results, block by block.
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with quiet, Reader(pair.base, size) as base, Reader(pair.trained, size) as trained:
         for start in range(span.start, span.stop, block):
             count = min(block, span.stop - start)
             total = total + _compare_block(pair, base.read(start, count), trained.read(start, count), start, room)
@@ -233,56 +238,80 @@ class Reader:
 
 
 def _compare_block(pair: Pair, base: Array, trained: Array, start: int, room: _Room) -> Comparison:
+    """What moved in one block, given as stored."""
     if not pair.base.is_weight:
         return Comparison(moves=Moves(changed=int(np.count_nonzero(base != trained))))
-    same_type = pair.base.dtype == pair.trained.dtype
-    old = floats.widen(base, pair.base.dtype, room.base)
-    base_squares = _squares(old)
-    if same_type and math.isfinite(base_squares) and np.array_equal(base, trained):
-        return _unmoved_block(pair, old, base_squares)
-    new = floats.widen(trained, pair.trained.dtype, room.trained)
-    both_float32 = old.dtype == new.dtype == np.float32
-    change = np.subtract(new, old, out=room.trained[: new.size]) if both_float32 else new - old
-    squares = _squares(change)
-    if not math.isfinite(base_squares + squares):
-        new = floats.widen(trained, pair.trained.dtype, room.trained)  # `change` may have taken its room
-        return _careful_block(pair, old, new, start)
-    changed = np.not_equal(change, 0, out=room.mask[: change.size])
-    moves = Moves(int(np.count_nonzero(changed)), max(float(change.max()), -float(change.min())), squares)
-    rounded = None
-    if not same_type:
-        new = floats.widen(trained, pair.trained.dtype, room.trained)
-        rounded, changed = _after_rounding(pair, old, new, changed)
-    return _block_result(pair, old, changed, moves, rounded, base_squares)
-
-
-def _after_rounding(pair: Pair, old: Array, new: Array, changed: Array) -> tuple[Moves, Array]:
-    """The moves after rounding both to the narrower type, and what counts as changed then."""
-    narrow = floats.narrower(pair.base.dtype, pair.trained.dtype)
-    change = floats.rounded(new, narrow) - floats.rounded(old, narrow)
-    rounded_changed = change != 0
-    moves = Moves(int(np.count_nonzero(rounded_changed)), float(np.abs(change).max()), _squares(change))
-    return moves, changed if floats.holds(pair.trained.dtype, pair.base.dtype) else rounded_changed
-
-
-def _careful_block(pair: Pair, old: Array, new: Array, start: int) -> Comparison:
-    """A block with values that are not finite, or whose squares overflow float32: slower, in float64."""
-    old, new = old.astype(np.float64), new.astype(np.float64)
-    finite = np.isfinite(old) & np.isfinite(new)
-    both_nan = np.isnan(old) & np.isnan(new)
-    changed = (old != new) & ~both_nan
-    with np.errstate(over="ignore", invalid="ignore"):
-        change = np.where(finite, new - old, 0.0)
-    moves = Moves(int(np.count_nonzero(changed)), float(np.abs(change).max()), float(np.dot(change, change)))
-    rounded = None
     if pair.base.dtype != pair.trained.dtype:
-        wanted = changed & ~finite
-        rounded, moved = _after_rounding(pair, np.where(finite, old, 0.0), np.where(finite, new, 0.0), changed)
-        rounded = replace(rounded, changed=rounded.changed + int(np.count_nonzero(wanted)))
-        changed = moved | wanted
+        return _careful_block(pair, base, trained, start)
+    old = floats.widen_shuffled(base, pair.base.dtype, room.base)
+    base_squares = _squares(old)
+    if not math.isfinite(base_squares):
+        return _careful_block(pair, base, trained, start)
+    if np.array_equal(base[:_PEEK], trained[:_PEEK]) and np.array_equal(base, trained):
+        rows = old.size // pair.row_length if pair.count_rows else 0
+        sampled = _exponents(floats.widen(base[:SAMPLE], pair.base.dtype, room.base))
+        return Comparison(base_squares=base_squares, unchanged_rows=rows, sampled=sampled)
+    new = floats.widen_shuffled(trained, pair.trained.dtype, room.trained)
+    change = np.subtract(new, old, out=room.trained[: new.size]) if new.dtype == np.float32 else new - old
+    squares = _squares(change)
+    if not math.isfinite(squares):
+        return _careful_block(pair, base, trained, start)
+    changed = int(np.count_nonzero(np.not_equal(change, 0, out=room.mask[: change.size])))
+    moves = Moves(changed, max(float(change.max()), -float(change.min())), squares)
+    return _with_sample(pair, base, trained, Comparison(moves=moves, base_squares=base_squares))
+
+
+def _with_sample(pair: Pair, base: Array, trained: Array, found: Comparison) -> Comparison:
+    """`found` with the exponents of the block's first weights, and its unchanged rows where they are counted."""
+    count = base.size if pair.count_rows else SAMPLE
+    room = np.empty((2, min(count, base.size)), np.float32)
+    old = floats.widen(base[:count], pair.base.dtype, room[0])
+    changed = old != floats.widen(trained[:count], pair.trained.dtype, room[1])
+    sampled, sampled_changed = _exponents(old[:SAMPLE]), _exponents(old[:SAMPLE][changed[:SAMPLE]])
+    rows = _unchanged_rows(pair, changed)
+    return replace(found, sampled=sampled, sampled_changed=sampled_changed, unchanged_rows=rows)
+
+
+def _careful_block(pair: Pair, base: Array, trained: Array, start: int) -> Comparison:
+    """Any block at all, slower: types that differ, NaN or infinite values, squares that overflow."""
+    old = floats.widen(base, pair.base.dtype, np.empty(base.size, np.float32))
+    new = floats.widen(trained, pair.trained.dtype, np.empty(trained.size, np.float32))
+    if not math.isfinite(_squares(old) + _squares(new)) or np.float64 in (old.dtype, new.dtype):
+        old, new = old.astype(np.float64), new.astype(np.float64)
+    finite = np.isfinite(old) & np.isfinite(new)
+    differs = (old != new) & ~(np.isnan(old) & np.isnan(new))
+    broken = differs & ~finite
+    old_finite, new_finite = np.where(finite, old, 0.0), np.where(finite, new, 0.0)
+    moves, counted, rounded = _moves(new_finite - old_finite, broken), differs, None
+    if pair.base.dtype != pair.trained.dtype:
+        narrow = floats.narrower(pair.base.dtype, pair.trained.dtype)
+        change = floats.rounded(new_finite, narrow) - floats.rounded(old_finite, narrow)
+        rounded = _moves(change, broken)
+        if not floats.holds(pair.trained.dtype, pair.base.dtype):
+            counted = (change != 0) | broken
     visible = np.where(np.isfinite(old), old, 0.0)
-    result = _block_result(pair, visible, changed, moves, rounded, float(np.dot(visible, visible)))
-    return replace(result, base_not_finite=_not_finite(old, start), trained_not_finite=_not_finite(new, start))
+    return Comparison(
+        moves=moves,
+        rounded=rounded,
+        base_squares=_squares(visible),
+        unchanged_rows=_unchanged_rows(pair, counted),
+        base_not_finite=_not_finite(old, start),
+        trained_not_finite=_not_finite(new, start),
+        sampled=_exponents(visible[:SAMPLE]),
+        sampled_changed=_exponents(visible[:SAMPLE][counted[:SAMPLE]]),
+    )
+
+
+def _moves(change: Array, broken: Array) -> Moves:
+    """Moves of finite values, and a change for each value that became or ceased to be NaN or infinite."""
+    changed = int(np.count_nonzero(change)) + int(np.count_nonzero(broken))
+    return Moves(changed, float(np.abs(change).max()), _squares(change))
+
+
+def _unchanged_rows(pair: Pair, changed: Array) -> int:
+    if not pair.count_rows:
+        return 0
+    return int(np.count_nonzero(~changed.reshape(-1, pair.row_length).any(axis=1)))
 
 
 def _not_finite(values: Array, start: int) -> NotFinite:
@@ -291,29 +320,6 @@ def _not_finite(values: Array, start: int) -> NotFinite:
         return NotFinite()
     nan = int(np.count_nonzero(np.isnan(values)))
     return NotFinite(nan, int(bad.size) - nan, start + int(bad[0]))
-
-
-def _unmoved_block(pair: Pair, old: Array, base_squares: float) -> Comparison:
-    rows = old.size // pair.row_length if pair.count_rows and pair.row_length else 0
-    rounded = None if pair.base.dtype == pair.trained.dtype else Moves()
-    return Comparison(rounded=rounded, base_squares=base_squares, unchanged_rows=rows, sampled=_exponents(old[:SAMPLE]))
-
-
-def _block_result(
-    pair: Pair, old: Array, changed: Array, moves: Moves, rounded: Moves | None, base_squares: float
-) -> Comparison:
-    unchanged_rows = 0
-    if pair.count_rows and pair.row_length:
-        unchanged_rows = int(np.count_nonzero(~changed.reshape(-1, pair.row_length).any(axis=1)))
-    sample = old[:SAMPLE]
-    return Comparison(
-        moves=moves,
-        rounded=rounded,
-        base_squares=base_squares,
-        unchanged_rows=unchanged_rows,
-        sampled=_exponents(sample),
-        sampled_changed=_exponents(sample[changed[:SAMPLE]]),
-    )
 
 
 def _exponents(values: Array) -> Array:
@@ -325,7 +331,10 @@ def _exponents(values: Array) -> Array:
 def _squares(values: Array) -> float:
     """The sum of squares; in float64 where float32 would lose it. Not finite if a value is not."""
     total = float(np.dot(values, values))
-    if values.dtype == np.float32 and (total < 1e-30 or not math.isfinite(total)):
+    if values.dtype == np.float32 and (total < _SMALL or not math.isfinite(total)) and values.any():
         wide = values.astype(np.float64)
         total = float(np.dot(wide, wide))
     return total
+
+
+_SMALL = 1e-30  # squares of float32 numbers below 1e-19 begin to vanish

@@ -43,6 +43,21 @@ def narrower(first: str, second: str) -> str:
     return min(first, second, key=lambda name: FRACTION_BITS[name])
 
 
+def widen_shuffled(raw: Array, dtype: str, room: Array) -> Array:
+    """`widen`, but the values may come in another order, the same for every `raw` of that size and type.
+
+    Two bfloat16 are taken apart as one 32-bit word, which is nearly twice as quick: all even ones come first.
+    """
+    if dtype != "BF16" or raw.size % 2:
+        return widen(raw, dtype, room)
+    half = raw.size // 2
+    words = raw.view(np.uint32)
+    bits = room[: raw.size].view(np.uint32)
+    np.left_shift(words, 16, out=bits[:half])
+    np.bitwise_and(words, 0xFFFF0000, out=bits[half:])
+    return room[: raw.size]
+
+
 def widen(raw: Array, dtype: str, room: Array) -> Array:
     """The values of `raw` (as RAW[dtype]) in float32, or float64 for F64; uses `room` (float32) where it needs some."""
     if dtype == "BF16":

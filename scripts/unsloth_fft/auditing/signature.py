@@ -7,8 +7,10 @@ with size. Measured on a small Llama, both ways: references/exactness.md, "How t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -58,7 +60,7 @@ class Signature:
     def expected(self, counts: Array) -> float:
         """How many of a tensor's sampled weights would have moved, had they moved as others of their size did.
 
-        A size that was not seen takes the share of the nearest smaller one, then of the nearest larger one.
+        A size that was not seen takes the share of the nearest smaller one; beyond the largest it fades (`_beyond`).
         """
         shares = _filled(self.counts, self.changed)
         return float(np.dot(counts, shares)) if shares is not None else 0.0
@@ -91,10 +93,23 @@ def _edge(shares: dict[int, float]) -> int | None:
 
 
 def _filled(counts: Array, changed: Array) -> Array | None:
+    """The share that moves of every bin, also where too few weights were seen to tell."""
     known = np.flatnonzero(counts >= ENOUGH)
     if not known.size:
         return None
-    nearest = np.searchsorted(known, np.arange(counts.size), side="right") - 1
-    nearest = known[np.maximum(nearest, 0)]
+    nearest = known[np.maximum(np.searchsorted(known, np.arange(counts.size), side="right") - 1, 0)]
     shares: Array = changed[nearest] / counts[nearest]
+    top = int(known[-1])
+    for beyond in range(top + 1, counts.size):
+        shares[beyond] = _beyond(float(shares[top]), int(counts[top]), beyond - top)
     return shares
+
+
+def _beyond(share: float, seen: int, doublings: int) -> float:
+    """The share that moves of weights so many doublings larger, changes being about normally distributed.
+
+    Each doubling of the weight doubles the spacing, and so the distance that a change must reach.
+    """
+    careful = min(max(share, 0.5 / seen), 1 - 0.5 / seen)
+    distance = NormalDist().inv_cdf(1 - careful / 2) * 2.0**doublings
+    return math.erfc(distance / math.sqrt(2))
