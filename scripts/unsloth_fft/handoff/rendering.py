@@ -1,0 +1,157 @@
+"""What a render target takes and gives, and what a target cannot keep."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import BadInput
+from ..planning.parameters import Parameters
+from ..planning.row_format import FORMATS
+from . import made_for
+
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One setting that a target cannot keep. `breaks` is true when a promise of the plan goes with it."""
+
+    setting: str
+    wanted: str
+    becomes: str
+    breaks: bool = False
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.setting}: {self.wanted} becomes {self.becomes}"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A finished file: its text, how to run it, what is lost, and the environment variables it reads."""
+
+    text: str
+    run: str
+    lost: tuple[Loss, ...] = ()
+    variables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way to hand a plan over. `file_name` is a good name for the file; `render` may raise BadInput."""
+
+    name: str
+    file_name: str
+    summary: str
+    render: Callable[[Parameters], Rendered]
+
+
+def plan_comment(parameters: Parameters, lost: Sequence[Loss] = ()) -> list[str]:
+    """The plan in lines of plain text: the choice, what is predicted, why, versions, and what is lost."""
+    lines = [f"Full fine-tuning of {parameters.model.name}, rendered by unsloth-fft.", ""]
+    lines += _settings_lines(parameters)
+    lines += _prediction_lines(parameters)
+    versions = ", ".join(f"{name} {version}" for name, version in made_for.versions(parameters).items())
+    lines += ["", f"Made for: {versions}."]
+    if lost:
+        lines += ["", "Lost here, compared with the plan:"]
+        lines += [f"- {loss.sentence}{' (BREAKS A PROMISE OF THE PLAN)' if loss.breaks else ''}" for loss in lost]
+    return [_one_line(line) for line in lines]
+
+
+def wrapped(lines: Sequence[str], width: int = 110) -> list[str]:
+    """The same lines, none longer than `width` where it can be broken."""
+    return [piece for line in lines for piece in (textwrap.wrap(line, width, subsequent_indent="  ") or [""])]
+
+
+def commented(lines: Sequence[str], mark: str = "#") -> str:
+    """Lines as comments, each ended by a newline."""
+    return "".join(f"{mark} {line}".rstrip() + "\n" for line in lines)
+
+
+def _settings_lines(parameters: Parameters) -> list[str]:
+    optimizer, batch, precision = parameters.optimizer, parameters.batch, parameters.precision
+    where = " with its state in host memory" if optimizer.state_offload else ""
+    return [
+        f"Precision: {precision.weights} weights, master: {precision.master}, exactness: {precision.exactness}.",
+        f"Optimizer: {optimizer.name}{where}, learning rate {optimizer.learning_rate:g}.",
+        f"Batch: {batch.per_device_train_batch_size} rows x {batch.gradient_accumulation_steps} accumulation steps x "
+        f"{parameters.distributed.gpus * parameters.distributed.nodes} GPUs = {batch.effective_batch_size} rows a step"
+        f" of at most {parameters.model.max_seq_length} tokens; gradient checkpointing "
+        f"{parameters.memory.gradient_checkpointing}.",
+    ]
+
+
+def _prediction_lines(parameters: Parameters) -> list[str]:
+    plan = parameters.plan
+    if plan is None:
+        return ["", "The parameters carried no plan, so nothing is predicted."]
+    hardware, predicted = plan.hardware, plan.predicted
+    cost = "not known (no price was given)" if predicted.cost_usd is None else f"{predicted.cost_usd:.2f} USD"
+    spread = predicted.tokens_per_second_range
+    around = "" if spread is None else f" ({spread[0]:,.0f} to {spread[1]:,.0f})"
+    nodes = f" on each of {hardware.nodes} nodes" if hardware.nodes > 1 else ""
+    return [
+        "",
+        f"Planned for {hardware.gpus} x {hardware.name} with {hardware.vram_gib:.1f} GiB{nodes}; {plan.basis}.",
+        f"Predicted peak: {predicted.peak_vram_gib:.1f} GiB a GPU; host memory: {predicted.host_ram_gib:.1f} GiB.",
+        f"Predicted time: {predicted.hours:.2f} hours for {predicted.steps:,} steps and {predicted.tokens:,} tokens at "
+        f"{predicted.tokens_per_second:,.0f} tokens/s{around}. Cost: {cost}.",
+        *(f"Why: {sentence}" for sentence in plan.why),
+        *(f"Warning: {sentence}" for sentence in plan.warnings),
+    ]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def is_local_data(name: str) -> bool:
+    """Whether a data set is a file or folder on some disk rather than a name on the Hub."""
+    return Path(name).exists() or name.startswith((".", "/", "~")) or Path(name).suffix in DATA_SUFFIXES
+
+
+def is_local_model(name: str) -> bool:
+    """Whether a model is a folder rather than a name on the Hub."""
+    return Path(name).exists() or name.startswith((".", "/", "~"))
+
+
+def require_dataset(parameters: Parameters, target: str) -> str:
+    """The data set's name. Raises BadInput when there is none."""
+    if parameters.data.dataset is None:
+        raise BadInput(
+            f"data/dataset is null: a {target} file would have nothing to train on",
+            hint="set it in the parameters file, or generate the file with --dataset PATH",
+        )
+    return parameters.data.dataset
+
+
+def require_one_node(parameters: Parameters, target: str) -> None:
+    """Raise BadInput for a plan over several nodes."""
+    if parameters.distributed.nodes > 1:
+        raise BadInput(
+            f"distributed/nodes is {parameters.distributed.nodes}: {target} runs one node here",
+            hint="render --target slurm or skypilot, or plan with --nodes 1",
+        )
+
+
+def first_rows_format(parameters: Parameters, target: str) -> str:
+    """The row format, recognised from a local file where it is `auto`. Raises BadInput when it stays unknown."""
+    form, dataset = parameters.data.format, require_dataset(parameters, target)
+    if form == "auto" and Path(dataset).is_file():
+        from ..planning import json_rows, row_format
+
+        if Path(dataset).suffix in json_rows.SUFFIXES:
+            try:
+                form = row_format.recognise(next(iter(json_rows.read_json_rows(Path(dataset)))))
+            except row_format.RowProblem as problem:
+                raise row_format.describe_problem(problem, 1, dataset) from None
+    if form == "auto":
+        raise BadInput(
+            f"data/format is auto, and {target} must be told the format of {dataset}",
+            hint=f"set data/format to one of: {', '.join(FORMATS)}",
+        )
+    return form

@@ -1,0 +1,65 @@
+"""A parameters file as the literal settings of a rendered script.
+
+The arguments come from the functions that the bundle's own training uses, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..planning.parameters import Parameters
+from ..training import environment
+from ..training.arguments import training_arguments
+from ..training.model import from_pretrained_arguments
+from . import made_for
+
+# Bytes a parameter on disk: a checkpoint's weights and optimizer state, and the final model (commands/init.py has the
+# same figures for a session).
+CHECKPOINT_BYTES = {"float32": 12, "bfloat16": 10}
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def settings_of(parameters: Parameters) -> dict[str, Any]:
+    """The SETTINGS of a rendered script; JSON types only."""
+    on_gpu = from_pretrained_arguments(parameters, on_gpu=True)
+    on_cpu = from_pretrained_arguments(parameters, on_gpu=False)
+    shared = {key: value for key, value in on_gpu.items() if on_cpu.get(key, _ABSENT) == value}
+    arguments = training_arguments(parameters, Path())
+    del arguments["output_dir"]  # the script's --output decides it
+    return {
+        "model": shared,
+        "model_on_gpu": {key: value for key, value in on_gpu.items() if key not in shared},
+        "model_on_cpu": {key: value for key, value in on_cpu.items() if key not in shared},
+        "training": arguments,
+        "data": {
+            key: getattr(parameters.data, key)
+            for key in ("dataset", "format", "loss_on", "eval_fraction", "seed", "chat_template")
+        },
+        "master": parameters.precision.master,
+        "environment": environment.variables_for(parameters),
+        "gpus": parameters.distributed.gpus,
+        "nodes": parameters.distributed.nodes,
+        "hardware": _hardware(parameters),
+        "disk_bytes": _disk_bytes(parameters),
+        "packages": made_for.packages(parameters),
+        "made_for": made_for.versions(parameters),
+    }
+
+
+_ABSENT = object()
+
+
+def _hardware(parameters: Parameters) -> dict[str, Any] | None:
+    if parameters.plan is None:
+        return None
+    return {
+        "name": parameters.plan.hardware.name,
+        "peak_vram_gib": parameters.plan.predicted.peak_vram_gib,
+    }
+
+
+def _disk_bytes(parameters: Parameters) -> int:
+    elements, weights = parameters.model.parameters or 0, parameters.precision.weights
+    saves = 1 if parameters.schedule.save_steps is None else parameters.schedule.save_total_limit + 1
+    return elements * (CHECKPOINT_BYTES[weights] * saves + WEIGHT_BYTES[weights])

@@ -1,0 +1,123 @@
+"""The model through Unsloth with every weight trainable, and the run itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from .rows import prepare
+from .stop import RANK, Stop, say
+
+
+def load_model(settings: dict[str, Any]) -> tuple[Any, Any]:
+    import torch
+    from unsloth import FastLanguageModel
+
+    arguments = dict(settings["model"])
+    if torch.cuda.is_available():
+        arguments.update(settings["model_on_gpu"])
+    else:
+        arguments.update({"dtype": getattr(torch, settings["model_on_cpu"]["dtype"])})
+    model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
+    if settings["data"]["chat_template"]:
+        from unsloth.chat_templates import CHAT_TEMPLATES
+
+        tokenizer.chat_template = CHAT_TEMPLATES[settings["data"]["chat_template"]][0]
+    return model, tokenizer
+
+
+def peak_gib() -> float:
+    """Peak memory of this process in GiB: reserved by torch on a GPU, else resident on the host."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return round(float(torch.cuda.max_memory_reserved()) / 2**30, 3)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
+
+
+def recorder(metrics: Path, stop: list[str]) -> Any:
+    """A Trainer callback: a line in metrics.jsonl a step, a halt on a non-finite loss, a clean stop on a signal."""
+    from transformers import TrainerCallback
+
+    class Recorder(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            known = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
+            wanted = ("loss", "eval_loss", "grad_norm", "learning_rate")
+            line = {key: known[key] for key in wanted if key in known and math.isfinite(known[key])}
+            if RANK == 0 and ("loss" in known or "eval_loss" in known):
+                with metrics.open("a", encoding="utf-8") as file:
+                    record = {"step": state.global_step, **line, "peak_gib": peak_gib(), "time": time.time()}
+                    file.write(json.dumps(record) + "\n")
+                shown = ", ".join(f"{key} {value:.4g}" for key, value in line.items())
+                say(f"step {state.global_step}/{state.max_steps}: {shown}")
+            if "loss" in known and not math.isfinite(known["loss"]):
+                raise Stop(5, f"the loss is {known['loss']} at step {state.global_step}", "lower the learning rate")
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if stop:
+                control.should_save = control.should_training_stop = True
+
+    return Recorder()
+
+
+def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any]:
+    """Train to the end; saves the model under output/model and returns losses (nats a token), speed and memory."""
+    import unsloth  # noqa: F401  (first: it patches what the others define)
+    from transformers import PrinterCallback
+    from transformers.trainer_utils import get_last_checkpoint
+    from unsloth import UnslothTrainer, UnslothTrainingArguments
+
+    stop: list[str] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stop.append(signal.Signals(received).name))
+    model, tokenizer = load_model(settings)
+    rows, held_out = prepare(settings["data"], tokenizer, settings["training"]["max_length"])
+    say(f"{len(rows)} rows to train on, {len(held_out or [])} held out")
+    checkpoints = output / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    trainer = UnslothTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=rows,
+        eval_dataset=held_out,
+        args=UnslothTrainingArguments(output_dir=str(checkpoints), **settings["training"]),
+        callbacks=[recorder(output / "metrics.jsonl", stop)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    start = get_last_checkpoint(str(checkpoints)) if resume else None
+    before = trainer.evaluate()["eval_loss"] if held_out is not None and start is None else None
+    began = time.perf_counter()
+    trainer.train(resume_from_checkpoint=start)
+    seconds = time.perf_counter() - began
+    if stop and trainer.state.global_step < trainer.state.max_steps:
+        raise Stop(130, f"stopped by {stop[0]} at step {trainer.state.global_step}; saved", "go on with --resume")
+    after = trainer.evaluate()["eval_loss"] if held_out is not None else None
+    save(trainer, tokenizer, output)
+    tokens = int(trainer.state.num_input_tokens_seen)
+    return {
+        "steps": trainer.state.global_step,
+        "eval_loss_before": before,
+        "eval_loss_after": after,
+        "tokens": tokens,
+        "seconds": round(seconds, 2),
+        "tokens_per_second": round(tokens / seconds, 1),
+        "peak_gib": peak_gib(),
+    }
+
+
+def save(trainer: Any, tokenizer: Any, output: Path) -> None:
+    """Write output/model whole or not at all; every process takes part, because the weights may be sharded."""
+    staging = output / ".model.tmp"
+    trainer.save_model(str(staging))
+    if RANK == 0:
+        tokenizer.save_pretrained(str(staging))
+        (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+        shutil.rmtree(output / "model", ignore_errors=True)
+        staging.rename(output / "model")

@@ -1,0 +1,173 @@
+"""Rendering: what the files say, that they keep the plan, and that they refuse what they cannot keep."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import SCRIPTS, TOOL, assert_clear_error, minimal_parameters, run_script, write_parameters
+from render_helpers import TARGET_NAMES, plans, rendered, settings_in
+from unsloth_fft.core.errors import BadInput
+from unsloth_fft.handoff import targets, yaml_text
+from unsloth_fft.planning import parameters
+from unsloth_fft.training.arguments import training_arguments
+from unsloth_fft.training.environment import variables_for
+from unsloth_fft.training.model import from_pretrained_arguments
+
+# What each of the three plans cannot be handed to: a notebook is one process, and so on.
+REFUSED = {
+    "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl"},
+    "one-card": {"axolotl", "trl"},
+    "float32": set(),
+}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return plans(tmp_path_factory.mktemp("plans"))
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+@pytest.mark.parametrize("target", TARGET_NAMES)
+def test_every_target_carries_the_plan_or_refuses_clearly(three, name, target):
+    if target in REFUSED[name]:
+        with pytest.raises(BadInput) as refusal:
+            rendered(three[name], target)
+        assert refusal.value.hint
+        return
+    plan = parameters.load(three[name])
+    assert plan.plan is not None
+    text = " ".join(rendered(three[name], target).replace("#", " ").split())  # comments are wrapped
+    for words in (
+        plan.model.name,
+        f"{plan.plan.predicted.peak_vram_gib:.1f} GiB",
+        f"{plan.plan.predicted.hours:.2f} hours",
+        "unsloth 2026.10.9",
+        "Made for:",
+    ):
+        assert words in text, words
+    cost = plan.plan.predicted.cost_usd
+    assert ("Cost: not known" if cost is None else f"Cost: {cost:.2f} USD") in text
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_the_script_holds_exactly_the_arguments_that_the_bundle_trains_with(three, name):
+    plan = parameters.load(three[name])
+    settings = settings_in(rendered(three[name], "script"))
+    arguments = training_arguments(plan, Path("anywhere"))
+    assert settings["training"] == {key: value for key, value in arguments.items() if key != "output_dir"}
+    for place, on_gpu in (("model_on_gpu", True), ("model_on_cpu", False)):
+        assert {**settings["model"], **settings[place]} == from_pretrained_arguments(plan, on_gpu=on_gpu)
+    assert settings["environment"] == variables_for(plan)
+    assert settings["gpus"] * settings["nodes"] == plan.distributed.gpus * plan.distributed.nodes
+
+
+def test_secrets_are_named_and_never_written(three, monkeypatch):
+    secrets = {"HF_TOKEN": "hf_not_to_be_seen", "WANDB_API_KEY": "wandb_not_to_be_seen", "MODAL_HF_SECRET": "hidden-x"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    for target in TARGET_NAMES:
+        text = rendered(three["float32"], target)
+        assert not any(value in text for value in secrets.values()), target
+
+
+def test_rendering_imports_nothing_of_the_training_stack(three):
+    probe = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "from unsloth_fft.commands import tool\n"
+        f"code = tool.main(['render', '--params', {str(three['one-card'])!r}, '--target', 'modal'])\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'yaml', 'unsloth'} & set(sys.modules)\n"
+        "assert code == 0 and not heavy, heavy"
+    )
+    finished = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_an_unknown_target_lists_the_known_ones(three):
+    assert_clear_error(
+        run_script(TOOL, "render", "--params", three["float32"], "--target", "colab"), 2, "notebook", "slurm"
+    )
+
+
+def test_json_says_what_is_lost_and_how_to_run(three, tmp_path):
+    output = tmp_path / "unsloth.yaml"
+    finished = run_script(
+        TOOL, "render", "--params", three["one-card"], "--target", "unsloth-cli", "--output", output, "--accept-lost",
+        "--json",
+    )  # fmt: skip
+    value = json.loads(finished.stdout)
+    assert value["output"] == str(output) and output.is_file()
+    lost = {loss["setting"]: loss for loss in value["lost"]}
+    assert lost["precision/exactness"]["breaks"] is True
+    assert "UNSLOTH_OFFLOAD_OPTIMIZER_STATE=1" in value["run"]
+    text = output.read_text()
+    comments = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    for loss in value["lost"]:
+        assert f"{loss['setting']}: {loss['wanted']} becomes {loss['becomes']}" in " ".join(comments.split())
+
+
+def test_a_broken_promise_needs_consent_and_writes_nothing_without(three, tmp_path):
+    output = tmp_path / "unsloth.yaml"
+    finished = run_script(TOOL, "render", "--params", three["one-card"], "--target", "unsloth-cli", "--output", output)
+    assert_clear_error(finished, 2, "exactness", "--accept-lost")
+    assert not output.exists()
+
+
+def test_a_plan_that_only_unsloth_makes_fit_is_refused_elsewhere(three):
+    for target in ("trl", "axolotl"):
+        finished = run_script(TOOL, "render", "--params", three["one-card"], "--target", target, "--accept-lost")
+        assert_clear_error(finished, 2, "adamw_flash", "120 GiB")
+
+
+def test_without_data_there_is_nothing_to_render(tmp_path):
+    params = write_parameters(tmp_path / "p.json", minimal_parameters("owner/model", None))
+    for target in TARGET_NAMES:
+        with pytest.raises(BadInput, match="dataset"):
+            rendered(params, target)
+
+
+def test_renting_targets_refuse_without_a_card(tmp_path):
+    params = write_parameters(tmp_path / "p.json", minimal_parameters("owner/model", "owner/data"))
+    for target in ("modal", "hf-jobs", "skypilot"):
+        with pytest.raises(BadInput, match="carry no plan"):
+            rendered(params, target)
+
+
+def test_a_job_cannot_read_a_file_of_this_machine(three, rows_file, tmp_path):
+    value = json.loads(three["one-card"].read_text())
+    value["data"]["dataset"] = str(rows_file)
+    params = write_parameters(tmp_path / "p.json", value)
+    assert_clear_error(
+        run_script(TOOL, "render", "--params", params, "--target", "hf-jobs"), 2, str(rows_file), "hf upload"
+    )
+    modal = rendered(params, "modal")
+    assert f'.add_local_file("{rows_file}", "/data/{rows_file.name}")' in modal
+    assert f'"--dataset", "/data/{rows_file.name}"' in modal
+
+
+def test_an_unwritable_output_is_a_clear_error(three, tmp_path):
+    finished = run_script(
+        TOOL, "render", "--params", three["float32"], "--target", "script", "--output", tmp_path / "no" / "x.py"
+    )
+    assert_clear_error(finished, 2, "mkdir -p")
+
+
+def test_every_registered_target_is_tested():
+    assert set(targets.TARGETS) == set(TARGET_NAMES)
+
+
+def test_python_targets_are_valid_python(three):
+    for target in ("script", "modal"):
+        ast.parse(rendered(three["one-card"], target))
+
+
+@pytest.mark.parametrize("value", [1e-05, 4e-06, 0.1, 1.0, 3, None, True, "a: b", "# no", "", "multi\nline\n"])
+def test_yaml_text_is_read_back_as_it_was(value):
+    yaml = pytest.importorskip("yaml")
+    original = {"a": {"b": value, "c": [value, {"d": value, "e": 1}] if "\n" not in str(value) else []}, "f": {}}
+    assert yaml.safe_load(yaml_text.dump(original)) == original
