@@ -10,7 +10,8 @@ from typing import Any
 
 from ..core import terminal
 from ..core.errors import BadInput, MissingHere
-from ..planning import hardware, json_rows, parameters, row_format
+from ..data import scanning, sources
+from ..planning import hardware, parameters
 from ..planning.parameters import Parameters
 from ..training import model, session
 from ..training.session import DataRecord
@@ -65,15 +66,13 @@ def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.S
 
 def _resolved(given: Parameters) -> Parameters:
     """`given` with local paths made absolute, so that the session works from any folder."""
-    if given.data.dataset is None:
-        raise BadInput(
-            "data/dataset is null: there is nothing to train on",
-            hint="set it in the parameters file, or generate the file with --dataset PATH",
-        )
+    sources.sources_of(given.data)  # refuses parameters that name no data
+    dataset = given.data.dataset
+    mixed = [{**entry, "dataset": _absolute(entry["dataset"])} for entry in given.data.sources]
     return dataclasses.replace(
         given,
         model=dataclasses.replace(given.model, name=_absolute(given.model.name)),
-        data=dataclasses.replace(given.data, dataset=_absolute(given.data.dataset)),
+        data=dataclasses.replace(given.data, dataset=dataset and _absolute(dataset), sources=mixed),
     )
 
 
@@ -83,37 +82,16 @@ def _absolute(name: str) -> str:
 
 
 def _data_record(resolved: Parameters) -> DataRecord:
-    source = str(resolved.data.dataset)
-    path = Path(source)
-    if not path.is_file():
-        if path.is_dir() or (source.count("/") <= 1 and not path.suffix):
-            return DataRecord(path=source, sha256=None, format=resolved.data.format, rows=resolved.data.rows)
-        raise BadInput(f"data file not found: {source}", hint="check data/dataset in the parameters file")
-    facts_rows, form = resolved.data.rows, resolved.data.format
-    if path.suffix in json_rows.SUFFIXES:
-        facts_rows, form = _scan_json(path, form)
-    return DataRecord(path=source, sha256=session.digest(path), format=form, rows=facts_rows)
-
-
-def _scan_json(path: Path, form: str) -> tuple[int, str]:
-    count = 0
-    for count, row in enumerate(json_rows.read_json_rows(path), start=1):
-        try:
-            if form == "auto":
-                form = row_format.recognise(row)
-            _check_row(row, form)
-        except row_format.RowProblem as problem:
-            raise row_format.describe_problem(problem, count, str(path)) from None
-    return count, form
-
-
-def _check_row(row: dict[str, Any], form: str) -> None:
-    if form == "text":
-        row_format.text_of(row)
-    elif form == "prompt-completion":
-        row_format.prompt_and_completion_of(row)
-    else:
-        row_format.messages_of(row, form)
+    """Read every local row once. Raises BadInput naming the line of a row that training would refuse."""
+    mix = sources.sources_of(resolved.data)
+    checked = [scanning.check(source, resolved.data.format, resolved.data.sample_by) for source in mix]
+    counts = [count for count, _ in checked]
+    return DataRecord(
+        path=", ".join(source.dataset for source in mix),
+        sha256=sources.fingerprint(mix),
+        format=" + ".join(dict.fromkeys(form for _, form in checked)),
+        rows=resolved.data.rows if None in counts else sum(count or 0 for count in counts),
+    )
 
 
 def _check_memory(resolved: Parameters) -> None:

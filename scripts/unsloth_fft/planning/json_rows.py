@@ -1,16 +1,35 @@
-"""Rows of a JSON Lines or JSON file, one at a time, with the line named when one is wrong. Standard library only."""
+"""Rows of a JSON Lines or JSON file, one at a time, with the line named when one is wrong. Standard library only.
+
+Stricter than `json.loads`, because what it lets pass hurts later: a key given twice (the first value is lost), NaN,
+half of a surrogate pair (no tokenizer takes it).
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files
 from ..core.errors import BadInput
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
+# No row of text to train on comes near this; a file without line ends would otherwise fill the memory.
+MAX_ROW_BYTES = 64 * 2**20
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row cannot be read, as a clause that follows "line N" ("is not valid JSON: ...")."""
+
+    message: str
+    hint: str = "mend or remove that line"
+
+
+class Refused(ValueError):
+    """Why one JSON value is refused; the caller adds where it stands."""
 
 
 def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -18,55 +37,123 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises BadInput naming the line when it is not a JSON object, and when the file is missing or has no rows.
     """
-    if not path.is_file():
-        raise BadInput(f"data file not found: {path}", hint="check the path")
     found = False
-    rows = _array_rows(path) if _is_array(path) else _line_rows(path)
-    for row in rows:
+    for line, row in scan_json_rows(path):
+        if isinstance(row, Fault):
+            raise BadInput(f"{path}: line {line} {row.message}", hint=row.hint)
         found = True
         yield row
     if not found:
         raise BadInput(f"data file {path} is empty: it has no rows", hint="expected one JSON object a line")
 
 
+def scan_json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    """Yield (line number, row or what is wrong there) without stopping at a fault.
+
+    Raises BadInput when the file is missing or cannot be opened.
+    """
+    if not path.is_file():
+        raise BadInput(f"data file not found: {path}", hint="check the path")
+    try:
+        if _is_array(path):
+            from .json_array import scan_array
+
+            yield from scan_array(path)
+        else:
+            yield from _scan_lines(path)
+    except OSError as error:
+        raise BadInput(f"data file {path} cannot be read: {error.strerror}", hint="check its permissions") from None
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """One row from its JSON text. Raises Refused saying why it is none."""
+    try:
+        value = DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise Refused(f"is not valid JSON: {error.msg}, column {error.colno}") from None
+    except RecursionError:
+        raise Refused("is not valid JSON: nested too deeply") from None
+    except Refused:
+        raise
+    except ValueError:  # a number of thousands of digits (sys.set_int_max_str_digits)
+        raise Refused("holds a number too long to read") from None
+    return checked_object(value, text)
+
+
+def checked_object(value: Any, text: str) -> dict[str, Any]:
+    """`value` when it is an object whose text can be encoded; `text` is the JSON it came from. Raises Refused."""
+    if not isinstance(value, dict):
+        raise Refused(f"is {_kind(value)}, an object was expected")
+    if "\\ud" in text or "\\uD" in text:
+        _refuse_lone_surrogates(value)
+    return value
+
+
+def encoding_fault(line: bytes, error: UnicodeDecodeError) -> Fault:
+    """The fault of a line that is not UTF-8, naming UTF-16 where it looks like it."""
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return Fault("starts a UTF-16 file; UTF-8 was expected", "save the file as UTF-8")
+    return Fault(f"is not UTF-8 text (byte {error.start + 1} of the line)", "save the file as UTF-8")
+
+
 def _is_array(path: Path) -> bool:
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return False
     with path.open("rb") as file:
-        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+        return file.read(64).removeprefix(_BOM).lstrip(b" \t\r\n")[:1] == b"["
 
 
-def _array_rows(path: Path) -> Iterator[dict[str, Any]]:
-    for number, row in enumerate(files.read_json(path, "data file"), start=1):
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}: row {number} is {_kind(row)}, an object was expected", hint="mend that row")
-        yield row
-
-
-def _line_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _scan_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while line := file.readline(MAX_ROW_BYTES + 1):
+            number += 1
+            if len(line) > MAX_ROW_BYTES:
+                yield number, Fault(f"is longer than {MAX_ROW_BYTES // 2**20} MiB", "write one JSON object a line")
+                return
+            if number == 1:
+                line = line.removeprefix(_BOM)
             if line.strip():
-                yield _parsed(line, number, path)
+                yield number, _row_or_fault(line, path)
 
 
-def _parsed(line: bytes, number: int, path: Path) -> dict[str, Any]:
+def _row_or_fault(line: bytes, path: Path) -> dict[str, Any] | Fault:
     try:
-        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        return parse_object(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path}: line {number} is not UTF-8 text (byte {error.start} of the line)", hint="save the file as UTF-8"
-        ) from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = (
-            f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        )
-        raise BadInput(f"{path}: line {number} is not valid JSON: {reason}", hint=f"mend line {number}") from None
-    if not isinstance(row, dict):
-        raise BadInput(
-            f"{path}: line {number} is {_kind(row)}, an object was expected", hint="write one JSON object a line"
-        )
-    return row
+        return encoding_fault(line, error)
+    except Refused as problem:
+        if path.suffix.lower() == ".json" and line.strip() == b"{":
+            return Fault(
+                "starts one object that spans lines; expected an array of objects, or one object a line",
+                "put the rows into one array: [{...}, {...}]",
+            )
+        if b"\0" in line:
+            return Fault("holds a NUL byte, so it is not text", "save the file as UTF-8 text")
+        return Fault(str(problem))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise Refused(f"has the key '{twice}' twice in one object")
+    return value
+
+
+def _constant(name: str) -> Any:
+    raise Refused(f"is not valid JSON: {name} is no JSON number")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def _refuse_lone_surrogates(value: dict[str, Any]) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Refused(f"holds half of a surrogate pair (\\u{ord(error.object[error.start]):04x})") from None
 
 
 def _kind(value: Any) -> str:

@@ -6,7 +6,7 @@ The keys are those of schemas/parameters.schema.json; a test holds the two equal
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Data:
     tokens_per_row: float | None
     chat_template: str | None
     seed: int
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    sample_by: str = "line"
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,17 @@ def with_defaults(value: dict[str, Any], object_schema: dict[str, Any]) -> dict[
 def contradictions(parameters: Parameters) -> list[str]:
     """What is wrong between keys that are each fine alone."""
     return [
+        *_data_problems(parameters.data),
         *_schedule_problems(parameters.schedule),
         *_batch_problems(parameters.batch, parameters.distributed),
         *_precision_problems(parameters.precision, parameters.optimizer),
     ]
+
+
+def _data_problems(data: Data) -> list[str]:
+    if data.dataset is not None and data.sources:
+        return ["data: give either dataset or sources, not both; name the first data set in sources as well"]
+    return []
 
 
 def _schedule_problems(schedule: Schedule) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which format a data row is in, and the same row as messages or text.
+"""Which format a data row is in, and the same row as a conversation, a prompt with its completion, or text.
 
 Formats are recognised by content, never by file name. Pure functions over plain dictionaries, so the planner, the
 data doctor and the trainer all see a row the same way.
@@ -6,6 +6,8 @@ data doctor and the trainer all see a row the same way.
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import BadInput
@@ -15,6 +17,7 @@ EXPECTED = (
     '{"messages": [{"role", "content"}]}, {"conversations": [{"from", "value"}]}, {"instruction", "output"}, '
     '{"prompt", "completion"} or {"text"}'
 )
+ROLES = ("system", "developer", "user", "assistant", "tool")
 _SHAREGPT_ROLES = {
     "system": "system",
     "human": "user",
@@ -23,15 +26,45 @@ _SHAREGPT_ROLES = {
     "assistant": "assistant",
     "chatgpt": "assistant",
     "model": "assistant",
+    "bot": "assistant",
     "tool": "tool",
     "observation": "tool",
-    "function_call": "assistant",
+    "function_response": "tool",
 }
-_ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class RowProblem(ValueError):
-    """Why one row cannot be used; the caller adds which row it was."""
+    """Why one row cannot be used, as a clause that follows "row N"; the caller adds which row it was."""
+
+
+class EmptyRow(RowProblem):
+    """The row is well-formed and holds nothing to learn: training leaves it out and counts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns as [{"role", "content", ...}], and the tools the assistant may call."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt and what follows it, both plain text."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Raw text, all of it to be learned."""
+
+    text: str
+
+
+Content = Conversation | Pair | Text
 
 
 def recognise(row: dict[str, Any]) -> str:
@@ -41,13 +74,23 @@ def recognise(row: dict[str, Any]) -> str:
     if isinstance(row.get("conversations"), list):
         first = next((turn for turn in row["conversations"] if isinstance(turn, dict)), {})
         return "messages" if "role" in first else "sharegpt"
-    if "instruction" in row and "output" in row:
+    if "instruction" in row and ("output" in row or "response" in row):
         return "alpaca"
     if "prompt" in row and "completion" in row:
         return "prompt-completion"
     if "text" in row:
         return "text"
-    raise RowProblem(f"has the keys {sorted(row)}; expected one of {EXPECTED}")
+    keys = ", ".join(sorted(map(str, row))[:8]) or "none"
+    raise RowProblem(f"has the keys {keys[:200]}; expected one of {EXPECTED}")
+
+
+def read(row: dict[str, Any], row_format: str) -> Content:
+    """What `row` holds, checked. Raises RowProblem when it cannot be used, EmptyRow when it may be left out."""
+    if row_format == "text":
+        return Text(text_of(row))
+    if row_format == "prompt-completion" and not isinstance(row.get("prompt"), list):
+        return Pair(*prompt_and_completion_of(row))
+    return Conversation(messages_of(row, row_format), tools_of(row))
 
 
 def messages_of(row: dict[str, Any], row_format: str) -> list[dict[str, Any]]:
@@ -58,26 +101,49 @@ def messages_of(row: dict[str, Any], row_format: str) -> list[dict[str, Any]]:
     if row_format == "messages":
         messages = _checked(row.get("messages", row.get("conversations")))
     elif row_format == "sharegpt":
-        messages = _checked([_from_sharegpt(turn) for turn in row.get("conversations") or []])
+        messages = _checked(_from_sharegpt(row))
     elif row_format == "alpaca":
         messages = _from_alpaca(row)
+    elif row_format == "prompt-completion" and isinstance(row.get("prompt"), list):
+        completion = row.get("completion")
+        if not isinstance(completion, list):
+            raise RowProblem("has a list of turns as prompt, so its completion must be one too")
+        messages = _checked([*row["prompt"], *completion])
     else:
-        raise RowProblem(f"a {row_format} row holds no conversation")
-    if not any(message["role"] == "assistant" for message in messages):
-        raise RowProblem("the assistant never speaks, so there is nothing to learn")
+        raise RowProblem(f"holds no conversation: it was read as {row_format}")
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if not answers:
+        raise RowProblem("has no assistant turn: the assistant never speaks, so there is nothing to learn")
+    if not any(answer["content"].strip() or "tool_calls" in answer for answer in answers):
+        raise EmptyRow("has only empty assistant turns, so there is nothing to learn")
     return messages
+
+
+def tools_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tool definitions of `row`; tables without nested columns may hold them as JSON. Raises RowProblem."""
+    tools = row.get("tools")
+    if isinstance(tools, str):
+        tools = _json(tools, "its tools") if tools.strip() else None
+    if tools is None:
+        return []
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise RowProblem("has tools that are no list of objects")
+    return tools
 
 
 def prompt_and_completion_of(row: dict[str, Any]) -> tuple[str, str]:
     """The two strings of a prompt-completion row. Raises RowProblem when either is not text."""
-    return _text(row, "prompt"), _text(row, "completion")
+    prompt, completion = _text(row, "prompt"), _text(row, "completion")
+    if not completion.strip():
+        raise EmptyRow("has an empty completion, so there is nothing to learn")
+    return prompt, completion
 
 
 def text_of(row: dict[str, Any]) -> str:
     """The string of a text row. Raises RowProblem when it is not text or blank."""
     text = _text(row, "text")
     if not text.strip():
-        raise RowProblem("its text is empty")
+        raise EmptyRow("has an empty text")
     return text
 
 
@@ -94,37 +160,97 @@ def _checked(turns: Any) -> list[dict[str, Any]]:
 
 def _checked_turn(turn: Any, position: int) -> dict[str, Any]:
     if not isinstance(turn, dict):
-        raise RowProblem(f"message {position} is not an object")
-    if turn.get("role") not in _ROLES:
-        raise RowProblem(f"message {position} has the role {turn.get('role')!r}; expected one of {', '.join(_ROLES)}")
+        raise RowProblem(f"has a message {position} that is not an object")
+    role = turn.get("role")
+    if role not in ROLES:
+        raise RowProblem(f"has a message {position} with the role {role!r:.60}; expected one of {', '.join(ROLES)}")
     kept = {key: value for key, value in turn.items() if value is not None}
-    if not isinstance(kept.get("content"), str):
-        if turn["role"] == "assistant" and kept.get("tool_calls"):
-            kept["content"] = ""
-        else:
-            raise RowProblem(f"message {position} ({turn['role']}) has no text content")
+    if kept.get("tool_calls"):
+        kept["tool_calls"] = _tool_calls(kept["tool_calls"], position)
+    else:
+        kept.pop("tool_calls", None)
+    content = kept.get("content")
+    if isinstance(content, list):
+        kept["content"] = _joined_parts(content, position)
+    elif not isinstance(content, str):
+        if role != "assistant" or "tool_calls" not in kept or content is not None:
+            raise RowProblem(f"has a message {position} ({role}) without text content")
+        kept["content"] = ""
     return kept
 
 
-def _from_sharegpt(turn: Any) -> Any:
+def _joined_parts(parts: list[Any], position: int) -> str:
+    """The text of a turn written as [{"type": "text", "text": ...}]."""
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts]
+    if not parts or not all(isinstance(text, str) for text in texts):
+        raise RowProblem(f"has a message {position} with parts that are not text; only text is trained on")
+    return "".join(map(str, texts))
+
+
+def _tool_calls(calls: Any, position: int) -> list[dict[str, Any]]:
+    if not isinstance(calls, list):
+        raise RowProblem(f"has a message {position} with tool_calls that are no list")
+    return [_tool_call(call, position) for call in calls]
+
+
+def _tool_call(call: Any, position: int) -> dict[str, Any]:
+    """One call as {"type", "function": {"name", "arguments": object}}, other keys kept.
+
+    Arguments written as JSON text, as the OpenAI API does, become the object: chat templates write them as JSON
+    themselves, and would quote the text a second time.
+    """
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise RowProblem(f"has a message {position} with a tool call that names no function")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        arguments = _json(arguments, f"the arguments of message {position}'s tool call") if arguments.strip() else {}
+    if not isinstance(arguments, dict):
+        raise RowProblem(f"has a message {position} with tool call arguments that are no object")
+    kept = {key: value for key, value in call.items() if key not in ("name", "arguments", "function")}
+    return {"type": "function", **kept, "function": {**function, "arguments": arguments}}
+
+
+def _from_sharegpt(row: dict[str, Any]) -> list[Any]:
+    turns = [_from_sharegpt_turn(turn) for turn in row.get("conversations") or []]
+    if turns and isinstance(row.get("system"), str) and row["system"].strip():
+        turns.insert(0, {"role": "system", "content": row["system"]})
+    return turns
+
+
+def _from_sharegpt_turn(turn: Any) -> Any:
     if not isinstance(turn, dict):
         return turn
-    role = _SHAREGPT_ROLES.get(str(turn.get("from", "")).lower(), turn.get("from"))
-    return {"role": role, "content": turn.get("value")}
+    speaker, value = turn.get("from"), turn.get("value")
+    if speaker == "function_call":
+        calls = _json(value, "a function_call turn") if isinstance(value, str) else value
+        return {"role": "assistant", "content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
+    role = _SHAREGPT_ROLES.get(speaker.lower(), speaker) if isinstance(speaker, str) else speaker
+    return {"role": role, "content": value}
 
 
 def _from_alpaca(row: dict[str, Any]) -> list[dict[str, Any]]:
     question = _text(row, "instruction")
-    if row.get("input"):
-        question = f"{question}\n\n{_text(row, 'input')}"
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": _text(row, "output")}]
+    extra = "input" if row.get("input") else "context"  # Dolly's name for the same thing
+    if row.get(extra):
+        question = f"{question}\n\n{_text(row, extra)}"
+    answer = _text(row, "output" if "output" in row else "response")
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     if row.get("system"):
         messages.insert(0, {"role": "system", "content": _text(row, "system")})
     return messages
 
 
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise RowProblem(f"has JSON in {what} that cannot be read") from None
+
+
 def _text(row: dict[str, Any], key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str):
-        raise RowProblem(f"'{key}' is {type(value).__name__}, a string was expected")
+        kind = "missing" if value is None else f"not text but {type(value).__name__}"
+        raise RowProblem(f"has a '{key}' that is {kind}")
     return value

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput
+from ..data import templates
 from ..planning.parameters import Parameters
 
 CHECKPOINTING = {"unsloth": "unsloth", "true": True, "off": False}
@@ -100,18 +101,5 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
         raise BadInput(
             f"model {parameters.model.name} cannot be loaded: {reason}", hint="check the name or folder"
         ) from None
-    _apply_chat_template(tokenizer, parameters.data.chat_template)
-    return model, tokenizer
-
-
-def _apply_chat_template(tokenizer: Any, name: str | None) -> None:
-    if name is None:
-        return
-    from unsloth.chat_templates import CHAT_TEMPLATES
-
-    if name not in CHAT_TEMPLATES:
-        raise BadInput(
-            f"data.chat_template '{name}' is not known", hint=f"choose one of: {', '.join(sorted(CHAT_TEMPLATES))}"
-        )
-    template = CHAT_TEMPLATES[name][0]
-    tokenizer.chat_template = template
+    name = parameters.data.chat_template
+    return model, tokenizer if name is None else templates.named(tokenizer, name)

@@ -16,9 +16,9 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, FFTError, Interrupted, MissingHere, TrainingFailed
 from ..core.terminal import say
+from ..data import preparing, sources
 from ..planning.parameters import Parameters
 from . import checkpoints, environment, metrics, model, session
-from . import data as data_module
 from .arguments import training_arguments
 from .session import Failure, Folder, Result, Session
 
@@ -38,16 +38,24 @@ def train(root: Path, *, resume: bool) -> Session:
         )
         session.save(folder, state)
         keeper = _StateKeeper(folder, state)
-        with environment.stdout_to_stderr(), keeper.on_failure(), _Signals() as signals:
-            result = _run(folder, parameters, start, signals, keeper)
+        preparing.remove_leftovers(root)
+        with (
+            environment.stdout_to_stderr(),
+            keeper.on_failure(),
+            _Signals() as signals,
+            preparing.scratch(root) as space,
+        ):
+            result = _run(folder, parameters, start, signals, keeper, space)
         return keeper.save(state="completed", process=None, result=result)
 
 
-def _run(folder: Folder, parameters: Parameters, start: Path | None, signals: _Signals, keeper: _StateKeeper) -> Result:
+def _run(
+    folder: Folder, parameters: Parameters, start: Path | None, signals: _Signals, keeper: _StateKeeper, space: Path
+) -> Result:
     import unsloth  # noqa: F401  (first: it patches what the others define)
 
     base, tokenizer = model.load(parameters)
-    prepared = data_module.prepare(parameters.data, tokenizer, parameters.model.max_seq_length)
+    prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
     say(
         f"{len(prepared.train)} rows to train on, {len(prepared.held_out or [])} held out ({prepared.format});"
         f" {prepared.truncated} cut, {prepared.dropped} left out"
@@ -95,13 +103,12 @@ def _starting_point(folder: Folder, state: Session, resume: bool) -> Path | None
 
 
 def _check_data_unchanged(state: Session, parameters: Parameters) -> None:
-    path = Path(state.data.path)
     if state.data.sha256 is None:
         return
-    if not path.is_file():
-        raise BadInput(f"data file not found: {path}", hint="put it back where it was when the session was made")
-    if session.digest(path) != state.data.sha256:
-        raise BadInput(f"{path} was changed after init", hint="start a new session with: init --params F --session NEW")
+    if sources.fingerprint(sources.sources_of(parameters.data)) != state.data.sha256:
+        raise BadInput(
+            f"{state.data.path} was changed after init", hint="start a new session with: init --params F --session NEW"
+        )
 
 
 def _trainer(

@@ -1,0 +1,122 @@
+"""What a data source names: one file, a folder of files, or a data set on the Hub. Nothing is opened here.
+
+Standard library only, so that `init` can check a source at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import BadInput
+from ..planning.parameters import Data
+
+JSON = (".jsonl", ".ndjson", ".json")
+TABLES = (".csv", ".tsv")
+TEXT = (".txt", ".md")
+READABLE = (*JSON, *TABLES, ".parquet", *TEXT)
+# Stems that `datasets` takes for held-out parts (Hugging Face, "Structure your repository", read 2026-11-23).
+_HELD_OUT = re.compile(r"(^|[^a-z])(test|testing|eval|evaluation|dev|valid|validation|val)([^a-z]|$)", re.IGNORECASE)
+_HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source and how often its rows are used in a pass: 2.0 is each row twice, 0.5 a seeded half of them."""
+
+    dataset: str
+    weight: float = 1.0
+    subset: str | None = None
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Local files of one source, sorted; `held_out` are those that a folder sets apart by name."""
+
+    train: tuple[Path, ...]
+    held_out: tuple[Path, ...] = ()
+
+
+def sources_of(data: Data) -> list[Source]:
+    """The sources `data` names, in order. Raises BadInput when there is none."""
+    if data.sources:
+        return [Source(**entry) for entry in data.sources]
+    if data.dataset is None:
+        raise BadInput(
+            "data/dataset is null and data/sources is empty: there is nothing to train on",
+            hint="set data.dataset in the parameters file, or generate the file with --dataset PATH",
+        )
+    return [Source(data.dataset)]
+
+
+def files_of(dataset: str) -> Files | None:
+    """The local files behind `dataset`, or None when it is a Hub name.
+
+    Raises BadInput when it is neither, when a file is of an unknown kind, or when a folder holds none to read.
+    """
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if path.exists():
+        return _one_file(path)
+    if _HUB_NAME.fullmatch(dataset) and path.suffix.lower() not in READABLE:
+        return None
+    raise BadInput(f"data file not found: {dataset}", hint="check the path; a Hub data set is written OWNER/NAME")
+
+
+def fingerprint(sources: Sequence[Source]) -> str | None:
+    """SHA-256 over the local files of `sources`, None when all are on the Hub; of one file, the file's own."""
+    digests = [_digest(path) for source in sources for path in _all_files(source)]
+    if len(digests) > 1:
+        return hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
+    return digests[0] if digests else None
+
+
+def _all_files(source: Source) -> tuple[Path, ...]:
+    files = files_of(source.dataset)
+    return () if files is None else (*files.train, *files.held_out)
+
+
+def _one_file(path: Path) -> Files:
+    if not path.is_file():
+        raise BadInput(f"{path} is neither a file nor a folder", hint="name a data file")
+    if path.suffix.lower() not in READABLE:
+        raise BadInput(f"{path}: unknown kind of data file", hint=f"use one of: {', '.join(READABLE)}")
+    return Files((path,))
+
+
+def _folder(path: Path) -> Files:
+    root = path.resolve()
+    found = sorted(
+        entry
+        for entry in path.rglob("*")
+        if entry.suffix.lower() in READABLE and entry.is_file() and not _is_hidden(entry.relative_to(path))
+    )
+    for entry in found:
+        if not entry.resolve().is_relative_to(root):
+            raise BadInput(
+                f"{entry} links to a file outside of {path}", hint="copy the file into the folder, or name it itself"
+            )
+    # A page about the data is not data.
+    found = [entry for entry in found if entry.stem.lower() not in ("readme", "license")]
+    held_out = [entry for entry in found if _HELD_OUT.search(entry.stem)]
+    train = [entry for entry in found if entry not in held_out]
+    if not train:
+        raise BadInput(f"{path} holds no data to train on", hint=f"put files there: {', '.join(READABLE)}")
+    return Files(tuple(train), tuple(held_out))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"data file {path} cannot be read: {error.strerror}", hint="check its permissions") from None
