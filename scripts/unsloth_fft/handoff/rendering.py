@@ -120,7 +120,17 @@ def is_local_model(name: str) -> bool:
 
 
 def require_dataset(parameters: Parameters, target: str) -> str:
-    """The data set's name. Raises BadInput when there is none."""
+    """The data set's name. Raises BadInput when there is none, or more than a rendered file can read."""
+    if parameters.data.sources or parameters.data.sample_by != "line":
+        raise BadInput(
+            f"data/sources and data/sample_by cannot be kept by a {target} file, which reads one data set by lines",
+            hint="write the mix into one JSONL file, or train with: unsloth_fft_tool.py init, then train",
+        )
+    if parameters.data.dataset is not None and Path(parameters.data.dataset).is_dir():
+        raise BadInput(
+            f"data/dataset is the folder {parameters.data.dataset}; a {target} file reads one file or a Hub data set",
+            hint="name one file, or train with: unsloth_fft_tool.py init, then train",
+        )
     if parameters.data.dataset is None:
         raise BadInput(
             f"data/dataset is null: a {target} file would have nothing to train on",

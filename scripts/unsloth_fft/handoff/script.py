@@ -1,18 +1,14 @@
-"""The self-contained script: PEP 723 header, the plan as comments, the settings, and the parts of standalone/."""
+"""The self-contained script: PEP 723 header, the plan as comments, the settings, and the joined parts."""
 
 from __future__ import annotations
 
-import ast
 import json
 import pprint
-from pathlib import Path
 
 from ..planning.parameters import Parameters
-from . import made_for, standalone
+from . import joining, made_for, standalone
 from .rendering import commented, plan_comment, wrapped
 from .settings import settings_of
-
-STANDALONE = Path(standalone.__file__).parent
 
 
 def script_text(parameters: Parameters) -> str:
@@ -44,31 +40,10 @@ def settings_text(parameters: Parameters) -> str:
 
 
 def imports() -> str:
-    """The standard-library imports of all parts, once each."""
-    found = {line for part in standalone.PARTS for line in _split(part)[1]}
-    plain = sorted(line for line in found if line.startswith("import "))
-    named = sorted(line for line in found if line.startswith("from "))
-    return "\n".join(["from __future__ import annotations", "", *plain, *named]) + "\n"
+    """The imports of all parts."""
+    return joining.join(standalone.PARTS).imports
 
 
 def sections() -> list[tuple[str, str]]:
     """(title, code) of each part, in order, without its imports."""
-    return [(_split(part)[0], _split(part)[2]) for part in standalone.PARTS]
-
-
-def _split(part: str) -> tuple[str, list[str], str]:
-    """(docstring's first line, its standard-library import lines, the rest) of one part."""
-    source = (STANDALONE / f"{part}.py").read_text(encoding="utf-8")
-    tree = ast.parse(source)
-    lines = source.splitlines()
-    kept, imported = set(range(1, len(lines) + 1)), []
-    for position, node in enumerate(tree.body):
-        is_docstring = position == 0 and isinstance(node, ast.Expr)
-        if isinstance(node, ast.Import | ast.ImportFrom) or is_docstring:
-            kept -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-        outside = isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.level == 0)
-        if outside and getattr(node, "module", None) != "__future__":
-            imported.append(ast.unparse(node))
-    code = "\n".join(line for number, line in enumerate(lines, start=1) if number in kept)
-    title = (ast.get_docstring(tree) or part).splitlines()[0]
-    return title, imported, code.strip("\n")
+    return [(part.title, part.code) for part in joining.join(standalone.PARTS).parts]

@@ -1,7 +1,21 @@
 """The training that every rendered file carries, in parts that the renderer joins to one file without the bundle.
 
-It is kept apart from training/ because it must stand alone, with nothing of the bundle imported; tests hold its
-arguments, its tokens and its counts equal to what training/ and auditing/ give.
+What decides which tokens are learned is the bundle's own source, joined unchanged. The rest is written short here,
+to be read in a notebook; tests hold its arguments, tokens and counts equal to what training/, data/ and auditing/ give.
 """
 
-PARTS = ("stop", "rows", "checks", "training", "audit", "results", "main")
+# Modules below unsloth_fft, in the order in which they are joined.
+PARTS = (
+    "core.errors",
+    "planning.row_format",
+    "data.templates",
+    "data.supervision",
+    "data.splitting",
+    "handoff.standalone.process",
+    "handoff.standalone.rows",
+    "handoff.standalone.checks",
+    "handoff.standalone.training",
+    "handoff.standalone.audit",
+    "handoff.standalone.results",
+    "handoff.standalone.main",
+)

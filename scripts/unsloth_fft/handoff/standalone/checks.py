@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import BadInput, MissingHere
+from .process import say
 from .rows import READERS
-from .stop import Stop, say
 
 
 def check_before(settings: dict[str, Any], output: Path, resume: bool, push_to: str | None) -> None:
@@ -23,14 +24,15 @@ def check_before(settings: dict[str, Any], output: Path, resume: bool, push_to: 
         from huggingface_hub import get_token
 
         if not get_token():
-            raise Stop(4, f"pushing to {push_to} needs a token", "set the environment variable HF_TOKEN")
+            raise MissingHere(f"pushing to {push_to} needs a token", hint="set the environment variable HF_TOKEN")
 
 
 def check_packages(settings: dict[str, Any]) -> None:
     missing = [name for name in settings["packages"] if importlib.util.find_spec(name) is None]
     if missing:
-        raise Stop(
-            4, f"not installed: {', '.join(missing)}", "run with uv, which installs what the header lists: uv run FILE"
+        raise MissingHere(
+            f"not installed: {', '.join(missing)}",
+            hint="run with uv, which installs what the header lists: uv run FILE",
         )
     for name, made_for in settings["made_for"].items():
         exact = made_for[0].isdigit()
@@ -43,7 +45,7 @@ def check_processes(settings: dict[str, Any]) -> None:
     if planned != running:
         nodes = f" --nnodes {settings['nodes']}" if settings["nodes"] > 1 else ""
         how = f"torchrun --nproc-per-node {settings['gpus']}{nodes} FILE" if planned > 1 else "python FILE"
-        raise Stop(2, f"planned for {planned} GPUs, started as {running} processes", f"start it with: {how}")
+        raise BadInput(f"planned for {planned} GPUs, started as {running} processes", hint=f"start it with: {how}")
 
 
 def check_device(settings: dict[str, Any]) -> None:
@@ -57,33 +59,33 @@ def check_device(settings: dict[str, Any]) -> None:
             say("note: planned for the CPU; a GPU is present and will be used")
         return
     if not torch.cuda.is_available():
-        raise Stop(4, f"planned for {planned['name']}, and no GPU is visible here", "run it where nvidia-smi shows one")
+        raise MissingHere(
+            f"planned for {planned['name']}, and no GPU is visible here", hint="run it where nvidia-smi shows one"
+        )
     here = torch.cuda.get_device_properties(torch.cuda.current_device())
     if here.total_memory / 2**30 < planned["peak_vram_gib"]:
-        raise Stop(
-            4,
+        raise MissingHere(
             f"the plan needs {planned['peak_vram_gib']:.1f} GiB; {here.name} has {here.total_memory / 2**30:.1f} GiB",
-            "plan again for this card: generate_fft_params.py --gpu auto",
+            hint="plan again for this card: generate_fft_params.py --gpu auto",
         )
 
 
 def check_paths(settings: dict[str, Any], output: Path, resume: bool) -> None:
     dataset, model = settings["data"]["dataset"], settings["model"]["model_name"]
     if not dataset:
-        raise Stop(2, "there is nothing to train on", "name it: --dataset FILE or --dataset HUB/NAME")
+        raise BadInput("there is nothing to train on", hint="name it: --dataset FILE or --dataset HUB/NAME")
     if Path(dataset).suffix in READERS and not Path(dataset).is_file():
-        raise Stop(2, f"data file not found: {dataset}", "copy it there, or name it: --dataset FILE")
+        raise BadInput(f"data file not found: {dataset}", hint="copy it there, or name it: --dataset FILE")
     if model.startswith((".", "/", "~")) and not Path(model).is_dir():
-        raise Stop(2, f"model folder not found: {model}", "copy it there, or name it: --model DIR")
+        raise BadInput(f"model folder not found: {model}", hint="copy it there, or name it: --model DIR")
     if Path(model).is_dir() and not any(Path(model).glob("*.safetensors")):
-        raise Stop(2, f"{model} holds no *.safetensors weights; pickles are not opened", "save it as safetensors")
+        raise BadInput(f"{model} holds no *.safetensors weights; pickles are not opened", hint="save it as safetensors")
     if not resume and output.exists() and any(output.iterdir()):
-        raise Stop(2, f"{output} is not empty; nothing was changed", "choose another --output, or --resume")
+        raise BadInput(f"{output} is not empty; nothing was changed", hint="choose another --output, or --resume")
     output.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(output).free
     if free < settings["disk_bytes"]:
-        raise Stop(
-            4,
+        raise MissingHere(
             f"{free / 2**30:.1f} GiB free in {output}; {settings['disk_bytes'] / 2**30:.1f} GiB may be written",
-            "choose an --output on a larger disk",
+            hint="choose an --output on a larger disk",
         )

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import FFTError
 from .audit import audit, base_folder
 from .checks import check_before
+from .process import RANK, say
 from .results import plot, push
-from .stop import RANK, Stop, say
 from .training import train
 
 
@@ -52,7 +53,7 @@ def main(settings: dict[str, Any]) -> int:
         settings = {**settings, "model": {**settings["model"], "model_name": args.model}}
     try:
         run(settings, args.output, resume=args.resume, push_to=args.push_to_hub)
-    except Stop as stop:
-        print(f"error: {stop.message}\nhint: {stop.hint}", file=sys.stderr)
-        return stop.code
+    except FFTError as error:
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
     return 0

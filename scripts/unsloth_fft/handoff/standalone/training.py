@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import Interrupted, TrainingFailed
+from ...data import templates
+from .process import RANK, say
 from .rows import prepare
-from .stop import RANK, Stop, say
 
 
 def load_model(settings: dict[str, Any]) -> tuple[Any, Any]:
@@ -25,9 +29,7 @@ def load_model(settings: dict[str, Any]) -> tuple[Any, Any]:
         arguments.update({"dtype": getattr(torch, settings["model_on_cpu"]["dtype"])})
     model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
     if settings["data"]["chat_template"]:
-        from unsloth.chat_templates import CHAT_TEMPLATES
-
-        tokenizer.chat_template = CHAT_TEMPLATES[settings["data"]["chat_template"]][0]
+        tokenizer = templates.named(tokenizer, settings["data"]["chat_template"])
     return model, tokenizer
 
 
@@ -58,13 +60,36 @@ def recorder(metrics: Path, stop: list[str]) -> Any:
                 shown = ", ".join(f"{key} {value:.4g}" for key, value in line.items())
                 say(f"step {state.global_step}/{state.max_steps}: {shown}")
             if "loss" in known and not math.isfinite(known["loss"]):
-                raise Stop(5, f"the loss is {known['loss']} at step {state.global_step}", "lower the learning rate")
+                raise TrainingFailed(
+                    f"the loss is {known['loss']} at step {state.global_step}", hint="lower the learning rate"
+                )
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if stop:
                 control.should_save = control.should_training_stop = True
 
     return Recorder()
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stop: list[str]) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for a checkpoint and an end, instead of losing the steps so far."""
+    earlier = {
+        number: signal.signal(number, lambda received, _: stop.append(signal.Signals(received).name))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def cut_after(metrics: Path, step: int) -> None:
+    """Drop the lines of steps that a resumed run will write again; `step` -1 drops all."""
+    if RANK == 0 and metrics.exists():
+        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        metrics.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
 
 
 def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any]:
@@ -75,8 +100,6 @@ def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any
     from unsloth import UnslothTrainer, UnslothTrainingArguments
 
     stop: list[str] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stop.append(signal.Signals(received).name))
     model, tokenizer = load_model(settings)
     rows, held_out = prepare(settings["data"], tokenizer, settings["training"]["max_length"])
     say(f"{len(rows)} rows to train on, {len(held_out or [])} held out")
@@ -92,12 +115,16 @@ def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any
     )
     trainer.remove_callback(PrinterCallback)
     start = get_last_checkpoint(str(checkpoints)) if resume else None
+    cut_after(output / "metrics.jsonl", int(start.rsplit("-", 1)[1]) if start else -1)
     before = trainer.evaluate()["eval_loss"] if held_out is not None and start is None else None
     began = time.perf_counter()
-    trainer.train(resume_from_checkpoint=start)
+    with stopped_by_signals(stop):
+        trainer.train(resume_from_checkpoint=start)
     seconds = time.perf_counter() - began
     if stop and trainer.state.global_step < trainer.state.max_steps:
-        raise Stop(130, f"stopped by {stop[0]} at step {trainer.state.global_step}; saved", "go on with --resume")
+        raise Interrupted(
+            f"stopped by {stop[0]} at step {trainer.state.global_step}; saved", hint="go on with --resume"
+        )
     after = trainer.evaluate()["eval_loss"] if held_out is not None else None
     save(trainer, tokenizer, output)
     tokens = int(trainer.state.num_input_tokens_seen)

@@ -1,0 +1,227 @@
+"""The rendered script and notebook run: on a CPU, without the bundle, to a trained and audited tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import minimal_parameters, write_jsonl, write_parameters
+from render_helpers import checked, consumer, rendered, tiny_parameters
+from unsloth_fft.auditing.audit import audit_folders
+from unsloth_fft.data import preparing
+from unsloth_fft.planning.parameters import from_json
+
+CALM = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+def run_rendered(script: Path, *arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    """Run a rendered script from its own folder, where nothing of the bundle can be imported."""
+    return subprocess.run(
+        [sys.executable, script.name, *(str(argument) for argument in arguments)],
+        capture_output=True,
+        text=True,
+        cwd=script.parent,
+        env={**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, **CALM, **(env or {})},
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory, tiny_model) -> Path:
+    folder = tmp_path_factory.mktemp("rendered")
+    from conftest import conversation_rows
+
+    rows = write_jsonl(folder / "rows.jsonl", conversation_rows(40))
+    params = tiny_parameters(folder, tiny_model, rows)
+    path = folder / "train_fft.py"
+    path.write_text(rendered(params, "script"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(script) -> Path:
+    """The output folder of one whole run."""
+    run = run_rendered(script, "--output", "out")
+    assert run.returncode == 0, run.stderr
+    return script.parent / "out"
+
+
+@pytest.mark.train
+def test_the_script_ends_in_a_trained_and_audited_model(finished):
+    result = json.loads((finished / "result.json").read_text())
+    assert result["verdict"] == "full"
+    assert result["changed"] == result["elements"] > 0
+    assert result["eval_loss_after"] < result["eval_loss_before"]
+    assert (finished / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(finished.rglob("*.bin"))
+    losses = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in losses if "loss" in line] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.train
+def test_its_audit_counts_what_the_bundles_audit_counts(finished, tiny_model):
+    moved = json.loads((finished / "audit.json").read_text())
+    reference = audit_folders(tiny_model, finished / "model").to_json()
+    assert moved["verdict"] == reference["verdict"]
+    assert (moved["changed"], moved["elements"]) == (reference["changed"], reference["elements"])
+    mine = {row["name"]: row["changed"] for row in moved["tensors"]}
+    assert mine == {row["name"]: row["changed"] for row in reference["tensors"]}
+
+
+@pytest.mark.train
+def test_running_it_again_refuses_and_changes_nothing(script, finished):
+    before = (finished / "result.json").read_text()
+    run = run_rendered(script, "--output", "out")
+    assert run.returncode == 2 and "not empty" in run.stderr and "Traceback" not in run.stderr
+    assert (finished / "result.json").read_text() == before
+
+
+@pytest.mark.train
+def test_an_audit_that_could_fail_does(finished, tiny_model, tmp_path):
+    """The script's audit of a copy with one tensor put back to the base says partial and names it."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from unsloth_fft.handoff.standalone.audit import audit
+
+    trained, base = load_file(finished / "model" / "model.safetensors"), load_file(tiny_model / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    save_file({**trained, name: base[name]}, tmp_path / "model.safetensors")
+    moved = audit(tiny_model, tmp_path, "float32")
+    assert moved["verdict"] == "partial" and moved["unchanged_tensors"] == [name]
+    save_file(base, tmp_path / "model.safetensors")
+    assert audit(tiny_model, tmp_path, "float32")["verdict"] == "frozen"
+    save_file({**trained, name: torch.full_like(base[name], float("nan"))}, tmp_path / "model.safetensors")
+    assert audit(tiny_model, tmp_path, "float32")["verdict"] == "partial"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "code", "words"),
+    [
+        (("--dataset", "missing.jsonl"), {}, 2, "missing.jsonl"),
+        (("--model", "./no-model"), {}, 2, "no-model"),
+        ((), {"WORLD_SIZE": "2", "RANK": "0"}, 2, "planned for 1 GPUs, started as 2"),
+        (("--push-to-hub", "me/model"), {"HF_TOKEN": "", "HF_TOKEN_PATH": "/nonexistent"}, 4, "HF_TOKEN"),
+    ],
+)
+def test_what_would_fail_later_fails_first(script, arguments, env, code, words):
+    run = run_rendered(script, "--output", "never", *arguments, env=env)
+    assert run.returncode == code, run.stderr
+    assert words in run.stderr and "error: " in run.stderr and "hint: " in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (script.parent / "never" / "model").exists()
+
+
+def test_a_plan_for_a_gpu_stops_at_once_where_there_is_none(tmp_path, tiny_model, rows_file):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    from render_helpers import planned
+
+    params = planned(
+        tmp_path, "--model", tiny_model, "--gpu", "L4", "--max-steps", 3, "--dataset", rows_file,
+        "--optimizer", "adamw_torch_fused", "--precision", "float32",
+    )  # fmt: skip
+    path = tmp_path / "train_fft.py"
+    path.write_text(rendered(params, "script"))
+    run = run_rendered(path)
+    assert run.returncode == 4 and "planned for L4" in run.stderr and "Traceback" not in run.stderr
+
+
+FORMS = {
+    "messages": {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Two and two?"},
+            {"role": "assistant", "content": "Four."},
+            {"role": "user", "content": "And one?"},
+            {"role": "assistant", "content": "Five."},
+        ]
+    },
+    "sharegpt": {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Good day."}]},
+    "alpaca": {"instruction": "Add", "input": "2 and 2", "output": "4", "system": "Be brief."},
+    "prompt-completion": {"prompt": "2 + 2 =", "completion": " 4"},
+    "text": {"text": "A long text about numbers. " * 40},
+}
+
+
+@pytest.mark.parametrize("loss_on", ["responses", "all"])
+@pytest.mark.parametrize("form", list(FORMS))
+@pytest.mark.parametrize("named", [True, False])
+def test_its_tokens_and_labels_are_those_of_the_bundle(tmp_path, tiny_model, form, loss_on, named):
+    from transformers import AutoTokenizer
+
+    from unsloth_fft.handoff.standalone import rows as standalone_rows
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    file = write_jsonl(tmp_path / "rows.jsonl", [FORMS[form]] * 6)
+    value = minimal_parameters(tiny_model, file)
+    value["data"].update(loss_on=loss_on, format=form if named else "auto", eval_fraction=0.34)
+    parameters = from_json(value, "test")
+    theirs = preparing.prepare(parameters.data, tokenizer, 128, tmp_path)
+    settings = {key: getattr(parameters.data, key) for key in ("dataset", "format", "loss_on", "eval_fraction", "seed")}
+    train, held_out = standalone_rows.prepare(settings, tokenizer, 128)
+    assert train.to_dict() == theirs.train.to_dict()
+    assert held_out.to_dict() == theirs.held_out.to_dict()
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 25])
+def test_it_holds_out_the_rows_that_the_bundle_holds_out(tmp_path, tiny_model, count):
+    from transformers import AutoTokenizer
+
+    from conftest import conversation_rows
+    from unsloth_fft.handoff.standalone import rows as standalone_rows
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    file = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(count))
+    parameters = from_json(minimal_parameters(tiny_model, file), "test")
+    theirs = preparing.prepare(parameters.data, tokenizer, 128, tmp_path)
+    settings = {key: getattr(parameters.data, key) for key in ("dataset", "format", "loss_on", "eval_fraction", "seed")}
+    train, held_out = standalone_rows.prepare(settings, tokenizer, 128)
+    assert (train.to_dict(), held_out.to_dict()) == (theirs.train.to_dict(), theirs.held_out.to_dict())
+
+
+@pytest.mark.train
+def test_the_notebook_runs_to_an_audited_model(tmp_path, tiny_model, rows_file):
+    """Executed by nbclient, in a kernel of the Python that runs this test."""
+    python = consumer("nbclient")
+    if importlib.util.find_spec("ipykernel") is None and python == sys.executable:
+        pytest.skip("ipykernel is not installed here")
+    params = write_parameters(tmp_path / "p.json", minimal_parameters(tiny_model, rows_file))
+    notebook = tmp_path / "train_fft.ipynb"
+    notebook.write_text(rendered(params, "notebook"))
+    run = (
+        "import os, sys, nbformat\nfrom nbclient import NotebookClient\n"
+        "book = nbformat.read('train_fft.ipynb', 4)\nnbformat.validate(book)\n"
+        "NotebookClient(book, timeout=280, kernel_name='python3', resources={'metadata': {'path': '.'}}).execute()\n"
+        "nbformat.write(book, 'done.ipynb')\n"
+    )
+    checked(python, "-c", run, cwd=tmp_path, env={**os.environ, **CALM, **kernel_of_this_python(tmp_path, python)})
+    result = json.loads((tmp_path / "fft-output" / "result.json").read_text())
+    assert result["verdict"] == "full"
+    done = (tmp_path / "done.ipynb").read_text()
+    assert "image/png" in done and "Verdict: <b>full</b>" in done
+
+
+def kernel_of_this_python(folder: Path, python: str) -> dict[str, str]:
+    """A kernelspec whose kernel has this Python's packages (the training stack) and ipykernel's from `python`."""
+    spec = folder / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    where = subprocess.run(
+        [python, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True
+    ).stdout.strip()
+    launch = f"import sys; sys.path.append({where!r}); from ipykernel import kernelapp; kernelapp.launch_new_instance()"
+    value = {
+        "argv": [sys.executable, "-c", launch, "-f", "{connection_file}"],
+        "display_name": "t",
+        "language": "python",
+    }
+    (spec / "kernel.json").write_text(json.dumps(value))
+    return {"JUPYTER_PATH": str(folder / "jupyter")}
