@@ -29,8 +29,11 @@ BLOCK: Final = 1 << 18
 SPAN: Final = 1 << 24
 """Elements of one piece of work; a tensor of more is shared between threads."""
 
-SAMPLE: Final = 1 << 12
-"""Elements at the start of each block whose exponents are counted: every element of a small tensor, 1/64 of a large."""
+SAMPLE: Final = 1 << 14
+"""Elements whose exponents are counted at the start of a sampled block: all of a small tensor, 1/64 of a large one."""
+
+SAMPLE_EVERY: Final = 4
+"""Every how many blocks of a span one is sampled."""
 
 _PEEK: Final = 1 << 12
 """Elements that tell in nearly every case whether a block moved at all, before the rest is compared for it."""
@@ -190,24 +193,14 @@ def _compare_span(span: _Span) -> Comparison:
     """Compare one span, reading both sides block by block."""
     pair, block = span.pair, _block_of(span.pair)
     size = min(block, span.stop - span.start)
-    room = _Room(size)
-    total = Comparison()
+    tally = _Tally(pair, size)
     # Overflow and NaN are looked for in the results, block by block.
     quiet = np.errstate(over="ignore", invalid="ignore")
     with quiet, Reader(pair.base, size) as base, Reader(pair.trained, size) as trained:
-        for start in range(span.start, span.stop, block):
+        for index, start in enumerate(range(span.start, span.stop, block)):
             count = min(block, span.stop - start)
-            total = total + _compare_block(pair, base.read(start, count), trained.read(start, count), start, room)
-    return replace(total, elements=span.stop - span.start)
-
-
-class _Room:
-    """Buffers that one span's blocks share."""
-
-    def __init__(self, elements: int) -> None:
-        self.base: Array = np.empty(elements, np.float32)
-        self.trained: Array = np.empty(elements, np.float32)
-        self.mask: Array = np.empty(elements, np.bool_)
+            tally.take(base.read(start, count), trained.read(start, count), start, sample=index % SAMPLE_EVERY == 0)
+    return tally.result(span.stop - span.start)
 
 
 class Reader:
@@ -237,39 +230,67 @@ class Reader:
         return values
 
 
-def _compare_block(pair: Pair, base: Array, trained: Array, start: int, room: _Room) -> Comparison:
-    """What moved in one block, given as stored."""
-    if not pair.base.is_weight:
-        return Comparison(moves=Moves(changed=int(np.count_nonzero(base != trained))))
-    if pair.base.dtype != pair.trained.dtype:
-        return _careful_block(pair, base, trained, start)
-    old = floats.widen_shuffled(base, pair.base.dtype, room.base)
-    base_squares = _squares(old)
-    if not math.isfinite(base_squares):
-        return _careful_block(pair, base, trained, start)
-    if np.array_equal(base[:_PEEK], trained[:_PEEK]) and np.array_equal(base, trained):
-        rows = old.size // pair.row_length if pair.count_rows else 0
-        sampled = _exponents(floats.widen(base[:SAMPLE], pair.base.dtype, room.base))
-        return Comparison(base_squares=base_squares, unchanged_rows=rows, sampled=sampled)
-    new = floats.widen_shuffled(trained, pair.trained.dtype, room.trained)
-    change = np.subtract(new, old, out=room.trained[: new.size]) if new.dtype == np.float32 else new - old
-    squares = _squares(change)
-    if not math.isfinite(squares):
-        return _careful_block(pair, base, trained, start)
-    changed = int(np.count_nonzero(np.not_equal(change, 0, out=room.mask[: change.size])))
-    moves = Moves(changed, max(float(change.max()), -float(change.min())), squares)
-    return _with_sample(pair, base, trained, Comparison(moves=moves, base_squares=base_squares))
+class _Tally:
+    """What a span's blocks add up to. Plain numbers for what every block has, so that a block costs little."""
+
+    def __init__(self, pair: Pair, elements: int) -> None:
+        self.pair = pair
+        self.dtype = pair.base.dtype
+        self.same_type = pair.base.dtype == pair.trained.dtype
+        self.old_room: Array = np.empty(elements, np.float32)
+        self.new_room: Array = np.empty(elements, np.float32)
+        self.mask: Array = np.empty(elements, np.bool_)
+        self.changed = 0
+        self.largest = 0.0
+        self.squares = 0.0
+        self.base_squares = 0.0
+        self.rest = Comparison()
+
+    def result(self, elements: int) -> Comparison:
+        quick = Comparison(0, Moves(self.changed, self.largest, self.squares), base_squares=self.base_squares)
+        return replace(self.rest + quick, elements=elements)
+
+    def take(self, base: Array, trained: Array, start: int, *, sample: bool) -> None:
+        """Add one block, given as stored."""
+        if not self.pair.base.is_weight:
+            self.changed += int(np.count_nonzero(base != trained))
+        elif not self.same_type or not self._take_quickly(base, trained):
+            self.rest += _careful_block(self.pair, base, trained, start)
+        elif sample or self.pair.count_rows:
+            self.rest += _sampled(self.pair, base, trained, sample)
+
+    def _take_quickly(self, base: Array, trained: Array) -> bool:
+        """Add a block of finite values of one type; False, and nothing added, where it is not one."""
+        old = floats.widen_shuffled(base, self.dtype, self.old_room)
+        base_squares = _squares(old)
+        if not math.isfinite(base_squares):
+            return False
+        if np.array_equal(base[:_PEEK], trained[:_PEEK]) and np.array_equal(base, trained):
+            self.base_squares += base_squares
+            return True
+        new = floats.widen_shuffled(trained, self.dtype, self.new_room)
+        change = np.subtract(new, old, out=self.new_room[: new.size]) if new.dtype == np.float32 else new - old
+        squares = _squares(change)
+        if not math.isfinite(squares):
+            return False
+        self.base_squares += base_squares
+        self.squares += squares
+        self.changed += int(np.count_nonzero(np.not_equal(change, 0, out=self.mask[: change.size])))
+        self.largest = max(self.largest, float(change.max()), -float(change.min()))
+        return True
 
 
-def _with_sample(pair: Pair, base: Array, trained: Array, found: Comparison) -> Comparison:
-    """`found` with the exponents of the block's first weights, and its unchanged rows where they are counted."""
-    count = base.size if pair.count_rows else SAMPLE
-    room = np.empty((2, min(count, base.size)), np.float32)
+def _sampled(pair: Pair, base: Array, trained: Array, sample: bool) -> Comparison:
+    """The exponents of a block's first weights, and its unchanged rows where they are counted."""
+    count = min(base.size if pair.count_rows else SAMPLE, base.size)
+    room: Array = np.empty((2, count), np.float32)
     old = floats.widen(base[:count], pair.base.dtype, room[0])
     changed = old != floats.widen(trained[:count], pair.trained.dtype, room[1])
-    sampled, sampled_changed = _exponents(old[:SAMPLE]), _exponents(old[:SAMPLE][changed[:SAMPLE]])
-    rows = _unchanged_rows(pair, changed)
-    return replace(found, sampled=sampled, sampled_changed=sampled_changed, unchanged_rows=rows)
+    found = Comparison(unchanged_rows=_unchanged_rows(pair, changed))
+    if not sample:
+        return found
+    first = old[:SAMPLE]
+    return replace(found, sampled=_exponents(first), sampled_changed=_exponents(first[changed[:SAMPLE]]))
 
 
 def _careful_block(pair: Pair, base: Array, trained: Array, start: int) -> Comparison:

@@ -1,0 +1,129 @@
+"""How fast and in how much memory the audit reads, side by side with `cat` on the same files and cores.
+
+    python tests/benchmarks/audit_speed.py --gib 4 --folder DIR --output references/measurements/audit-speed-4gib.json
+
+writes two bfloat16 checkpoints of that size into DIR (and removes them), reads both once so that they are in the page
+cache, then times `cat BASE TRAINED >/dev/null` and the whole `audit` command in turn. `--changed all` moves every
+weight, `few` what a bfloat16 step at 1e-5 moves, `none` nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+TOOL = Path(__file__).resolve().parents[2] / "scripts" / "unsloth_fft_tool.py"
+SHAPE = (4096, 4096)
+TENSOR_BYTES = 2 * SHAPE[0] * SHAPE[1]
+STEPS = {"all": 3e-4, "few": 1e-5, "none": 0.0}
+
+
+def bf16(values: np.ndarray) -> np.ndarray:
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def write_pair(folder: Path, gib: float, changed: str) -> tuple[Path, Path]:
+    """Two checkpoints of `gib` GiB in matrices of 32 MiB, every one with its own random numbers."""
+    count = round(gib * 2**30 / TENSOR_BYTES)
+    header = {
+        f"model.layers.{index}.mlp.up_proj.weight": {
+            "dtype": "BF16",
+            "shape": list(SHAPE),
+            "data_offsets": [index * TENSOR_BYTES, (index + 1) * TENSOR_BYTES],
+        }
+        for index in range(count)
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    paths = tuple(folder / name / "model.safetensors" for name in ("base", "trained"))
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(len(text).to_bytes(8, "little") + text)
+    random = np.random.default_rng(0)
+    pool = random.normal(0, 0.02, SHAPE[0] * SHAPE[1]).astype(np.float32)
+    for index in range(count):
+        held = (bf16(np.roll(pool, index * 9973)).astype(np.uint32) << 16).view(np.float32)
+        signs = random.integers(0, 2, held.size, dtype=np.int8) * 2 - 1
+        for path, values in zip(paths, (held, held + np.float32(STEPS[changed]) * signs), strict=True):
+            with path.open("ab") as file:
+                bf16(values).tofile(file)
+    return paths[0], paths[1]
+
+
+def timed(command: list[str]) -> dict[str, float]:
+    """Wall and processor seconds of a command, and the peak of its resident memory in MiB."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    if status:
+        raise SystemExit(f"{command[0]} failed")
+    return {
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "peak_mib": round(usage.ru_maxrss / 1024, 1),  # Linux: KiB (getrusage(2))
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gib", type=float, default=4)
+    parser.add_argument("--changed", choices=sorted(STEPS), default="all")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    home = args.folder / "audit-speed"
+    try:
+        base, trained = write_pair(home, args.gib, args.changed)
+        cat = ["cat", str(base), str(trained)]
+        audit = [sys.executable, str(TOOL), "audit", str(base.parent), str(trained.parent), "--json"]
+        timed(cat)
+        rows = [{"cat": timed(cat), "audit": timed(audit)} for _ in range(args.repeats)]
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    ratios = [row["audit"]["seconds"] / row["cat"]["seconds"] for row in rows]
+    value = {
+        "what": "audit of two bfloat16 checkpoints in the page cache against cat of the same files, taken in turn",
+        "command": f"python tests/benchmarks/audit_speed.py --gib {args.gib:g} --changed {args.changed}",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "gib_each": args.gib,
+        "changed": args.changed,
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "load_before": [round(value, 2) for value in os.getloadavg()],
+        "rows": rows,
+        "ratio_median": round(statistics.median(ratios), 2),
+        "ratio_best": round(min(ratios), 2),
+        "cpu_ratio_median": round(
+            statistics.median(row["audit"]["cpu_seconds"] / row["cat"]["cpu_seconds"] for row in rows), 2
+        ),
+        "audit_peak_mib": max(row["audit"]["peak_mib"] for row in rows),
+    }
+    text = json.dumps(value, indent=2) + "\n"
+    print(text, end="")
+    if args.output:
+        args.output.write_text(text)
+    return 0
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
