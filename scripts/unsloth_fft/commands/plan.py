@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from .. import __version__
 from ..core import files, terminal
+from ..core.arguments import Parser
 from ..core.errors import BadInput
 from ..planning import hardware
 from ..planning.defaults import OBJECTIVES
@@ -37,21 +37,12 @@ DEFAULT_BATCH = 16
 DEFAULT_ALTERNATIVES = 3
 
 
-class _Parser(argparse.ArgumentParser):
-    """Argument errors as this project's two lines instead of argparse's usage dump."""
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(message, hint="generate_fft_params.py --help lists every flag")
-
-
 def parser() -> argparse.ArgumentParser:
     """Every flag, grouped by what it describes."""
-    top = _Parser(
+    top = Parser(
         prog="generate_fft_params.py",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"unsloth-fft {__version__}")
     _add_task(top)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .blocks import Block
+from .families import FAMILIES, LLAMA
 from .setting import OFF, UNSLOTH, Setting
 from .shape import ModelShape
-from .tensors import mlp_matrices_of
 
-# Activations at or under this are not worth offloading: MINIMUM_SIZE in unsloth_zoo 2026.10.9 gradient_checkpointing.py.
+# Smaller activations stay on the GPU (unsloth_zoo 2026.10.9, gradient_checkpointing.py: MINIMUM_SIZE).
 OFFLOAD_ABOVE_BYTES = 2 * 1024 * 1024
+# Families whose gate and up (or queries, keys and values) are one matrix: the split pieces are saved as well.
+FUSED_PROJECTIONS = frozenset({"phi3", "glm", "glm4"})
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Widths:
 
 
 def widths(setting: Setting, *, is_cpu: bool) -> Widths:
-    """bf16 (or fp16) products; float32 weights keep the residual stream in float32 (seen in rows 21 and 22)."""
+    """bf16 or fp16 products; float32 weights keep the residual stream in float32 (so do the measured rows)."""
     if is_cpu:
         return Widths(4, 4)
     return Widths(2, 4 if setting.weights == "float32" else 2)
@@ -48,12 +50,15 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     width = widths(setting, is_cpu=is_cpu)
     tokens, hidden = setting.tokens, shape.hidden_size
     layers = sum(block.count for block in shape.blocks)
-    whole = [(block.count, layer_bytes_per_token(block, hidden, width) * tokens) for block in shape.blocks]
+    whole = [(block.count, layer_bytes_per_token(shape, block, width) * tokens) for block in shape.blocks]
     gradient = max(gradient_bytes_per_token(block, hidden, width) for block in shape.blocks) * tokens
     one_layer = max(size for _, size in whole)
     checkpoint = tokens * hidden * width.residual
+    casts = _cast_weights(shape, setting, is_cpu=is_cpu)
     if setting.checkpointing == OFF:
-        return Activations(sum(count * size for count, size in whole), gradient, one_layer, 0)
+        everything = sum(count * size for count, size in whole) + casts
+        return Activations(everything, gradient, one_layer, 0)
+    one_layer += casts // layers
     offloaded = tokens * hidden * 2
     if setting.checkpointing == UNSLOTH and offloaded > OFFLOAD_ABOVE_BYTES and not is_cpu:
         staging = 2 * offloaded
@@ -62,16 +67,28 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     return Activations(layers * checkpoint, one_layer - checkpoint + gradient, checkpoint, 0)
 
 
-def layer_bytes_per_token(block: Block, hidden: int, width: Widths) -> int:
-    """Everything one layer saves for its backward, its input included.
+def _cast_weights(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> int:
+    """Half-precision copies of float32 weights that a layer's forward makes and its backward reads again."""
+    return 2 * shape.all_layer_parameters if setting.weights == "float32" and not is_cpu else 0
 
-    Residual stream before and after the mixer, both normalised inputs, queries, keys, values and the mixer's
-    output, and the MLP's gate, up and product. Sandwich norms (Gemma) save their inputs too.
+
+def layer_bytes_per_token(shape: ModelShape, block: Block, width: Widths) -> int:
+    """Everything that one compiled layer saves for its backward, its input included, for one token.
+
+    The residual stream before the mixer, the mixer's output, both normalised inputs, queries, keys, values, what
+    attention gave, and the MLP's gate, up and product: what Inductor's partitioner keeps
+    (references/memory-model.md, "Saved by one layer"; tests/test_memory_model.py compiles real layers to hold it).
     """
-    norms = max(round(block.norms / hidden), 2)
-    residual = 2 * hidden * width.residual
-    normalised = norms * hidden * width.compute
-    return residual + normalised + (_mixer(block, hidden) + _feed_forward(block, hidden)) * width.compute + _lse(block)
+    hidden, family = shape.hidden_size, FAMILIES.get(shape.model_type, LLAMA)
+    # One norm feeds attention and MLP side by side (Cohere); a second pair (Gemma 2 and later) saves one more input.
+    parallel = family.norms_per_layer == 1
+    residual = hidden * (width.residual + (0 if parallel else width.compute))
+    normalised = (1 if parallel else 3 if family.norms_per_layer >= 4 else 2) * hidden
+    # Norms of queries and keys save their inputs beside their outputs.
+    qk = (block.heads + block.kv_heads) * block.head_dim if family.qk_norm and block.kind != "recurrent" else 0
+    fused = hidden + block.kv_heads * block.head_dim if shape.model_type in FUSED_PROJECTIONS else 0
+    elements = normalised + qk + fused + _mixer(block, hidden) + _feed_forward(block, hidden, family.gated_mlp)
+    return residual + elements * width.compute + _statistics(block)
 
 
 def gradient_bytes_per_token(block: Block, hidden: int, width: Widths) -> int:
@@ -86,8 +103,8 @@ def _mixer(block: Block, hidden: int) -> int:
     return (2 * block.heads + 2 * block.kv_heads) * block.head_dim
 
 
-def _feed_forward(block: Block, hidden: int) -> int:
-    dense = (3 if mlp_matrices_of(block, hidden) >= 3 else 2) * block.mlp_width
+def _feed_forward(block: Block, hidden: int, gated: bool) -> int:
+    dense = (3 if gated else 2) * block.mlp_width
     routed = block.experts_per_token * (3 * block.expert_width + 2 * hidden)
     return dense + routed + block.experts
 
@@ -96,8 +113,9 @@ def _widest(block: Block) -> int:
     return max(block.mlp_width, block.experts_per_token * block.expert_width)
 
 
-def _lse(block: Block) -> int:
-    return 4 * block.heads
+def _statistics(block: Block) -> int:
+    """float32 row statistics: attention's log-sum-exp, and the inverse deviations of the norms."""
+    return 4 * (block.heads + 3)
 
 
 def power_of_two(size: int) -> int:

@@ -8,6 +8,7 @@ from .constants import calibration
 from .recipes import is_nvidia
 from .request import Request
 from .setting import Setting
+from .shape import ModelShape
 
 # Factors below and above an extrapolated speed. Judged, not measured: no other card has been tried.
 OTHER_SHAPE = (0.8, 1.15)
@@ -26,7 +27,7 @@ def basis_of(request: Request, setting: Setting) -> str:
     fitted = calibration()["scope"]
     within = (
         request.hardware.name in fitted["gpus"]
-        and _shape_key(request) in fitted["shapes"]
+        and shape_key(request.shape) in fitted["shapes"]
         and fitted["seq_length"][0] <= request.seq_length <= fitted["seq_length"][1]
         and request.gpus <= fitted["max_gpus"]
         and request.hardware.nodes == 1
@@ -40,7 +41,8 @@ def measured_sentence(request: Request, setting: Setting) -> list[str]:
     if row is None:
         return []
     return [
-        f"This very setting was measured: {row['peak_res_gb']:.1f} GiB and {row['tok_s']:,.0f} tokens/s (row {row['id']})."
+        f"This very setting was measured: {row['peak_res_gb']:.1f} GiB and {row['tok_s']:,.0f} tokens/s"
+        f" (row {row['id']})."
     ]
 
 
@@ -65,15 +67,15 @@ def _factors(request: Request) -> tuple[float, float]:
     return OTHER_SHAPE if hardware.name in calibration()["scope"]["gpus"] else OTHER_CARD
 
 
-def _shape_key(request: Request) -> str:
-    shape = request.shape
+def shape_key(shape: ModelShape) -> str:
+    """What tells one shape from another for calibration, whatever the model is called."""
     return f"{shape.parameters}/{shape.layers}/{shape.hidden_size}/{shape.vocab_size}"
 
 
 def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
     wanted = {
         "gpu": request.hardware.name,
-        "shape": _shape_key(request),
+        "shape": shape_key(request.shape),
         "weights": setting.weights,
         "optimizer": setting.optimizer,
         "optimizer_args": dict(setting.optimizer_args),

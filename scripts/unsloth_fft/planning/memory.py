@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .activations import Activations, activations, power_of_two
 from .constants import MemoryConstants, memory_constants
 from .optimizers import FLASH, OptimizerMemory, optimizer_memory
-from .setting import OFF, Setting
+from .setting import Setting
 from .shape import ModelShape
 from .tensors import largest, matrices
 
@@ -26,11 +26,13 @@ LOSS_MAX_ROWS = 4096
 LOSS_BUDGET_BYTES = 2 * GIB
 # The model counts as fitting one GPU up to this share of it (UNSLOTH_FSDP2_FIT_FRACTION, unsloth/models/fsdp2_perf.py).
 FSDP2_FIT_SHARE = 0.4
-# Python, torch, CUDA libraries and the data pipeline, with nothing loaded: measured on CPU, rounded up.
+# Allowances for a process with its libraries and data pipeline, not fitted: importing Unsloth takes 1.0 GiB on a
+# CPU (measured 2026-11-23), and CUDA's libraries and the loader come on top.
 PROCESS_GIB = 6.0
 CPU_PROCESS_GIB = 2.0
-# Memory of the device that CUDA takes outside torch: context and library workspaces.
-CUDA_CONTEXT_GIB = 0.6
+# Memory of the device that CUDA takes outside torch. Row h200-2026-11-22-14 says so: 139.80 GiB in all, 91.37 free, and
+# 47.61 reserved by torch.
+CUDA_CONTEXT_GIB = 0.82
 
 
 @dataclass(frozen=True)
@@ -187,13 +189,17 @@ def _power_below(value: float) -> int:
 def fsdp2_keeps_gathered(shape: ModelShape, setting: Setting, vram_gib: float) -> bool:
     """Whether Unsloth keeps every weight gathered between forward and backward, because the model fits one GPU.
 
-    A float32 model is gathered in float32, as rows 24 and 25 show, and the decision is made on bf16 size.
+    Float32 weights are gathered, and weighed for this, as they are stored: with float32_mixed_precision the config's
+    dtype is float32 (unsloth_zoo/training_utils.py), for which fsdp2_native._compute_dtype finds no 16-bit type.
     """
-    return setting.gpus > 1 and 2 * shape.parameters <= FSDP2_FIT_SHARE * vram_gib * GIB
+    return setting.gpus > 1 and setting.weight_bytes * shape.parameters <= FSDP2_FIT_SHARE * vram_gib * GIB
 
 
 def _gathered(shape: ModelShape, setting: Setting, vram_gib: float) -> float:
-    """Whole weights that FSDP2 holds beside this GPU's shard, and one gathered output head being reduced."""
+    """Whole weights that FSDP2 holds beside this GPU's shard, and one more output head.
+
+    The head is inferred from the two rows on two GPUs, not read in the code.
+    """
     if setting.gpus == 1:
         return 0.0
     wide = setting.weight_bytes
@@ -217,7 +223,8 @@ def _fragmentation(
     if setting.gpus == 1:
         return holes
     # FSDP2 reduces gradients on a stream of its own, whose memory no other stream can reuse: the sharded
-    # gradients, and float32 buffers of the root (whole, and this rank's part) and of two layers.
+    # gradients, and float32 buffers of the root (whole, and this rank's part) and of two layers. Which buffers
+    # count was inferred from the two rows on two GPUs.
     wide = setting.weight_bytes
     root = 4.0 * (shape.embedding_parameters + shape.head_parameters)
     layers = 2 * 4.0 * shape.layer_parameters
@@ -247,12 +254,9 @@ def _pinned_state(shape: ModelShape, setting: Setting, optimizer: OptimizerMemor
 def margin_gib(peak_gib: float, *, is_cpu: bool) -> float:
     """Memory left free on purpose: the CUDA context, and what the estimate may be wrong by.
 
-    3% of the peak is the most the model has been under any measured row, doubled for shapes not measured; at least
-    half a GiB.
+    3% of the peak: no measured row needs more than that above its estimate, and shapes not measured may. At least half
+    a GiB.
     """
     if is_cpu:
         return max(0.1 * peak_gib, 1.0) + CPU_PROCESS_GIB
     return CUDA_CONTEXT_GIB + max(0.03 * peak_gib, 0.5)
-
-
-__all__ = ["GIB", "OFF", "MemoryEstimate", "estimate", "fsdp2_keeps_gathered", "margin_gib"]

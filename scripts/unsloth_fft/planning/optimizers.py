@@ -1,7 +1,7 @@
 """What each optimizer keeps and borrows: bytes of state an element, and temporary memory of one step.
 
-Counted from the installed code (bitsandbytes 0.50.2, torchao 0.18.0, flashoptim 0.1.4 as unsloth 2026.10.9 wraps it)
-and confirmed by the measured rows: references/memory-model.md.
+State bytes are read in the code (bitsandbytes 0.50.2, torchao 0.18.0, flashoptim 0.1.4 as unsloth 2026.10.9 wraps it);
+which step temporaries were read and which inferred from rows: references/memory-model.md.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ def optimizer_memory(shape: ModelShape, setting: Setting) -> OptimizerMemory:
     if name in (BNB, PAGED):
         return _bitsandbytes(shape, paged=name == PAGED)
     if name == TORCHAO:
-        # torchao computes the new value of a parameter in float32: two copies of the largest one.
+        # torchao computes in float32 (optim/adam.py, single_param_adam); that two copies of the largest tensor are
+        # alive at once is inferred from the rows.
         return OptimizerMemory((_EIGHT_BIT + _SCALES) * elements, 0.0, 0.0, 8.0 * biggest)
     correction = float(setting.correction_bytes * elements)
     if setting.quantized:
+        # The byte an element that a quantised step borrows is inferred from one row.
         return OptimizerMemory((_EIGHT_BIT + _FLASH_SCALES) * elements, correction, 0.0, 1.0 * biggest)
     # bf16 momentum, float32 variance (unsloth/optimizers/flash_adamw.py), 16 bits of error correction; the new
     # variance of a tensor is written beside the old one.

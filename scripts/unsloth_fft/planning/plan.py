@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import advice, basis, words
+from . import basis, words
 from .amount import EVAL_FRACTION, RunLength, packs, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .parameters import (
@@ -44,6 +44,8 @@ def make_plan(request: Request, *, alternatives: int, dataset: str | None) -> Pl
     outcome = search(request)
     best = outcome.best
     if best is None:
+        from . import advice  # only a plan that fails pays for it
+
         raise advice.nothing_fits(request, outcome)
     defaults = defaults_for(request.objective, request.shape.parameters)
     parameters = _parameters(request, outcome, best, defaults, alternatives, dataset)

@@ -75,8 +75,13 @@ def read_facts(name: str) -> DataFacts | None:
 
 
 def _rows(path: Path) -> Iterator[Any]:
-    readers = {".csv": _csv_rows, ".txt": _text_lines}
-    yield from readers.get(path.suffix.lower(), read_json_rows)(path)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        yield from _csv_rows(path)
+    elif suffix == ".txt":
+        yield from _text_lines(path)
+    else:
+        yield from read_json_rows(path)
 
 
 def _csv_rows(path: Path) -> Iterator[Any]:

@@ -161,7 +161,8 @@ def allowed_recipes(request: Request) -> list[Recipe]:
     if found:
         return found
     raise BadInput(
-        f"the pinned choice{_pinned_text(request)} cannot be planned: {'; '.join(dict.fromkeys(reasons)) or 'no such pair'}",
+        f"the pinned choice{_pinned_text(request)} cannot be planned:"
+        f" {'; '.join(dict.fromkeys(reasons)) or 'no such pair'}",
         hint=_way_out(request),
     )
 

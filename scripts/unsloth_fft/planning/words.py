@@ -72,7 +72,7 @@ def _checkpointing_reason(outcome: Outcome, best: Candidate) -> str:
         return f"Activations are recomputed from checkpoints {kept}: keeping them all leaves room for nothing faster."
     least = min(faster, key=lambda one: (one.missing, one.host_missing))
     if least.missing <= 0:
-        return f"Activations are recomputed from checkpoints {kept}: keeping them all needs more host memory than there is."
+        return f"Activations are recomputed from checkpoints {kept}: keeping them all needs more host memory."
     return (
         f"Activations are recomputed from checkpoints {kept}: the nearest faster plan that keeps them all needs"
         f" {least.missing:.1f} GiB more."
@@ -87,7 +87,7 @@ def _sharding_reason(request: Request, best: Candidate) -> str:
 
 
 def warnings(request: Request, best: Candidate, survival: float, basis: str) -> list[str]:
-    """What could surprise: lost updates, unmeasured hardware, shapes that are only approximated, unknown host memory."""
+    """What could surprise: lost updates, unmeasured hardware, approximated shapes, unknown host memory."""
     found = [*_survival_warning(best, survival), *request.hardware.notes]
     if request.hardware.is_cpu:
         found.append("There is no GPU: this trains on the CPU, which is slow; the speed is a rough guess.")
@@ -122,10 +122,11 @@ def _survival_warning(best: Candidate, survival: float) -> list[str]:
         return []
     if best.exactness == "stochastic":
         return [
-            "Updates are unbiased but noisy: the weight change does not track float32 AdamW closely; --exactness exact does."
+            "Updates are unbiased but noisy: the weight change does not track float32 AdamW closely;"
+            " --exactness exact does."
         ]
     return [
-        f"Only about {survival:.0%} of the weight updates survive bf16 rounding at this learning rate: the rest of the"
+        f"Only about {survival:.1%} of the weight updates survive bf16 rounding at this learning rate: the rest of the"
         " model does not train. --exactness exact mends it."
     ]
 

@@ -1,0 +1,214 @@
+"""generate_fft_params.py as a user meets it: a process, its stdout, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import PLANNER, SCRIPTS, assert_clear_error, conversation_rows, run_script, write_jsonl
+from unsloth_fft.core import schema
+
+LLAMA = ("--model", "meta-llama/Llama-3.1-8B")
+H200 = (*LLAMA, "--gpu", "H200", "--max-steps", "100")
+COLD_SECONDS = 0.3
+# Importing jsonschema alone is about eight times `python -c pass` in processor time.
+COLD_OF_PASS = 16
+
+
+def generate(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    return run_script(PLANNER, *arguments, **options)  # type: ignore[arg-type]
+
+
+def test_stdout_carries_valid_parameters_and_nothing_else() -> None:
+    finished = generate(*H200)
+    assert finished.returncode == 0, finished.stderr
+    assert schema.problems(json.loads(finished.stdout), "parameters") == []
+
+
+def test_the_same_input_gives_the_same_bytes_and_output_writes_them(tmp_path: Path) -> None:
+    first, target = generate(*H200).stdout, tmp_path / "params.json"
+    second = generate(*H200, "--output", target, "--json")
+    assert second.returncode == 0
+    assert first == second.stdout == target.read_text(encoding="utf-8")
+    assert os.listdir(tmp_path) == ["params.json"]
+
+
+def test_explain_and_warnings_go_to_stderr() -> None:
+    finished = generate(*H200, "--explain", "--alternatives", 1)
+    assert len(json.loads(finished.stdout)["plan"]["alternatives"]) == 1
+    assert "chosen: exact" in finished.stderr
+    assert "lacks" in finished.stderr
+
+
+def test_help_shows_every_flag_of_the_contract_and_examples() -> None:
+    finished = generate("--help")
+    assert finished.returncode == 0
+    flags = """--model --gpu --vram-gib --gpus --nodes --host-ram-gib --dataset --objective --seq-length
+    --effective-batch --epochs --max-steps
+    --tokens --learning-rate --exactness --price-per-hour --precision --optimizer --state-offload
+    --gradient-checkpointing --micro-batch --grad-accumulation --output --explain --alternatives --json"""
+    for flag in [*flags.split(), "examples:", "exit codes:"]:
+        assert flag in finished.stdout
+
+
+def test_a_local_data_file_is_counted(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(50))
+    finished = generate(*LLAMA, "--gpu", "H200", "--dataset", "rows.jsonl", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert data.exists()
+    assert found["data"]["rows"] == 50
+    assert found["data"]["dataset"] == "rows.jsonl"
+    assert found["schedule"]["num_train_epochs"] == 2
+    assert found["plan"]["predicted"]["steps"] == 6  # 45 rows to train on, twice, in batches of 16
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".txt", ".json"])
+def test_other_text_formats_are_counted_too(tmp_path: Path, suffix: str) -> None:
+    texts = {".csv": "text\none\ntwo\n", ".txt": "one\n\ntwo\n", ".json": '[{"text": "one"}, {"text": "two"}]'}
+    path = tmp_path / f"rows{suffix}"
+    path.write_text(texts[suffix], encoding="utf-8")
+    finished = generate(*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["data"]["rows"] == 2
+
+
+def test_a_model_folder_is_planned_for_this_machine(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
+              "tie_word_embeddings": True}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    finished = generate("--model", tmp_path, "--max-steps", 5)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["model"]["max_seq_length"] == 256
+    assert found["plan"]["predicted"]["peak_vram_gib"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((*LLAMA, "--gpu", "H200"), 2, ["--max-steps", "--tokens"]),
+        (("--gpu", "H200", "--max-steps", "5"), 2, ["--model"]),
+        ((*H200, "--gradient-chekpointing", "off"), 2, ["--gradient-chekpointing"]),
+        ((*H200, "--effective-batch", "0"), 2, ["at least 1"]),
+        ((*H200, "--effective-batch", "sixteen"), 2, ["sixteen"]),
+        ((*H200, "--learning-rate", "nan"), 2, ["nan"]),
+        ((*H200, "--tokens", "5"), 2, ["not allowed with"]),
+        ((*H200, "--seq-length", "1000000"), 2, ["131072"]),
+        ((*H200, "--vram-gib", "500"), 2, ["139.8"]),
+        ((*LLAMA, "--gpu", "H900", "--max-steps", "5"), 2, ["H900"]),
+        (("--model", "Lama-3.1-8B", "--gpu", "H200", "--max-steps", "5"), 2, ["closest", "Llama-3.1-8B"]),
+        (("--model", "./nowhere", "--gpu", "H200", "--max-steps", "5"), 2, ["nowhere"]),
+        ((*H200, "--precision", "bfloat16", "--optimizer", "adamw_8bit"), 2, ["--exactness any"]),
+        ((*LLAMA, "--vram-gib", "24", "--host-ram-gib", "64", "--max-steps", "5"), 3, ["GiB more", "--gpu"]),
+        ((*H200, "--output", "/nowhere/at/all/p.json"), 2, ["/nowhere/at/all"]),
+    ],
+)
+def test_bad_input_ends_in_two_lines_and_the_right_code(
+    arguments: tuple[str, ...], code: int, words: list[str]
+) -> None:
+    finished = generate(*arguments)
+    assert_clear_error(finished, code, *words)
+    assert finished.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("gone.jsonl", None, ["not found", "gone.jsonl"]),
+        ("empty.jsonl", "", ["empty.jsonl"]),
+        ("bad.jsonl", '{"text": "a"}\n' * 6 + '{"text": \n', ["line 7"]),
+        ("list.jsonl", "[1]\n", ["line 1"]),
+        ("empty.csv", "", ["no rows"]),
+    ],
+)
+def test_bad_data_is_named_by_file_and_line(tmp_path: Path, name: str, text: str | None, words: list[str]) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    finished = generate(*LLAMA, "--gpu", "H200", "--dataset", tmp_path / name, "--output", tmp_path / "p.json")
+    assert_clear_error(finished, 2, *words)
+    assert not (tmp_path / "p.json").exists()
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "HuggingFaceH4/ultrachat_200k"])
+def test_data_that_cannot_be_counted_here_needs_an_amount(tmp_path: Path, name: str) -> None:
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", name)
+    assert_clear_error(generate(*asked, cwd=tmp_path), 2, "--max-steps")
+    assert generate(*asked, "--max-steps", 10, cwd=tmp_path).returncode == 0
+
+
+def test_errors_are_json_objects_with_json(tmp_path: Path) -> None:
+    finished = generate(*H200, "--gpu", "H900", "--json")
+    error = json.loads(finished.stdout)["error"]
+    assert finished.returncode == 2
+    assert error["code"] == "bad_input"
+    assert error["hint"]
+
+
+def test_a_hub_name_without_a_network_is_a_clear_error() -> None:
+    finished = generate("--model", "someone/some-model", "--gpu", "H200", "--max-steps", 5, env={"HF_HUB_OFFLINE": "1"})
+    assert_clear_error(finished, 4, "someone/some-model", "config.json")
+
+
+def test_a_token_is_never_shown() -> None:
+    secret = "hf_" + "x" * 20
+    env = {"HF_TOKEN": secret, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    finished = generate("--model", "someone/some-model", "--gpu", "H200", "--max-steps", 5, env=env)
+    assert_clear_error(finished, 4, "could not be reached")
+    assert secret not in finished.stdout + finished.stderr
+
+
+def test_planning_imports_nothing_heavy_and_touches_no_network() -> None:
+    code = f"""
+import socket, sys
+def refuse(*a, **k): raise AssertionError("network")
+socket.socket.connect = refuse
+sys.path.insert(0, {str(SCRIPTS)!r})
+from unsloth_fft.commands import plan
+assert plan.main({list(H200)!r}) == 0
+heavy = {{"torch", "transformers", "numpy", "datasets", "unsloth", "matplotlib", "requests", "yaml"}}
+found = heavy & set(sys.modules)
+assert not found, found
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_without_jsonschema_it_says_how_to_get_it() -> None:
+    code = f"""
+import sys
+sys.modules["jsonschema"] = None
+sys.path.insert(0, {str(SCRIPTS)!r})
+from unsloth_fft.commands import plan
+sys.exit(plan.main({list(H200)!r}))
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert_clear_error(finished, 4, "jsonschema", "pip install jsonschema")
+    assert finished.stdout == ""
+
+
+def _cpu_seconds(*command: str) -> float:
+    """Processor time of a process: unlike the clock, it does not grow when the machine is busy with other work."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+
+
+def test_a_cold_plan_and_help_are_quick(tmp_path: Path) -> None:
+    env_flag = f"PYTHONPYCACHEPREFIX={tmp_path}"
+    quick = ["env", "-u", "PYTHONDONTWRITEBYTECODE", env_flag, sys.executable]
+    for arguments in (H200, ("--help",)):
+        subprocess.run([*quick, str(PLANNER), *arguments], check=True, capture_output=True)  # compiles the bytecode
+        took = min(_cpu_seconds(*quick, str(PLANNER), *arguments) for _ in range(5))
+        nothing = min(_cpu_seconds(*quick, "-c", "pass") for _ in range(5))
+        assert took <= COLD_SECONDS, f"{took:.3f} s"
+        assert took <= COLD_OF_PASS * nothing, f"{took:.3f} s against {nothing:.3f} s"

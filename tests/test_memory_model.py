@@ -1,0 +1,146 @@
+"""The memory and speed models against every measured row, and against what real layers save when compiled."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+
+from tools.fit_calibration import Row, read_rows
+from unsloth_fft.planning import catalogue, constants, memory
+from unsloth_fft.planning.activations import Widths, activations, layer_bytes_per_token
+from unsloth_fft.planning.setting import QUANTIZED, Setting
+from unsloth_fft.planning.shape import ModelShape
+
+ROWS = [row for row in read_rows() if not row.ran_out]
+OUT_OF_MEMORY = [row for row in read_rows() if row.ran_out]
+# One micro-batch of a 0.5B model a step is bound by launching kernels, and varies with the host: the same setting
+# was measured 18% apart (rows 02 and 06). Speed there is held to a wider band.
+LAUNCH_BOUND = 10**9
+LLAMA = catalogue.find("meta-llama/Llama-3.1-8B")
+
+
+def setting(**changes: object) -> Setting:
+    base: dict[str, object] = {
+        "weights": "bfloat16", "optimizer": "adamw_8bit", "optimizer_args": (), "state_offload": False,
+        "checkpointing": "unsloth", "micro_batch": 1, "accumulation": 1, "seq_length": 2048,
+    }  # fmt: skip
+    return Setting(**{**base, **changes})  # type: ignore[arg-type]
+
+
+def peak(**changes: object) -> float:
+    return memory.estimate(LLAMA, setting(**changes), 139.8).peak
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
+def test_peak_memory_is_within_7_percent_and_never_more_than_3_percent_under(row: Row) -> None:
+    assert -0.03 <= row.memory_error() <= 0.07
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
+def test_what_is_allocated_at_the_peak_is_predicted_within_half_a_percent(row: Row) -> None:
+    assert abs(row.alloc_error()) <= 0.005
+
+
+def test_the_median_peak_memory_error_is_at_most_3_percent() -> None:
+    assert statistics.median(abs(row.memory_error()) for row in ROWS) <= 0.03
+
+
+@pytest.mark.parametrize("row", OUT_OF_MEMORY, ids=[row.id for row in OUT_OF_MEMORY])
+def test_a_run_that_ran_out_of_memory_is_predicted_to(row: Row) -> None:
+    assert row.memory().peak > row.cap_gib
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
+def test_speed_is_within_12_percent_and_where_launches_decide_within_30(row: Row) -> None:
+    assert abs(row.speed_error()) <= (0.30 if row.shape.parameters < LAUNCH_BOUND else 0.12)
+
+
+def test_fewer_constants_are_fitted_than_a_third_of_the_rows() -> None:
+    fitted = constants.calibration()
+    assert len(fitted["memory"]["constants"]) * 3 <= len(ROWS)
+    assert len(fitted["speed"]["constants"]) * 2 <= len(ROWS)
+
+
+def test_calibration_holds_exactly_the_measured_rows() -> None:
+    assert [row["id"] for row in constants.calibration()["rows"]] == [row.id for row in ROWS]
+
+
+def test_the_breakdown_adds_up_to_the_peak() -> None:
+    estimate = memory.estimate(LLAMA, setting(optimizer="adamw_flash", accumulation=4), 139.8)
+    assert sum(estimate.components.values()) == pytest.approx(estimate.peak)
+    assert {"weights", "gradients", "optimizer_states", "error_correction", "loss"} <= set(estimate.components)
+
+
+def test_accumulation_adds_the_loss_to_gradients_that_already_exist() -> None:
+    assert memory.estimate(LLAMA, setting(micro_batch=4, accumulation=4), 139.8).moment == "loss"
+    assert memory.estimate(LLAMA, setting(micro_batch=4), 139.8).moment == "last layer walked back"
+    assert peak(accumulation=16) > peak() + 1.5
+
+
+def test_offloaded_state_leaves_only_its_largest_chunk_on_the_gpu() -> None:
+    with_state = peak(optimizer="adamw_flash")
+    without = peak(optimizer="adamw_flash", state_offload=True)
+    state = 8 * LLAMA.parameters / memory.GIB
+    assert without < with_state - state + 8
+    host = memory.estimate(LLAMA, setting(optimizer="adamw_flash", state_offload=True), 139.8).host
+    assert host > state
+
+
+def test_state_bytes_per_parameter_are_those_of_the_optimizers() -> None:
+    def state(optimizer: str, weights: str = "bfloat16", args: tuple = ()) -> float:
+        from unsloth_fft.planning.optimizers import optimizer_memory
+
+        return optimizer_memory(LLAMA, setting(optimizer=optimizer, weights=weights, optimizer_args=args)).state / (
+            LLAMA.parameters
+        )
+
+    assert state("adamw_torch_fused") == 4
+    assert state("adamw_torch_fused", "float32") == 8
+    assert state("adamw_flash") == 8
+    assert state("adamw_flash", args=QUANTIZED) == pytest.approx(4.125)
+    assert state("adamw_torch_8bit") == pytest.approx(2.03, abs=0.01)
+    assert 2.0 < state("adamw_8bit") < 2.6  # the embedding's states stay in 32 bits
+
+
+def test_checkpointing_modes_keep_what_they_say() -> None:
+    off, plain, offloaded = (activations(LLAMA, setting(checkpointing=mode)) for mode in ("off", "true", "unsloth"))
+    hidden_state = 2048 * 4096 * 2
+    assert plain.kept == 32 * hidden_state
+    assert offloaded.kept == 3 * hidden_state
+    assert offloaded.host == 31 * hidden_state
+    assert off.kept > 16 * plain.kept
+
+
+def test_longer_rows_larger_micro_batches_and_wider_types_need_more() -> None:
+    assert peak(seq_length=8192) > peak()
+    assert peak(micro_batch=16) > peak(micro_batch=4) > peak()
+    assert peak(weights="float32") > peak()
+    assert peak(checkpointing="off", micro_batch=2) > peak(checkpointing="true", micro_batch=2)
+
+
+def test_sharding_needs_less_on_each_gpu_when_nothing_is_accumulated() -> None:
+    one = peak(optimizer="adamw_flash")
+    eight = memory.estimate(LLAMA, setting(optimizer="adamw_flash", gpus=8), 24.0).peak
+    assert eight < one / 3
+
+
+SMALL = {"hidden_size": 256, "intermediate_size": 896, "num_hidden_layers": 2, "num_attention_heads": 8,
+             "num_key_value_heads": 2, "vocab_size": 512, "pad_token_id": 0}  # fmt: skip
+FAMILIES = {"llama": {}, "qwen3": {"head_dim": 64}, "gemma2": {"head_dim": 32}, "phi3": {}, "starcoder2": {},
+            "cohere": {}}  # fmt: skip
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("mixed", [False, True], ids=["bfloat16", "float32 weights"])
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_what_one_layer_saves_is_what_a_compiled_layer_saves(model_type: str, mixed: bool) -> None:
+    """Inductor's partitioner decides what a compiled decoder layer keeps for its backward; the formula must know it."""
+    from tools.saved_activations import saved_by_layer
+
+    config = {**SMALL, **FAMILIES[model_type]}
+    measured = saved_by_layer(model_type, config, mixed=mixed)
+    shape = ModelShape.from_config({**measured.config, "model_type": model_type}, model_type)
+    formula = layer_bytes_per_token(shape, shape.blocks[0], Widths(2, 4 if mixed else 2))
+    assert formula == pytest.approx(measured.bytes_per_token, rel=0.06)
+    assert measured.cast_bytes_per_parameter == pytest.approx(2.0 if mixed else 0.0, abs=0.02)
