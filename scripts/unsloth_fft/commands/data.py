@@ -1,0 +1,121 @@
+"""data: examine a data set as training would read it, and say what is wrong, wasted or repeated."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ..core import files, schema, terminal
+from ..core.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, MissingHere
+from ..planning import parameters
+from ..planning.parameters import Data, Parameters
+from ..planning.row_format import FORMATS
+
+EPILOG = """examples:
+  unsloth_fft_tool.py data rows.jsonl --model MODEL_DIR
+  unsloth_fft_tool.py data rows.jsonl --model MODEL_DIR --max-seq-length 2048 --json
+  unsloth_fft_tool.py data --params params.json --report data.html      the data and settings of a plan
+
+exit codes: 0 training would take the data (read the warnings), 2 training would refuse them."""
+
+INSTALL = "pip install numpy tokenizers transformers jinja2   (or: uv sync --extra train)"
+DEFAULT_MICRO_BATCH = 4
+DEFAULT_EFFECTIVE_BATCH = 16
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "data",
+        help="examine a data set: lengths, what is learned, repeats, faults with line numbers",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("dataset", nargs="*", metavar="FILE", help="file, folder or Hub name; several are mixed")
+    command.add_argument("--model", type=Path, metavar="DIR", help="folder with the model's tokenizer.json")
+    command.add_argument("--params", type=Path, metavar="F", help="take data, model and lengths from a parameters file")
+    command.add_argument("--max-seq-length", type=int, metavar="N", help="tokens at which rows are cut (recommended)")
+    command.add_argument("--format", choices=["auto", *FORMATS], help="row format (auto)")
+    command.add_argument("--loss-on", choices=["responses", "all"], help="what is learned (responses)")
+    command.add_argument("--chat-template", metavar="NAME", help="one of Unsloth's templates in place of the model's")
+    command.add_argument("--eval-fraction", type=float, metavar="X", help="share of rows held out (0.1)")
+    command.add_argument("--seed", type=int, metavar="N", help="seed of the split")
+    command.add_argument("--micro-batch", type=int, metavar="N", help=f"rows padded together ({DEFAULT_MICRO_BATCH})")
+    command.add_argument("--effective-batch", type=int, metavar="N", help=f"rows a step ({DEFAULT_EFFECTIVE_BATCH})")
+    command.add_argument("--sample-by", choices=["line", "paragraph", "document"], help="rows of a text file (line)")
+    command.add_argument("--report", type=Path, metavar="FILE.html", help="also write a page")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `data` command."""
+    given = parameters.load(args.params) if args.params else None
+    data, model = _data(args, given), _model(args, given)
+    _refuse_numbers(args)
+    try:
+        import numpy  # noqa: F401
+
+        from ..data import doctor, doctor_page, doctor_tokenizer
+    except ModuleNotFoundError as error:
+        raise MissingHere(f"the data doctor needs {error.name}, which is not installed", hint=INSTALL) from None
+    micro_batch = given.batch.per_device_train_batch_size if given else DEFAULT_MICRO_BATCH
+    effective_batch = given.batch.effective_batch_size if given else DEFAULT_EFFECTIVE_BATCH
+    plan = doctor.Plan(
+        max_seq_length=args.max_seq_length or (given.model.max_seq_length if given else None),
+        micro_batch=args.micro_batch or micro_batch,
+        effective_batch=args.effective_batch or effective_batch,
+    )
+    report = doctor.examine(data, doctor_tokenizer.load(model, data.chat_template), plan)
+    value = report.to_json()
+    if args.report:
+        from ..reporting.report import STYLE
+
+        files.write_text(args.report, doctor_page.page(report, STYLE))
+    if args.json:
+        terminal.emit(value)
+    else:
+        terminal.say(doctor_page.table(report))
+    return EXIT_BAD_INPUT if report.is_refused else EXIT_DONE
+
+
+def _data(args: argparse.Namespace, given: Parameters | None) -> Data:
+    """The data section to examine: that of the parameters file, or defaults, with what was said on top."""
+    if given is None and not args.dataset:
+        raise BadInput("data needs a file to examine", hint="use: data FILE --model DIR, or: data --params F")
+    section = schema.load("parameters")["properties"]["data"]
+    base = given.data if given else Data(**parameters.with_defaults({}, section))
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("format", "loss_on", "chat_template", "eval_fraction", "seed", "sample_by")
+        if (value := getattr(args, name)) is not None
+    }
+    if args.dataset:
+        changes["dataset"] = args.dataset[0] if len(args.dataset) == 1 else None
+        changes["sources"] = [{"dataset": name} for name in args.dataset] if len(args.dataset) > 1 else []
+    return dataclasses.replace(base, **changes)
+
+
+def _model(args: argparse.Namespace, given: Parameters | None) -> Path:
+    if args.model:
+        return Path(args.model)
+    if given is None:
+        raise BadInput(
+            "data needs --model DIR: tokens cannot be counted without its tokenizer", hint="data FILE --model DIR"
+        )
+    return Path(given.model.name)
+
+
+def _refuse_numbers(args: argparse.Namespace) -> None:
+    for name in ("max_seq_length", "micro_batch", "effective_batch"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise BadInput(f"--{name.replace('_', '-')} is {value}; at least 1 was expected", hint="give a number >= 1")
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        raise BadInput(f"--seed is {args.seed}; 0 to 4294967295 was expected", hint="give a number in that range")
+    if args.eval_fraction is not None and not 0 <= args.eval_fraction <= 0.5:
+        raise BadInput(
+            f"--eval-fraction is {args.eval_fraction}; 0 to 0.5 was expected", hint="for a tenth of the rows: 0.1"
+        )
