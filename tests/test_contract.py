@@ -9,8 +9,8 @@ import inspect
 from pathlib import Path
 
 import pytest
-from conftest import minimal_parameters
 
+from conftest import minimal_parameters
 from unsloth_fft.core import schema
 from unsloth_fft.planning import parameters as params
 from unsloth_fft.planning.parameters import Parameters

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..core import files, terminal
+from ..core.arguments import Parser
 from ..core.errors import BadInput
 
 NAME = "unsloth-fft"
@@ -26,13 +27,11 @@ EPILOG = """example:
 
 def entry(arguments: Sequence[str] | None = None) -> None:
     """Run as a program."""
-    parser = argparse.ArgumentParser(
-        prog="build_skill.py", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="build_skill.py", description=__doc__, epilog=EPILOG)
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for unsloth-fft.zip")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    args = parser.parse_args(arguments)
-    sys.exit(terminal.run(lambda: _build(args), as_json=args.json))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(terminal.run(lambda: _build(parser.parse_args(given)), as_json="--json" in given))
 
 
 def _build(args: argparse.Namespace) -> int:

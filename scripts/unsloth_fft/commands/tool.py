@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..core import terminal
-from . import audit, demo, doctor, init, predict, render, status, train
+from ..core.arguments import Parser
+from . import audit, data, demo, doctor, init, predict, render, status, train
 
 DESCRIPTION = "Run and audit full fine-tuning with Unsloth. Plan first with generate_fft_params.py."
 EPILOG = """examples:
@@ -25,28 +26,32 @@ exit codes: 0 done, 2 bad input, 3 nothing fits, 4 something is missing here, 5 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of every sub-command."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="unsloth_fft_tool.py",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"unsloth-fft {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, doctor, init, train, status, audit, predict, render):
+    for command in (demo, doctor, data, init, train, status, audit, predict, render):
         command.add_parser(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit code."""
-    args = parser().parse_args(arguments)
-    # One process, one exit: caches of the training stack may hold threads that would keep it alive.
-    return terminal.run(lambda: args.run(args), as_json=args.json)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+
+    def command() -> int | None:
+        args = parser().parse_args(given)
+        code: int | None = args.run(args)
+        return code
+
+    return terminal.run(command, as_json="--json" in given)
 
 
 def entry() -> None:
-    """Run as a program: flush, then leave with the exit code."""
+    """Run as a program: flush, then leave at once; threads of the training stack would keep the process alive."""
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

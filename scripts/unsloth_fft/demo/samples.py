@@ -8,7 +8,7 @@ from typing import Any
 
 from ..reporting.report import Sample
 
-LONGEST_ANSWER = 110  # tokens
+SHORTEST_ANSWER, LONGEST_ANSWER = 12, 110  # tokens; a random model would often say nothing at all
 
 
 def compare(base: Path, trained: Path, questions: Sequence[str]) -> list[Sample]:
@@ -32,6 +32,17 @@ def _answer(model: Any, tokenizer: Any, question: str) -> str:
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     with torch.no_grad():
-        output = model.generate(**prompt, max_new_tokens=LONGEST_ANSWER, do_sample=False)
+        output = model.generate(
+            **prompt,
+            min_new_tokens=SHORTEST_ANSWER,
+            max_new_tokens=LONGEST_ANSWER,
+            do_sample=False,
+            suppress_tokens=_never_said(tokenizer),
+        )
     words: str = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
     return words.strip()
+
+
+def _never_said(tokenizer: Any) -> list[int]:
+    """Special tokens that are no part of an answer; the one that ends it is."""
+    return [token for token in tokenizer.all_special_ids if token != tokenizer.eos_token_id]

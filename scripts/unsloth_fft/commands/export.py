@@ -1,0 +1,52 @@
+"""export: a finished run as a complete Hugging Face folder, and as GGUF where llama.cpp's tools are."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..core import terminal
+from ..handoff import export as exporting
+from ..handoff import gguf
+
+EPILOG = """examples:
+  unsloth_fft_tool.py export runs/first --to my-model
+  unsloth_fft_tool.py export runs/first --to my-model --dtype bfloat16 --gguf Q8_0,Q4_K_M
+  HF_TOKEN=... unsloth_fft_tool.py export runs/first --to my-model --push-to-hub me/my-model     (private)"""
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "export",
+        help="the trained model as a folder to share or serve",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folder", type=Path, metavar="SESSION", help="a completed session")
+    command.add_argument(
+        "--to", required=True, type=Path, metavar="DIR", help="new folder, written whole or not at all"
+    )
+    command.add_argument("--dtype", choices=exporting.DTYPES, help="type of the weights (default: as trained)")
+    command.add_argument("--gguf", metavar="TYPES", help="for example Q8_0,Q4_K_M; also writes Ollama's Modelfile")
+    command.add_argument("--push-to-hub", metavar="NAME", help="upload to this private repository; reads HF_TOKEN")
+    command.add_argument("--overwrite", action="store_true", help="replace an exported folder of that name")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `export` command."""
+    types = gguf.parse_types(args.gguf) if args.gguf is not None else []
+    done = exporting.export(
+        args.folder, args.to, dtype=args.dtype, types=types, overwrite=args.overwrite, push_to=args.push_to_hub
+    )
+    if args.json:
+        terminal.emit(exporting.summary(done))
+    else:
+        terminal.say(f"wrote {done.folder}: {', '.join(done.files)}")
+        if done.pushed_to:
+            terminal.say(f"pushed to {done.pushed_to} (private)")
+        terminal.say(f"how to run it: {done.folder / 'README.md'}")
+    return 0
