@@ -180,10 +180,11 @@ class _StateKeeper:
         return self._state
 
     def stepped(self, step: int, total: int) -> None:
-        """Note progress, at most once a second."""
+        """Note progress; written at most once a second, and with whatever is saved next."""
+        self._state = self._state.changed(step=step, total_steps=total)
         if time.monotonic() - self._written >= 1 or step == total:
             self._written = time.monotonic()
-            self.save(step=step, total_steps=total)
+            session.save(self._folder, self._state)
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
