@@ -167,7 +167,10 @@ def _token_text(value: Any) -> str | None:
 def _own_template(folder: Path, config: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise BadInput(f"chat template {path} is not UTF-8 text", hint="save the tokenizer again") from None
     template = config.get("chat_template")
     if isinstance(template, list):  # several named ones; Transformers takes "default" unless told otherwise
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}

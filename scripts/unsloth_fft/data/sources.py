@@ -59,13 +59,16 @@ def files_of(dataset: str) -> Files | None:
     Raises BadInput when it is neither, when a file is of an unknown kind, or when a folder holds none to read.
     """
     path = Path(dataset).expanduser()
-    if path.is_dir():
-        return _folder(path)
-    if path.exists():
-        return _one_file(path)
+    try:
+        if dataset and path.is_dir():
+            return _folder(path)
+        if dataset and path.exists():
+            return _one_file(path)
+    except OSError as error:
+        raise BadInput(f"{dataset[:200]} cannot be opened: {error.strerror}", hint="check the path") from None
     if _HUB_NAME.fullmatch(dataset) and path.suffix.lower() not in READABLE:
         return None
-    raise BadInput(f"data file not found: {dataset}", hint="check the path; a Hub data set is written OWNER/NAME")
+    raise BadInput(f"data file not found: {dataset!r}", hint="check the path; a Hub data set is written OWNER/NAME")
 
 
 def fingerprint(sources: Sequence[Source]) -> str | None:

@@ -18,21 +18,21 @@ def scan_array(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     """Yield (line number, row or fault) for each item; a fault in the JSON itself is the last."""
     with path.open("rb") as file:
         window = _Window(file)
-        window.expect("[")
-        first = True
-        while True:
-            try:
-                if not window.another(first):
-                    return
-                line, row = window.line, window.item()
-            except _Broken as fault:
-                yield window.line, Fault(str(fault), "mend the JSON there")
-                return
-            except Refused as problem:
-                yield window.line, Fault(str(problem))
-                return
-            first = False
-            yield line, row
+        try:
+            yield from _items(window)
+        except _Broken as fault:
+            yield window.line, Fault(str(fault), "mend the JSON there")
+        except Refused as problem:
+            yield window.line, Fault(str(problem))
+
+
+def _items(window: _Window) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    window.expect("[")
+    first = True
+    while window.another(first):
+        first = False
+        line, row = window.line, window.item()
+        yield line, row
 
 
 class _Broken(ValueError):
