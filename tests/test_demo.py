@@ -34,7 +34,7 @@ def test_it_finishes_and_says_so_in_one_json_object(demo):
 def test_every_weight_moved(demo):
     audit = json.loads((demo[0] / "audit.json").read_text())
     assert audit["verdict"] == "full"
-    assert audit["changed"] == audit["elements"] > 1_000_000
+    assert audit["changed"] == audit["elements"] > 400_000
     assert audit["unchanged_tensors"] == []
 
 
@@ -56,7 +56,7 @@ def test_the_trained_model_loads_in_plain_transformers_and_holds_no_pickle(demo)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = demo[0] / "model"
-    assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 1_000_000
+    assert AutoModelForCausalLM.from_pretrained(model).num_parameters() > 400_000
     assert AutoTokenizer.from_pretrained(model).chat_template
     assert not [path for path in model.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
 

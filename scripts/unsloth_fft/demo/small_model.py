@@ -1,4 +1,4 @@
-"""A Llama-shaped model of about a million weights with a byte-level BPE tokenizer, made here from nothing.
+"""A Llama-shaped model of half a million weights with a byte-level BPE tokenizer, made here from nothing.
 
 It stands in for a published model where no hub can be reached: same files, same loading code, only smaller.
 """
@@ -27,7 +27,7 @@ class Size:
     kv_heads: int
 
 
-SMALL = Size(hidden=192, intermediate=512, layers=4, heads=6, kv_heads=3)
+SMALL = Size(hidden=128, intermediate=320, layers=3, heads=4, kv_heads=2)
 TINY = Size(hidden=32, intermediate=64, layers=2, heads=4, kv_heads=2)
 SEED = 3407
 SPECIAL = ("<|pad|>", "<|start|>", "<|end|>")
