@@ -24,6 +24,7 @@ RUN pip install --no-cache-dir 'uv>=0.9' \\
 WORKDIR /work
 COPY <<'{end}' /app/train_fft.py
 {script}{end}
+
 ENTRYPOINT {entry}
 CMD {command}
 """

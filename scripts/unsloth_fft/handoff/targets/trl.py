@@ -68,6 +68,7 @@ def _arguments(parameters: Parameters, form: str, optimizer: str) -> dict[str, A
     arguments = training_arguments(parameters, Path("fft-output"))
     arguments = {key: value for key, value in arguments.items() if key not in DECIDED_HERE and value is not None}
     arguments["optim"] = optimizer
+    arguments["include_num_input_tokens_seen"] = True  # TRL's parser takes yes or no, not "non_padding"
     if optimizer == parameters.optimizer.name and parameters.optimizer.args:
         arguments["optim_args"] = training_arguments(parameters, Path())["optim_args"]
     arguments["gradient_checkpointing"] = parameters.memory.gradient_checkpointing != "off"

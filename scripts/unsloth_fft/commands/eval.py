@@ -1,0 +1,59 @@
+"""eval: what training changed, measured on held-out rows, on text that should not be forgotten, and in answers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..core import terminal
+from ..handoff import evaluate
+from ..handoff.losses import CONFIDENCE, Comparison
+
+EPILOG = """examples:
+  unsloth_fft_tool.py eval runs/first
+  unsloth_fft_tool.py eval runs/first --prompts prompts.txt --text general.txt
+  unsloth_fft_tool.py eval runs/first --lm-eval hellaswag,arc_easy"""
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "eval",
+        help="loss before and after, answers side by side, what was forgotten",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folder", type=Path, metavar="SESSION", help="a completed session")
+    command.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line, or JSON Lines with prompt")
+    command.add_argument("--text", type=Path, metavar="FILE", help="text the model should still know")
+    command.add_argument("--lm-eval", metavar="TASKS", help="tasks of lm-evaluation-harness, where it is installed")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `eval` command."""
+    found = evaluate.evaluate(args.folder, prompts=args.prompts, text=args.text, tasks=args.lm_eval)
+    path = evaluate.write(args.folder, found)
+    if args.json:
+        terminal.emit(found.to_json())
+        return 0
+    terminal.say(_words("held-out rows", found.held_out) if found.held_out else "no rows were held out")
+    if found.forgetting:
+        terminal.say(_words(f"text {found.forgetting_text}", found.forgetting))
+    for answer in found.answers:
+        terminal.say(f"\n{answer.prompt}\n  before: {answer.before}\n  after:  {answer.after}")
+    for task, metrics in (found.harness or {}).items():
+        for metric, pair in metrics.items():
+            terminal.say(f"{task} {metric}: {pair['before']:.4f} -> {pair['after']:.4f}")
+    terminal.say(f"\nall of it: {path}")
+    return 0
+
+
+def _words(what: str, found: Comparison) -> str:
+    bounds = "" if found.low is None else f" ({CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f})"
+    return (
+        f"{what}: loss {found.before:.4f} -> {found.after:.4f}, {found.after - found.before:+.4f}{bounds}:"
+        f" {found.verdict}; {found.tokens:,} tokens in {found.rows:,} rows"
+    )

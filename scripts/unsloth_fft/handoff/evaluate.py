@@ -1,0 +1,207 @@
+"""What training changed: held-out loss before and after, answers side by side, and what was forgotten.
+
+Plain transformers on both models, so that the figures are those of whoever uses the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core import files, schema
+from ..core.errors import BadInput
+from ..training import environment, session
+from . import harness, losses
+from .losses import Comparison, RowLoss
+
+LONGEST_ANSWER = 128  # tokens
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The same prompt, answered greedily by both models."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`held_out` is None when no rows were held out, `forgetting` and `harness` when not asked for."""
+
+    session: str
+    held_out: Comparison | None
+    answers: tuple[Answer, ...]
+    forgetting: Comparison | None
+    forgetting_text: str | None
+    harness: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, checked against schemas/evaluation.schema.json."""
+        value = {
+            "schema_version": schema.SCHEMA_VERSION,
+            "session": self.session,
+            "confidence": losses.CONFIDENCE,
+            "held_out": None if self.held_out is None else self.held_out.to_json(),
+            "answers": [dataclasses.asdict(answer) for answer in self.answers],
+            "forgetting": None if self.forgetting is None else self.forgetting.to_json(),
+            "forgetting_text": self.forgetting_text,
+            "lm_eval": self.harness,
+        }
+        schema.check(value, "evaluation", "the evaluation")
+        return value
+
+
+@dataclass(frozen=True)
+class _Measured:
+    held_out: list[RowLoss]
+    forgetting: list[RowLoss]
+    answers: list[str]
+
+
+def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str | None) -> Evaluation:
+    """Compare the session's model with its base.
+
+    Raises BadInput (not completed, unreadable or empty files) and MissingHere before anything is loaded.
+    """
+    folder, state, parameters = session.load(root)
+    if state.state != "completed":
+        raise BadInput(
+            f"{root} is {state.state}, so there is no finished model to evaluate",
+            hint=f"finish it with: unsloth_fft_tool.py train {root} --resume",
+        )
+    asked = [] if prompts is None else read_prompts(prompts)
+    known = None if text is None else read_text(text)
+    environment.require_packages()
+    if tasks is not None:
+        harness.require()
+    with environment.stdout_to_stderr():
+        rows, windows = _tokens(folder, parameters, known)
+        before = _measure(parameters.model.name, parameters.model.revision, folder.model, rows, windows, asked)
+        after = _measure(str(folder.model), None, folder.model, rows, windows, asked)
+        scores = None if tasks is None else harness.compare(parameters.model.name, folder.model, tasks, _device())
+    answers = zip(asked, before.answers, after.answers, strict=True)
+    return Evaluation(
+        session=str(root),
+        held_out=losses.compare(before.held_out, after.held_out) if rows else None,
+        answers=tuple(Answer(*triple) for triple in answers),
+        forgetting=losses.compare(before.forgetting, after.forgetting) if windows else None,
+        forgetting_text=None if text is None else str(text),
+        harness=scores,
+    )
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Prompts from a file: one a line, or JSON Lines with a `prompt`. Raises BadInput naming the line."""
+    found = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        if path.suffix != ".jsonl":
+            found.append(line.strip())
+            continue
+        try:
+            prompt = json.loads(line)["prompt"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            prompt = None
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise BadInput(f'{path}: line {number} is not {{"prompt": text}}', hint="mend that line")
+        found.append(prompt)
+    return found
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises BadInput when it is missing, not UTF-8, or blank."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}", hint="check the path") from None
+    if not text.strip():
+        raise BadInput(f"{path} is empty", hint="name a file with text in it")
+    return text
+
+
+_Tokens = list[tuple[list[int], list[int]]]
+
+
+def _tokens(folder: session.Folder, parameters: Any, known: str | None) -> tuple[_Tokens, _Tokens]:
+    """(held-out rows, windows of the text) as (input_ids, labels), by the trained model's tokenizer."""
+    from transformers import AutoTokenizer
+
+    from ..data import preparing
+    from ..data.supervision import Supervisor
+
+    tokenizer = AutoTokenizer.from_pretrained(folder.model)
+    length = parameters.model.max_seq_length
+    with preparing.scratch(folder.root) as space:
+        prepared = preparing.prepare(parameters.data, tokenizer, length, space)
+        held_out = prepared.held_out
+        rows = [] if held_out is None else [(list(row["input_ids"]), list(row["labels"])) for row in held_out]
+    windows: _Tokens = []
+    if known is not None:
+        supervisor = Supervisor(tokenizer, loss_on="all", max_length=length)
+        windows = [(example.input_ids, example.labels) for example in supervisor.windows(known)]
+    return rows, windows
+
+
+def _measure(
+    name: str, revision: str | None, tokenizer_folder: Path, rows: _Tokens, windows: _Tokens, prompts: Sequence[str]
+) -> _Measured:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto").eval().to(_device())
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadInput(f"model {name} cannot be loaded: {reason}", hint="put it back where it was") from None
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    measured = _Measured(
+        held_out=losses.row_losses(model, rows),
+        forgetting=losses.row_losses(model, windows),
+        answers=[_answer(model, tokenizer, prompt) for prompt in prompts],
+    )
+    del model
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return measured
+
+
+def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
+    """The greedy answer; through the chat template where there is one, else as a continuation."""
+    import torch
+
+    if tokenizer.chat_template is None:
+        given = tokenizer(prompt, return_tensors="pt")
+    else:
+        turns = [{"role": "user", "content": prompt}]
+        given = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    given = {key: value.to(model.device) for key, value in given.items() if key in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        output = model.generate(
+            **given, max_new_tokens=LONGEST_ANSWER, do_sample=False, eos_token_id=tokenizer.eos_token_id
+        )
+    words: str = tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+    return words.strip()
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def write(root: Path, evaluation: Evaluation) -> Path:
+    """Write evaluation.json into the session."""
+    path = root / "evaluation.json"
+    files.write_json(path, evaluation.to_json())
+    return path

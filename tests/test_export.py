@@ -1,0 +1,282 @@
+"""Export: the folder loads elsewhere with the same logits, says how it came about, and is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import (
+    TOOL,
+    assert_clear_error,
+    conversation_rows,
+    minimal_parameters,
+    run_script,
+    write_jsonl,
+    write_parameters,
+)
+from render_helpers import consumer
+from unsloth_fft.core.errors import BadInput
+from unsloth_fft.handoff import card, export, gguf
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model) -> Path:
+    """A completed session of a tiny model."""
+    folder = tmp_path_factory.mktemp("trained")
+    rows = write_jsonl(folder / "rows.jsonl", conversation_rows(40))
+    params = write_parameters(folder / "p.json", minimal_parameters(tiny_model, rows))
+    finished = run_script(TOOL, "train", "--params", params, "--session", folder / "session")
+    assert finished.returncode == 0, finished.stderr
+    return folder / "session"
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory) -> Path:
+    to = tmp_path_factory.mktemp("exported") / "my-model"
+    finished = run_script(TOOL, "export", trained, "--to", to, "--json")
+    assert finished.returncode == 0, finished.stderr
+    value = json.loads(finished.stdout)
+    assert value["dtype"] == "float32" and value["pushed_to"] is None and value["gguf"] == []
+    return to
+
+
+def logits_of(folder: Path, dtype: str = "auto"):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    with torch.no_grad():
+        return model(**tokenizer("What is three plus one?", return_tensors="pt")).logits.float()
+
+
+def test_plain_transformers_loads_it_with_identical_logits(trained, exported):
+    import torch
+
+    assert torch.equal(logits_of(trained / "model"), logits_of(exported))
+
+
+def test_another_dtype_is_the_rounded_model(trained, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    to = tmp_path / "half"
+    export.export(trained, to, dtype="bfloat16", push_to=None)
+    stored, original = load_file(to / "model.safetensors"), load_file(trained / "model" / "model.safetensors")
+    assert all(torch.equal(tensor, original[name].to(torch.bfloat16)) for name, tensor in stored.items())
+    assert json.loads((to / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_the_folder_is_complete(exported):
+    names = {path.name for path in exported.iterdir()}
+    assert {
+        "README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "chat_template.jinja", "audit.json", "loss.png",
+    } <= names  # fmt: skip
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
+
+
+def test_the_card_tells_what_was_measured(trained, exported):
+    text = (exported / "README.md").read_text()
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert metadata["library_name"] == "transformers" and "full-fine-tuning" in metadata["tags"]
+    assert "base_model" not in metadata  # the base is a folder of this machine, not a repository
+    audit = json.loads((trained / "audit.json").read_text())
+    state = json.loads((trained / "session.json").read_text())
+    for words in (
+        f"**{audit['verdict']}**",
+        f"{audit['changed']:,} of {audit['elements']:,}",
+        f"{state['result']['eval_loss_before']:.4f}",
+        f"{state['result']['eval_loss_after']:.4f}",
+        f"{state['result']['tokens_per_second']:,.0f}",
+        state["data"]["sha256"],
+        "vllm serve",
+        "0.002",
+        f"unsloth {state['versions']['unsloth']}",
+    ):
+        assert words in text, words
+
+
+def test_no_path_of_this_machine_leaves_with_it(trained, exported):
+    for path in exported.rglob("*"):
+        if path.suffix in (".md", ".json", ".jinja"):
+            assert str(trained.parent) not in path.read_text(), path
+
+
+def test_an_existing_folder_is_refused_and_then_replaced_when_asked(trained, exported, tmp_path):
+    to = tmp_path / "copy"
+    shutil.copytree(exported, to)
+    (to / "README.md").write_text("mine")
+    assert_clear_error(run_script(TOOL, "export", trained, "--to", to), 2, "already exists", "--overwrite")
+    assert (to / "README.md").read_text() == "mine"
+    export.export(trained, to, dtype=None, overwrite=True, push_to=None)
+    assert "Audit verdict" in (to / "README.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_overwrite_never_takes_a_folder_that_is_no_model(trained, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert_clear_error(run_script(TOOL, "export", trained, "--to", tmp_path, "--overwrite"), 2, "not an exported model")
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_killed_export_leaves_no_folder_and_the_next_one_clears_up(trained, tmp_path):
+    to = tmp_path / "model"
+    process = subprocess.Popen([sys.executable, TOOL, "export", trained, "--to", to], stderr=subprocess.PIPE)
+    staging = tmp_path / ".model.export.tmp"
+    deadline = time.monotonic() + 120
+    while not staging.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert staging.exists() and not to.exists()  # killed in the middle of writing
+    export.export(trained, to, dtype=None, overwrite=True, push_to=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_unfinished_session_has_nothing_to_export(trained, tmp_path):
+    copy = tmp_path / "session"
+    shutil.copytree(trained, copy)
+    state = json.loads((copy / "session.json").read_text())
+    (copy / "session.json").write_text(json.dumps({**state, "state": "interrupted"}))
+    assert_clear_error(run_script(TOOL, "export", copy, "--to", tmp_path / "x"), 2, "interrupted", "--resume")
+    assert not (tmp_path / "x").exists()
+
+
+def test_pushing_needs_a_token_and_asks_nothing(trained, tmp_path):
+    finished = run_script(
+        TOOL, "export", trained, "--to", tmp_path / "x", "--push-to-hub", "me/model", env={"HF_TOKEN": ""}
+    )
+    assert_clear_error(finished, 4, "HF_TOKEN")
+    assert not (tmp_path / "x").exists()
+
+
+def test_pushing_is_private(trained, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    from unsloth_fft.handoff import export
+
+    calls = []
+
+    class Hub:
+        def __init__(self, token):
+            calls.append(("token", token))
+
+        def create_repo(self, name, **options):
+            calls.append((name, options))
+
+        def upload_folder(self, **options):
+            calls.append(("upload", options))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    done = export.export(trained, tmp_path / "x", dtype=None, push_to="me/model")
+    assert calls[0] == ("token", "hf_secret")
+    assert calls[1] == ("me/model", {"private": True, "exist_ok": True})
+    assert done.pushed_to == "https://huggingface.co/me/model"
+    assert not any("hf_secret" in path.read_text(errors="ignore") for path in (tmp_path / "x").iterdir())
+
+
+# --- GGUF ---
+
+
+def test_without_llama_cpp_the_error_says_how_to_get_it(trained, tmp_path):
+    bare = {"LLAMA_CPP_DIR": "", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    finished = run_script(TOOL, "export", trained, "--to", tmp_path / "x", "--gguf", "Q8_0", env=bare)
+    assert_clear_error(finished, 4, "convert_hf_to_gguf.py", "git clone", "llama.cpp")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("text", ["", "Q8_0,../x", "a b"])
+def test_what_is_no_gguf_type_is_refused(text):
+    with pytest.raises(BadInput):
+        gguf.parse_types(text)
+
+
+def test_gguf_types_are_read_in_any_case_once_each():
+    assert gguf.parse_types("q8_0, F16,Q8_0") == ["Q8_0", "F16"]
+
+
+@pytest.fixture(scope="module")
+def llama_cpp_folder() -> Path:
+    folder = Path(os.environ.get("LLAMA_CPP_DIR") or "/nonexistent")
+    if not (folder / "convert_hf_to_gguf.py").is_file():
+        pytest.skip("llama.cpp is not here: name its folder in LLAMA_CPP_DIR")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_gguf(trained, llama_cpp_folder, tmp_path_factory) -> Path:
+    to = tmp_path_factory.mktemp("gguf") / "tiny"
+    finished = run_script(TOOL, "export", trained, "--to", to, "--gguf", "F32,Q8_0", "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["gguf"] == ["tiny-F32.gguf", "tiny-Q8_0.gguf"]
+    return to
+
+
+LLAMA = """
+import json, sys
+import numpy
+from llama_cpp import Llama
+model = Llama(sys.argv[1], n_ctx=128, logits_all=True, verbose=False)
+tokens = json.loads(sys.argv[2])
+mine = model.tokenize(sys.argv[3].encode(), add_bos=False, special=True)
+model.eval(tokens)
+print("RESULT" + json.dumps({"tokens": mine, "logits": numpy.array(model.scores[: len(tokens)]).tolist()}))
+"""
+
+
+@pytest.mark.parametrize(("kind", "nearness"), [("F32", 1e-3), ("Q8_0", 0.1)])
+def test_llama_cpp_reads_the_gguf_with_the_same_tokens_and_logits(with_gguf, kind, nearness):
+    import numpy
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(with_gguf)
+    model = AutoModelForCausalLM.from_pretrained(with_gguf).eval()
+    turns = [{"role": "user", "content": "What is 3 plus one? Isn't it 4,  really?"}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0].numpy()
+    finished = subprocess.run(
+        [consumer("llama_cpp"), "-c", LLAMA, str(with_gguf / f"tiny-{kind}.gguf"), json.dumps(ids), text],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    read = json.loads(finished.stdout.split("RESULT")[1].splitlines()[0])
+    assert read["tokens"] == ids
+    assert numpy.abs(numpy.array(read["logits"]) - expected).max() < nearness
+
+
+def test_the_modelfile_names_the_gguf_and_the_end(with_gguf):
+    text = (with_gguf / "Modelfile").read_text()
+    assert "FROM ./tiny-F32.gguf" in text and 'PARAMETER stop "<|end|>"' in text and "TEMPLATE" in text
+
+
+def test_a_template_that_depends_on_its_surroundings_is_not_carried_over():
+    class Tokenizer:
+        def apply_chat_template(self, turns, tokenize, add_generation_prompt):
+            return "".join(f"{len(turns)}:{turn['content']}" for turn in turns)
+
+    assert card.go_template(Tokenizer()) is None
+
+
+def test_the_go_template_holds_the_words_around_each_turn(tiny_model):
+    from transformers import AutoTokenizer
+
+    template = card.go_template(AutoTokenizer.from_pretrained(tiny_model))
+    assert template is not None
+    for words in ("<|start|>user\n", "<|start|>assistant\n", "<|start|>system\n", "<|end|>\n"):
+        assert words in template
