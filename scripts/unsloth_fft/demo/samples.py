@@ -9,6 +9,7 @@ from typing import Any
 from ..reporting.report import Sample
 
 SHORTEST_ANSWER, LONGEST_ANSWER = 12, 110  # tokens; a random model would often say nothing at all
+LONGEST_REPEAT = 6  # tokens; greedy decoding of so small a model turns in circles
 
 
 def compare(base: Path, trained: Path, questions: Sequence[str]) -> list[Sample]:
@@ -37,6 +38,7 @@ def _answer(model: Any, tokenizer: Any, question: str) -> str:
             min_new_tokens=SHORTEST_ANSWER,
             max_new_tokens=LONGEST_ANSWER,
             do_sample=False,
+            no_repeat_ngram_size=LONGEST_REPEAT,
             suppress_tokens=_never_said(tokenizer),
         )
     words: str = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
