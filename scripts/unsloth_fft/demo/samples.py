@@ -42,7 +42,12 @@ def _answer(model: Any, tokenizer: Any, question: str) -> str:
             suppress_tokens=_never_said(tokenizer),
         )
     words: str = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-    return words.strip()
+    return _printable(words.strip())
+
+
+def _printable(words: str) -> str:
+    """`words` with control characters, which a random model writes, shown as dots."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "·" for letter in words)
 
 
 def _never_said(tokenizer: Any) -> list[int]:
