@@ -53,15 +53,15 @@ def prepare(session_root: Path, dataset: Path | None) -> Prepared:
         with environment.stdout_to_stderr():
             import unsloth  # noqa: F401  (first: it patches what the others define)
 
-            small_model.make(home / "base", texts, max_length=MAX_LENGTH)
+            small_model.make(home / "small-llama", texts, max_length=MAX_LENGTH)
         data = dataset if dataset is not None else _joined(sources, home / "questions.jsonl")
-        parameters = _planned(home / "base", data)
+        parameters = _planned(home / "small-llama", data)
         files.write_json(home / "params.json", parameters.to_json())
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
     say(f"made a base model of {parameters.model.parameters or 0:,} weights in {home / 'base'}")
-    return Prepared(home / "base", home / "params.json", _first_questions(data) if own else QUESTIONS)
+    return Prepared(home / "small-llama", home / "params.json", _first_questions(data) if own else QUESTIONS)
 
 
 def shipped_data() -> list[Path]:

@@ -159,6 +159,8 @@ def _plan(state: Session, parameters: Parameters) -> str:
     if parameters.plan is None or result is None:
         return '<p class="soft">The parameters carried no plan.</p>'
     predicted, hardware = parameters.plan.predicted, parameters.plan.hardware
+    # On a CPU the measured peak is that of the whole process, libraries included, which the plan counts as host memory.
+    peak = predicted.host_ram_gib if hardware.name == "cpu" else predicted.peak_vram_gib
     rows = [
         (
             "peak memory, GiB",
