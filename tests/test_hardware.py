@@ -156,7 +156,7 @@ def smi(tmp_path, monkeypatch):
 
 def test_without_a_gpu_the_machine_is_its_cpu_with_its_memory(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    machine = hardware.detect()
+    machine = detection.detect()
     assert machine.is_cpu and machine.gpu is None and machine.gpus == 1 and machine.notes == ()
     assert machine.vram_gib == machine.host_ram_gib == detection.host_memory_gib()
     assert 0.5 < machine.host_ram_gib <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 + 0.01
@@ -164,7 +164,7 @@ def test_without_a_gpu_the_machine_is_its_cpu_with_its_memory(monkeypatch, tmp_p
 
 def test_a_known_gpu_is_read_with_the_memory_the_driver_leaves(smi):
     smi(f"echo '{H100}'")
-    machine = hardware.detect()
+    machine = detection.detect()
     assert machine.name == "H100 SXM 80GB" and machine.gpu == hardware.find_gpu("H100")
     assert machine.vram_gib == pytest.approx((81559 - 551) / 1024, abs=0.01)
     assert machine.has_bf16 and not machine.is_cpu and machine.notes == ()
@@ -172,7 +172,7 @@ def test_a_known_gpu_is_read_with_the_memory_the_driver_leaves(smi):
 
 def test_several_gpus_are_counted_and_the_smallest_is_planned_for(smi):
     smi(f"echo '{H100}'; echo '1, GPU-bbbb, Tesla T4, 15360, 570.148.08, 447, 7.5'")
-    machine = hardware.detect()
+    machine = detection.detect()
     assert (machine.name, machine.gpus, machine.has_bf16) == ("T4", 2, False)
     assert "several kinds" in machine.notes[0]
 
@@ -181,20 +181,20 @@ def test_several_gpus_are_counted_and_the_smallest_is_planned_for(smi):
 def test_hidden_gpus_are_not_counted(smi, monkeypatch, visible, gpus):
     smi(f"echo '{H100}'; echo '{H100.replace('0, GPU-aaaa', '1, GPU-bbbb')}'")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    machine = hardware.detect()
+    machine = detection.detect()
     assert machine.is_cpu if gpus == 0 else machine.gpus == gpus
 
 
 def test_an_old_driver_that_knows_fewer_fields_is_asked_again(smi):
     smi("case \"$*\" in *compute_cap*) exit 2;; esac; echo '0, GPU-aaaa, Tesla V100-SXM2-32GB, 32510, 450.80.02'")
-    machine = hardware.detect()
+    machine = detection.detect()
     assert machine.name == "V100 32GB SXM2" and not machine.has_bf16
     assert machine.vram_gib == pytest.approx(32510 * (1 - detection.RESERVED_SHARE) / 1024, abs=0.01)
 
 
 def test_a_gpu_outside_the_table_is_planned_for_by_its_memory(smi):
     smi("echo '0, GPU-aaaa, NVIDIA Future 1, 262144, 700.1, 1024, 13.0'")
-    machine = hardware.detect()
+    machine = detection.detect()
     assert (machine.name, machine.gpu, machine.vram_gib, machine.has_bf16) == ("NVIDIA Future 1", None, 255.0, True)
     assert "not in the GPU table" in machine.notes[0]
 
@@ -204,20 +204,20 @@ def test_a_gpu_outside_the_table_is_planned_for_by_its_memory(smi):
 )
 def test_garbage_is_reported_and_the_cpu_is_planned_for(smi, answer):
     smi(answer)
-    machine = hardware.detect()
+    machine = detection.detect()
     assert machine.is_cpu and "not a GPU" in machine.notes[0]
 
 
 def test_a_failing_nvidia_smi_is_reported(smi):
     smi("echo 'NVIDIA-SMI has failed' >&2; exit 9")
-    assert "nvidia-smi failed" in hardware.detect().notes[0]
+    assert "nvidia-smi failed" in detection.detect().notes[0]
 
 
 def test_a_hanging_nvidia_smi_is_given_up_with_whatever_it_started(smi, monkeypatch, tmp_path):
     monkeypatch.setattr(detection, "QUERY_TIMEOUT_S", 0.3)
     smi(f"sleep 60 & echo $! > {tmp_path}/child; wait")
     begin = time.monotonic()
-    machine = hardware.detect()
+    machine = detection.detect()
     assert time.monotonic() - begin < 5
     assert machine.is_cpu and "did not answer" in machine.notes[0]
     child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
-from ..planning import hardware
+from ..planning import detection
 from ..training import environment
 
 EPILOG = """example:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 def examine() -> dict[str, Any]:
     """Facts about this machine; memory and disk in GiB. Imports none of the training packages."""
-    here = hardware.detect()
+    here = detection.detect()
     versions = environment.versions()
     missing = [name for name in environment.TRAINING_PACKAGES if name not in versions]
     problems = [{"problem": f"{name} is not installed", "fix": environment.INSTALL_COMMAND} for name in missing]

@@ -11,7 +11,7 @@ from typing import Any
 from ..core import terminal
 from ..core.errors import BadInput, MissingHere
 from ..data import scanning, sources
-from ..planning import hardware, parameters
+from ..planning import detection, parameters
 from ..planning.parameters import Parameters
 from ..training import model, session
 from ..training.session import DataRecord
@@ -104,7 +104,7 @@ def _check_memory(resolved: Parameters) -> None:
             f"plan/predicted/peak_vram_gib is {need:.1f} GiB, but {planned.name} has {planned.vram_gib:.1f} GiB",
             hint="generate the parameters anew for this memory: generate_fft_params.py --vram-gib X",
         )
-    here = hardware.detect()
+    here = detection.detect()
     if not here.is_cpu and need > here.vram_gib:
         raise MissingHere(
             f"the plan needs {need:.1f} GiB and {here.name} has {here.vram_gib:.1f} GiB",

@@ -13,7 +13,7 @@ from .. import __version__
 from ..core import files, terminal
 from ..core.arguments import Parser
 from ..core.errors import BadInput
-from ..planning import hardware
+from ..planning import detection, hardware
 from ..planning.defaults import OBJECTIVES
 from ..planning.hardware import Hardware
 from ..planning.recipes import RANK, RECIPES
@@ -211,7 +211,7 @@ def _hardware(args: argparse.Namespace) -> Hardware:
         return _capped(machine, args.vram_gib)
     if args.vram_gib is not None:
         return hardware.on_memory(args.vram_gib, gpus=gpus, nodes=nodes, host_ram_gib=host)
-    found = hardware.detect()
+    found = detection.detect()
     if found.is_cpu and gpus * nodes > 1:
         raise BadInput("this machine has no GPU to plan several of", hint="name the card: --gpu NAME --gpus N")
     if found.is_cpu:

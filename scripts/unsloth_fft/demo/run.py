@@ -11,7 +11,7 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput
 from ..core.terminal import say
-from ..planning import catalogue, hardware, json_rows, plan, row_format, rows
+from ..planning import catalogue, detection, json_rows, plan, row_format, rows
 from ..planning.parameters import Parameters
 from ..planning.request import Amount, Pins, Request
 from ..training import environment
@@ -96,7 +96,7 @@ def _planned(base: Path, data: Path) -> Parameters:
     request = Request(
         model=str(base),
         shape=catalogue.load_shape(str(base)),
-        hardware=hardware.detect(),
+        hardware=detection.detect(),
         seq_length=MAX_LENGTH,
         effective_batch=EFFECTIVE_BATCH,
         exactness="exact",

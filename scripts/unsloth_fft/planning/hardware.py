@@ -107,13 +107,6 @@ def on_memory(vram_gib: float, *, gpus: int = 1, nodes: int = 1, host_ram_gib: f
     return Hardware("custom", None, vram_gib, gpus, nodes, host_ram_gib, True)
 
 
-def detect() -> Hardware:
-    """The machine this runs on: its NVIDIA GPUs, or else its CPU. `notes` says whatever could not be read."""
-    from . import detection
-
-    return detection.detect()
-
-
 def price_per_hour(name: str, prices_file: Path) -> Price | None:
     """The price of one card `name` in the user's own table (or SHIPPED_PRICES), or None when it has no row for it.
 

@@ -164,7 +164,7 @@ def _plan(state: Session, parameters: Parameters) -> str:
     rows = [
         (
             "peak memory, GiB",
-            f"{predicted.peak_vram_gib:.2f}",
+            f"{peak:.2f}",
             "-" if result.peak_gib is None else f"{result.peak_gib:.2f}",
         ),
         ("speed, tokens/s", f"{predicted.tokens_per_second:,.0f}", f"{result.tokens_per_second:,.0f}"),
