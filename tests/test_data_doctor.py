@@ -276,6 +276,27 @@ def test_good_data_is_taken_and_the_report_validates(tmp_path, model):
     assert table.stdout == "" and "recommended" in table.stderr
 
 
+def test_a_report_survives_its_json(tmp_path, model):
+    from unsloth_fft.data import doctor_report
+
+    rows = [*varied_rows(20), {"messages": "none"}]
+    report = examined(write_jsonl(tmp_path / "rows.jsonl", rows), model)
+    assert doctor_report.from_json(json.loads(json.dumps(report.to_json())), "the test") == report
+
+
+def test_every_field_of_the_report_has_a_description_and_a_unit_and_every_object_is_closed():
+    def walk(node: dict, path: str) -> None:
+        assert node.get("description") and node.get("unit"), path
+        if "properties" in node:
+            assert node["additionalProperties"] is False and node["required"] == list(node["properties"]), path
+        for key, child in node.get("properties", {}).items():
+            walk(child, f"{path}/{key}")
+        if "items" in node:
+            walk(node["items"], f"{path}[]")
+
+    walk(schema.load("data-report"), "data-report")
+
+
 def test_a_page_shows_hostile_text_as_text(tmp_path, model):
     from unsloth_fft.data import doctor_page
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core import schema
 from . import duplicates
-from .lengths import Recommended, Tokens
+from .lengths import Bin, Recommended, Tokens
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,25 @@ class Report:
         value = {"verdict": "refused" if self.is_refused else "usable", **dataclasses.asdict(self)}
         schema.check(value, "data-report", "the data report")
         return value
+
+
+def from_json(value: Any, where: str) -> Report:
+    """The report that `value`, which came from `where`, is. Raises BadInput when it is none."""
+    schema.check(value, "data-report", where)
+    known = {key: part for key, part in value.items() if key != "verdict"}
+    nested = {
+        "truncation": Truncation,
+        "padding": Packing,
+        "supervision": Supervision,
+        "duplicates": Duplicates,
+        "leakage": Leakage,
+        "template": Template,
+        "epoch": Epoch,
+        "recommended": Recommended,
+    }
+    known |= {key: kind(**value[key]) for key, kind in nested.items()}
+    known["sources"] = [SourceSummary(**part) for part in value["sources"]]
+    known["tokens"] = Tokens(**{**value["tokens"], "histogram": [Bin(**part) for part in value["tokens"]["histogram"]]})
+    faults = value["faults"]
+    known["faults"] = Faults(faults["count"], [ShownFault(**fault) for fault in faults["shown"]])
+    return Report(**known)
