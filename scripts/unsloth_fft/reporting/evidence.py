@@ -110,10 +110,14 @@ def quoted_numbers(claim_id: str) -> set[str]:
 
 @functools.cache
 def measured_rows() -> dict[str, Row]:
-    """Every row under references/measurements by id. Raises BadInput for a broken or repeated row."""
+    """Every training run under references/measurements by id. Raises BadInput for a broken or repeated row."""
     rows: dict[str, Row] = {}
     for path in sorted(MEASUREMENTS.glob("*.jsonl")):
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        # Training runs have ids; other records there (survival, traces, packing) have shapes and readers of their own.
+        if not lines or "id" not in json.loads(lines[0]):
+            continue
+        for number, line in enumerate(lines, start=1):
             row = json.loads(line)
             schema.check(row, "measurement", f"{path.name} line {number}")
             if row["id"] in rows:
