@@ -4,12 +4,14 @@
 
 writes two bfloat16 checkpoints of that size into DIR (and removes them), reads both once so that they are in the page
 cache, then times `cat BASE TRAINED >/dev/null` and the whole `audit` command in turn. `--changed all` moves every
-weight, `few` what a bfloat16 step at 1e-5 moves, `none` nothing.
+weight, `few` what a bfloat16 step at 1e-5 moves, `none` nothing. On a machine that others use too, run it under
+`chrt -f 1`, which gives both commands the cores while they run; the file says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -19,8 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 TOOL = Path(__file__).resolve().parents[2] / "scripts" / "unsloth_fft_tool.py"
 SHAPE = (4096, 4096)
@@ -28,13 +29,17 @@ TENSOR_BYTES = 2 * SHAPE[0] * SHAPE[1]
 STEPS = {"all": 3e-4, "few": 1e-5, "none": 0.0}
 
 
-def bf16(values: np.ndarray) -> np.ndarray:
+def bf16(values: Any) -> Any:
+    import numpy as np
+
     bits = values.astype(np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def write_pair(folder: Path, gib: float, changed: str) -> tuple[Path, Path]:
+def write_pair(folder: Path, gib: float, changed: str) -> None:
     """Two checkpoints of `gib` GiB in matrices of 32 MiB, every one with its own random numbers."""
+    import numpy as np
+
     count = round(gib * 2**30 / TENSOR_BYTES)
     header = {
         f"model.layers.{index}.mlp.up_proj.weight": {
@@ -46,7 +51,7 @@ def write_pair(folder: Path, gib: float, changed: str) -> tuple[Path, Path]:
     }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    paths = tuple(folder / name / "model.safetensors" for name in ("base", "trained"))
+    paths = pair_in(folder)
     for path in paths:
         path.parent.mkdir(parents=True)
         path.write_bytes(len(text).to_bytes(8, "little") + text)
@@ -58,7 +63,10 @@ def write_pair(folder: Path, gib: float, changed: str) -> tuple[Path, Path]:
         for path, values in zip(paths, (held, held + np.float32(STEPS[changed]) * signs), strict=True):
             with path.open("ab") as file:
                 bf16(values).tofile(file)
-    return paths[0], paths[1]
+
+
+def pair_in(folder: Path) -> tuple[Path, Path]:
+    return folder / "base" / "model.safetensors", folder / "trained" / "model.safetensors"
 
 
 def timed(command: list[str]) -> dict[str, float]:
@@ -83,10 +91,16 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--only-write", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     home = args.folder / "audit-speed"
+    if args.only_write:
+        write_pair(home, args.gib, args.changed)
+        return 0
     try:
-        base, trained = write_pair(home, args.gib, args.changed)
+        # In a process of its own: a child's peak memory counts what its parent held when it was forked.
+        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--only-write"], check=True)
+        base, trained = pair_in(home)
         cat = ["cat", str(base), str(trained)]
         audit = [sys.executable, str(TOOL), "audit", str(base.parent), str(trained.parent), "--json"]
         timed(cat)
@@ -103,7 +117,8 @@ def main() -> int:
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
         "python": platform.python_version(),
-        "numpy": np.__version__,
+        "numpy": importlib.metadata.version("numpy"),
+        "real_time_priority": os.sched_getscheduler(0) == os.SCHED_FIFO,
         "load_before": [round(value, 2) for value in os.getloadavg()],
         "rows": rows,
         "ratio_median": round(statistics.median(ratios), 2),

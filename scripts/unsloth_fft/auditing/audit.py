@@ -99,7 +99,11 @@ class Audit:
 
 
 def audit_folders(
-    base: Path, trained: Path, *, context: AuditContext | None = None, progress: Progress | None = None
+    base: Path,
+    trained: Path,
+    *,
+    context: AuditContext | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
     """Compare two checkpoints, streaming both. `progress(done, total)` counts bytes.
 
@@ -125,9 +129,8 @@ def audit_session(root: Path, *, progress: Progress | None = None) -> Audit:
             f"session {root} has no trained model yet (state: {state.state})",
             hint=f"unsloth_fft_tool.py train {root}" + ("" if state.state == "initialized" else " --resume"),
         )
-    return audit_folders(
-        locate(state.base_model), folder.model, context=context_of(folder, parameters), progress=progress
-    )
+    base, context = locate(state.base_model), context_of(folder, parameters)
+    return audit_folders(base, folder.model, context=context, progress=progress)
 
 
 def context_of(folder: Any, parameters: Any) -> AuditContext | None:

@@ -1,9 +1,9 @@
 """Comparing two tensors on disk block by block, in a fixed amount of memory, with what moved counted exactly.
 
-A block of both files is read into small buffers that stay in the processor's cache; equal blocks cost one comparison
-of their bytes and one sum. "Changed" means the value differs: 0.0 and -0.0 are equal, and so are two NaNs. Sums of
-squares run in float32 within a block of 2**18 elements (float64 where that over- or underflows) and in float64 across
-blocks, so relative changes are good to four digits; counts are exact.
+Both files are mapped a window at a time and compared in blocks whose float32 values stay in the processor's cache;
+equal blocks cost one comparison of their bytes and one sum. "Changed" means the value differs: 0.0 and -0.0 are equal,
+and so are two NaNs. Sums of squares run in float32 within a block (float64 where that over- or underflows) and in
+float64 across blocks, so relative changes are good to four digits; counts are exact.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import Final
 
 import numpy as np
 
-from ..core.errors import BadInput
 from . import floats
 from .checkpoint import Tensor
 from .floats import Array
+from .reading import WINDOW, window
 
-BLOCK: Final = 1 << 18
-"""Elements compared at once: two bfloat16 blocks and their float32 values fit a 2-MiB second-level cache."""
+BLOCK: Final = 1 << 19
+"""Elements compared at once: large enough that calling numpy costs little, small enough for the cache."""
 
-SPAN: Final = 1 << 24
-"""Elements of one piece of work; a tensor of more is shared between threads."""
+SPAN: Final = WINDOW
+"""Elements of one piece of work; a tensor of more is shared between workers."""
 
 SAMPLE: Final = 1 << 14
-"""Elements whose exponents are counted at the start of a sampled block: all of a small tensor, 1/64 of a large one."""
+"""Elements whose exponents are counted at the start of a sampled block: all of a small tensor, 1/256 of a large one."""
 
-SAMPLE_EVERY: Final = 4
+SAMPLE_EVERY: Final = 16
 """Every how many blocks of a span one is sampled."""
 
-_PEEK: Final = 1 << 12
+_PEEK: Final = 1 << 8
 """Elements that tell in nearly every case whether a block moved at all, before the rest is compared for it."""
 
-THREADS: Final = min(4, os.cpu_count() or 1)
+WORKERS: Final = min(4, os.cpu_count() or 1)
 
 EXPONENT_BINS: Final = 256
 """Float32's exponent field: bin b counts weights in [2**(b - 127), 2**(b - 126)); bin 0 holds zeros and subnormals."""
@@ -119,15 +119,13 @@ class Comparison:
         )
 
 
-def compare(
-    pairs: Sequence[Pair], progress: Callable[[int, int], None] | None = None, *, threads: int = THREADS
-) -> dict[str, Comparison]:
+def compare(pairs: Sequence[Pair], progress: Callable[[int, int], None] | None = None) -> dict[str, Comparison]:
     """Compare every pair; `progress(done, total)` counts bytes of both files. Raises BadInput if a file shrank."""
     total = sum(_bytes(pair, pair.elements) for pair in pairs)
     results = {pair.name: Comparison() for pair in pairs}
     done = 0
-    with ThreadPoolExecutor(threads) as pool:
-        for pair, result in _ordered_runs(pool, _spans(pairs), threads):
+    with ThreadPoolExecutor(WORKERS) as pool:  # numpy lets go of the interpreter while it works
+        for pair, result in _runs(pool, _spans(pairs)):
             results[pair.name] = results[pair.name] + result
             done += _bytes(pair, result.elements)
             if progress:
@@ -176,11 +174,11 @@ def _block_of(pair: Pair) -> int:
     return BLOCK
 
 
-def _ordered_runs(pool: ThreadPoolExecutor, spans: Iterator[_Span], threads: int) -> Iterator[tuple[Pair, Comparison]]:
+def _runs(pool: ThreadPoolExecutor, spans: Iterator[_Span]) -> Iterator[tuple[Pair, Comparison]]:
     """Run the spans with only a few in flight, and yield each result as it comes."""
     running: dict[Future[Comparison], Pair] = {}
     while True:
-        for span in islice(spans, 2 * threads - len(running)):
+        for span in islice(spans, 2 * WORKERS - len(running)):
             running[pool.submit(_compare_span, span)] = span.pair
         if not running:
             return
@@ -190,44 +188,15 @@ def _ordered_runs(pool: ThreadPoolExecutor, spans: Iterator[_Span], threads: int
 
 
 def _compare_span(span: _Span) -> Comparison:
-    """Compare one span, reading both sides block by block."""
-    pair, block = span.pair, _block_of(span.pair)
-    size = min(block, span.stop - span.start)
-    tally = _Tally(pair, size)
-    # Overflow and NaN are looked for in the results, block by block.
-    quiet = np.errstate(over="ignore", invalid="ignore")
-    with quiet, Reader(pair.base, size) as base, Reader(pair.trained, size) as trained:
-        for index, start in enumerate(range(span.start, span.stop, block)):
-            count = min(block, span.stop - start)
-            tally.take(base.read(start, count), trained.read(start, count), start, sample=index % SAMPLE_EVERY == 0)
-    return tally.result(span.stop - span.start)
-
-
-class Reader:
-    """One tensor's file, read block by block into the same buffer."""
-
-    def __init__(self, tensor: Tensor, elements: int) -> None:
-        self.tensor = tensor
-        self.buffer: Array = np.empty(elements, floats.RAW[tensor.dtype])
-
-    def __enter__(self) -> Reader:
-        self.descriptor = os.open(self.tensor.file, os.O_RDONLY)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
-
-    def read(self, start: int, count: int) -> Array:
-        """Elements [start, start + count) as stored."""
-        values = self.buffer[:count]
-        place = memoryview(values).cast("B")
-        offset = self.tensor.start + start * values.itemsize
-        while place:
-            got = os.preadv(self.descriptor, [place], offset)
-            if not got:
-                raise BadInput(f"{self.tensor.file} became shorter while it was read", hint="wait until it is written")
-            place, offset = place[got:], offset + got
-        return values
+    """Compare one span block by block."""
+    pair, block, count = span.pair, _block_of(span.pair), span.stop - span.start
+    base, trained = window(pair.base, span.start, count), window(pair.trained, span.start, count)
+    tally = _Tally(pair, min(block, count))
+    with np.errstate(over="ignore", invalid="ignore"):  # both are looked for in the results, block by block
+        for index, begin in enumerate(range(0, count, block)):
+            part = slice(begin, begin + block)
+            tally.take(base[part], trained[part], span.start + begin, sample=index % SAMPLE_EVERY == 0)
+    return tally.result(count)
 
 
 class _Tally:
@@ -276,7 +245,7 @@ class _Tally:
         self.base_squares += base_squares
         self.squares += squares
         self.changed += int(np.count_nonzero(np.not_equal(change, 0, out=self.mask[: change.size])))
-        self.largest = max(self.largest, float(change.max()), -float(change.min()))
+        self.largest = max(self.largest, float(np.maximum.reduce(change)), -float(np.minimum.reduce(change)))
         return True
 
 

@@ -7,31 +7,30 @@ import numpy as np
 from ..planning.survival import FRACTION_BITS, LOWEST_EXPONENT, ExponentCounts
 from . import floats
 from .checkpoint import Tensor
-from .compare import BLOCK, Reader
 from .floats import Array
+from .reading import blocks
 
 _SAFETENSORS_NAME = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 def count_exponents(tensor: Tensor, dtype: str) -> ExponentCounts:
     """The exponents of a tensor's values once they are rounded to `dtype`; NaN and infinite values are left out."""
-    size = min(BLOCK, max(tensor.elements, 1))
+    size = min(_BLOCK, max(tensor.elements, 1))
     room: Array = np.empty(size, np.float32)
     powers: Array = np.zeros(_BINS, np.int64)
     everything: Array = np.zeros(_BINS, np.int64)
-    with Reader(tensor, size) as stored:
-        for start in range(0, tensor.elements, size):
-            raw = stored.read(start, min(size, tensor.elements - start))
-            values = floats.widen(raw, tensor.dtype, room)
-            if FRACTION_BITS[dtype] < floats.FRACTION_BITS[tensor.dtype]:
-                values = floats.rounded(np.where(np.isfinite(values), values, 0), _SAFETENSORS_NAME[dtype])
-            bits = np.abs(values.astype(np.float32, copy=False)).view(np.uint32)
-            exponent = bits >> 23
-            everything += np.bincount(exponent, minlength=_BINS)
-            powers += np.bincount(exponent[(bits & 0x7FFFFF) == 0], minlength=_BINS)
+    for raw in blocks(tensor, size):
+        values = floats.widen(raw, tensor.dtype, room)
+        if FRACTION_BITS[dtype] < floats.FRACTION_BITS[tensor.dtype]:
+            values = floats.rounded(np.where(np.isfinite(values), values, 0), _SAFETENSORS_NAME[dtype])
+        bits = np.abs(values.astype(np.float32, copy=False)).view(np.uint32)
+        exponent = bits >> 23
+        everything += np.bincount(exponent, minlength=_BINS)
+        powers += np.bincount(exponent[(bits & 0x7FFFFF) == 0], minlength=_BINS)
     return _counts(dtype, everything, powers)
 
 
+_BLOCK = 1 << 18
 _BINS = 256
 _BIAS = 127
 
