@@ -28,8 +28,8 @@ from unsloth_fft.planning.basis import shape_key  # noqa: E402
 from unsloth_fft.planning.constants import MemoryConstants, SpeedConstants  # noqa: E402
 from unsloth_fft.planning.setting import Setting  # noqa: E402
 from unsloth_fft.planning.shape import ModelShape  # noqa: E402
+from unsloth_fft.reporting import evidence  # noqa: E402
 
-MEASUREMENTS = ROOT / "references" / "measurements"
 PAGE = ROOT / "references" / "memory-model.md"
 BEGIN, END = "<!-- table: written by tests/tools/fit_calibration.py -->", "<!-- end of table -->"
 # No row may be more than 3% under: an estimate that is too low ends in out of memory. A little room is kept.
@@ -75,15 +75,9 @@ class Row:
         return self.speed() / self.tokens_per_second - 1
 
 
-def read_rows(folder: Path = MEASUREMENTS) -> list[Row]:
+def read_rows() -> list[Row]:
     """Every Unsloth row that was measured, in order of file and line."""
-    found = []
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if record["stack"] == "unsloth":
-                found.append(_row(record))
-    return found
+    return [_row(record) for record in evidence.measured_rows().values() if record["stack"] == "unsloth"]
 
 
 def _row(record: dict[str, Any]) -> Row:
