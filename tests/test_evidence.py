@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.core.files import BUNDLE_ROOT
 from unsloth_fft.reporting import evidence, evidence_page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,10 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
     """Run `command` and return the exit code, turning every FFTError into its two lines (or JSON object)."""
     try:
         return command() or EXIT_DONE
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has left: that is no fault, and Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
     except FFTError as error:
         if as_json:
             emit(error.as_json())
