@@ -63,7 +63,14 @@ def test_full_finetuning_is_asked_for_and_checkpointing_is_given_to_from_pretrai
         assert arguments["load_in_4bit"] is False and arguments["load_in_8bit"] is False
 
 
-@pytest.mark.parametrize("schedule", [{"max_steps": 5}, {"num_train_epochs": 2.0, "save_steps": 3, "eval_steps": 4}])
+SCHEDULES = [
+    {"max_steps": 5},
+    {"num_train_epochs": 2.0, "save_steps": 3, "eval_steps": 4},
+    {"max_steps": 9, "eval_steps": 2, "save_steps": 4, "load_best_model_at_end": True, "early_stopping_patience": 3},
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("checkpointing", ["unsloth", "true", "off"])
 def test_the_real_training_arguments_accept_what_we_pass(tmp_path, schedule, checkpointing):
     from unsloth import UnslothTrainingArguments
@@ -77,6 +84,10 @@ def test_the_real_training_arguments_accept_what_we_pass(tmp_path, schedule, che
     for name in ("learning_rate", "max_length", "adam_beta2", "warmup_steps", "max_grad_norm", "seed"):
         assert getattr(built, name) == given[name]
     assert built.gradient_checkpointing is (checkpointing != "off")
+    assert built.load_best_model_at_end is schedule.get("load_best_model_at_end", False)
+    assert built.report_to == [] and built.push_to_hub is False
+    if "early_stopping_patience" in schedule:
+        assert built.metric_for_best_model == "eval_loss" and built.greater_is_better is False
 
 
 def test_training_argument_names_are_fields_of_sftconfig(tmp_path):
@@ -85,7 +96,29 @@ def test_training_argument_names_are_fields_of_sftconfig(tmp_path):
     from unsloth_fft.training.arguments import training_arguments
 
     names = {field.name for field in dataclasses.fields(SFTConfig)}
-    assert set(training_arguments(loaded(), tmp_path)) <= names
+    for schedule in SCHEDULES:
+        assert set(training_arguments(loaded(schedule=schedule), tmp_path)) <= names
+
+
+def test_early_stopping_and_trackers_are_those_of_transformers():
+    from transformers import EarlyStoppingCallback
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    theirs = inspect.signature(EarlyStoppingCallback).parameters
+    ours = section("schedule")
+    assert {name for name in ours if name.startswith("early_stopping")} == set(theirs)
+    assert ours["early_stopping_threshold"]["default"] == theirs["early_stopping_threshold"].default
+    assert set(ours["report_to"]["enum"]) - {"none"} <= set(INTEGRATION_TO_CALLBACK)
+    assert ours["report_to"]["default"] == "none"
+
+
+def test_best_checkpoint_settings_keep_the_names_and_defaults_of_transformers():
+    from trl import SFTConfig
+
+    theirs = {field.name: field.default for field in dataclasses.fields(SFTConfig)}
+    assert section("schedule")["load_best_model_at_end"]["default"] == theirs["load_best_model_at_end"]
+    for name in ("metric_for_best_model", "save_total_limit", "report_to", "eval_steps", "save_steps"):
+        assert name in theirs, name
 
 
 def test_schedules_and_optimizers_offered_are_known_to_transformers():
@@ -130,7 +163,7 @@ def test_every_schema_field_has_a_description_and_a_unit_and_every_object_is_clo
         if isinstance(node.get("items"), dict):
             walk(node["items"], f"{path}[]")
 
-    for name in ("parameters", "session", "metrics"):
+    for name in ("parameters", "session", "metrics", "checkpoint"):
         walk(schema.load(name), name)
 
 
@@ -139,3 +172,13 @@ def test_every_schema_is_itself_valid():
 
     for path in sorted((Path(__file__).resolve().parents[1] / "schemas").glob("*.schema.json")):
         Draft202012Validator.check_schema(schema.load(path.name.removesuffix(".schema.json")))
+
+
+def test_a_plan_over_several_gpus_is_not_run_on_one_without_a_word(tmp_path):
+    from unsloth_fft.core.errors import MissingHere
+    from unsloth_fft.training import environment
+
+    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "effective_batch_size": 4}
+    with pytest.raises(MissingHere, match="2 GPUs") as caught:
+        environment.require_one_process(loaded(distributed={"gpus": 2, "strategy": "fsdp2"}, batch=batch))
+    assert "render --params" in caught.value.hint and "torchrun --nproc-per-node 2" in caught.value.hint

@@ -20,13 +20,19 @@ from conftest import (
 from unsloth_fft.core import schema
 
 
+def safetensors_file() -> bytes:
+    """One tensor of two float32 zeros."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
-    """A folder that looks like a model; init reads names, not weights."""
+    """A folder that looks like a model; of weights init reads the header only."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "llama"}')
-    (folder / "model.safetensors").write_bytes(b"\x00" * 8)
+    (folder / "model.safetensors").write_bytes(safetensors_file())
     (folder / "tokenizer.json").write_text("{}")
     return folder
 

@@ -12,8 +12,8 @@ from ..core import terminal
 from ..core.errors import BadInput, MissingHere
 from ..data import scanning, sources
 from ..planning import detection, parameters
-from ..planning.parameters import Parameters
-from ..training import model, session
+from ..planning.parameters import Parameters, Schedule
+from ..training import environment, model, session
 from ..training.session import DataRecord
 
 EPILOG = """example:
@@ -58,6 +58,7 @@ def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.S
     session.refuse_existing(root)
     resolved = _resolved(parameters.load(params_file))
     model.check_local(resolved.model.name)
+    environment.require_tracker(resolved.schedule.report_to)
     record = _data_record(resolved)
     _check_memory(resolved)
     _check_disk(resolved, root)
@@ -77,8 +78,11 @@ def _resolved(given: Parameters) -> Parameters:
 
 
 def _absolute(name: str) -> str:
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
+    try:
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.exists() else name
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a user nobody knows: refused by name later
+        return name
 
 
 def _data_record(resolved: Parameters) -> DataRecord:
@@ -115,14 +119,20 @@ def _check_memory(resolved: Parameters) -> None:
 def _check_disk(resolved: Parameters, root: Path) -> None:
     if resolved.model.parameters is None:
         return
-    weights, schedule = resolved.precision.weights, resolved.schedule
-    # One more than is kept: the new checkpoint is whole before the oldest goes.
-    kept = schedule.save_total_limit + 1
+    weights = resolved.precision.weights
+    kept = _checkpoints_at_once(resolved.schedule)
     need = resolved.model.parameters * (WEIGHT_BYTES[weights] + kept * CHECKPOINT_BYTES[weights]) / 2**30
     place = next(parent for parent in root.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free / 2**30
     if free < need:
         raise MissingHere(
-            f"{place} has {free:.1f} GiB free; the model and {kept} checkpoints need {need:.1f} GiB",
+            f"{place} has {free:.1f} GiB free; the model and {kept} checkpoint{'s' * (kept > 1)} need {need:.1f} GiB",
             hint="free space, lower schedule.save_total_limit, or choose a --session folder on another disk",
         )
+
+
+def _checkpoints_at_once(schedule: Schedule) -> int:
+    """Checkpoints on disk at worst: a new one is whole before the oldest goes, and the best one stays."""
+    if schedule.save_steps is None:
+        return 1  # saved only when interrupted
+    return max(schedule.save_total_limit, 2 if schedule.load_best_model_at_end else 1) + 1

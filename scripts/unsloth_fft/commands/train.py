@@ -11,11 +11,13 @@ from ..core import terminal
 from ..core.errors import BadInput
 from ..training import run as training_run
 from ..training import session
+from ..training.session import Session
+from ..training.stopping import interruptible
 from . import finish, init
 
 EPILOG = """examples:
   unsloth_fft_tool.py train runs/first
-  unsloth_fft_tool.py train runs/first --resume             go on from the newest checkpoint
+  unsloth_fft_tool.py train runs/first --resume             go on from the newest whole checkpoint
   unsloth_fft_tool.py train --params p.json --session runs/first      init and train in one go"""
 
 
@@ -38,13 +40,25 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """The `train` command."""
     root = _session_of(args)
-    state = training_run.train(root, resume=args.resume)
-    moved = finish.audit_and_report(root)
+    state = _completed_without_report(root) if args.resume else None
+    if state is None:
+        state = training_run.train(root, resume=args.resume)
+    with interruptible(
+        "training is complete, its audit and report were stopped",
+        hint=f"make them with: unsloth_fft_tool.py train {root} --resume",
+    ):
+        moved = finish.audit_and_report(root)
     if args.json:
         terminal.emit({"session": dataclasses.asdict(state), "audit": moved})
     else:
         finish.tell(session.Folder(root), state, moved)
     return 0
+
+
+def _completed_without_report(root: Path) -> Session | None:
+    """The state of a run that was stopped after its end but before its report, which is then all that is missing."""
+    folder, state, _ = session.load(root)
+    return state if state.state == "completed" and not folder.report.exists() else None
 
 
 def _session_of(args: argparse.Namespace) -> Path:

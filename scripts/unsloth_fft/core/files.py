@@ -17,8 +17,12 @@ BUNDLE_ROOT = Path(__file__).resolve().parents[3]
 SCHEMA_DIR = BUNDLE_ROOT / "schemas"
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Parse `path` as JSON. `what` names it in the error, for example "parameters file"."""
+def read_json(path: Path, what: str, *, keys_once: bool = False) -> Any:
+    """Parse `path` as JSON. `what` names it in the error, for example "parameters file".
+
+    NaN, infinities and numbers too large for a float are refused: no schema bounds them, and no JSON may hold them.
+    With `keys_once` so is a key given twice, of which a parser would silently drop one.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -27,14 +31,39 @@ def read_json(path: Path, what: str) -> Any:
         raise BadInput(f"{what} is a folder, a JSON file was expected: {path}", hint="name the file in it") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{what} {path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
-    except OSError as error:
-        raise BadInput(f"{what} {path} cannot be read: {error.strerror}", hint="check its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{what} {str(path)!r} cannot be read: {reason}", hint="check its permissions") from None
+    hook = _each_key_once if keys_once else None
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "it"
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise BadInput(f"{what} {path} is not valid JSON: {where}: {reason}", hint="mend that line") from None
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=hook)
+    except json.JSONDecodeError as error:
+        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as error:
+        reason = str(error).split(";")[0]  # Python's own, of integers with thousands of digits, ends in advice
+    raise BadInput(f"{what} {path} is not valid JSON: {reason}", hint="mend that line")
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key '{twice}' is given twice")
+    return found
 
 
 def to_json(value: Any) -> str:

@@ -60,7 +60,12 @@ def _sentences(error: Any) -> Iterator[str]:
         for key in sorted(set(error.instance) - set(known)):
             yield f"{place}: unknown key '{key}'{_did_you_mean(key, known)}"
     else:
-        yield f"{place}: {error.message}"
+        yield f"{place}: {_shortened(error.message)}"
+
+
+def _shortened(message: str) -> str:
+    """A message quotes the value, which may be a whole file; both its ends say what is wrong."""
+    return message if len(message) <= 300 else f"{message[:140]} ... {message[-140:]}"
 
 
 def _did_you_mean(key: str, known: dict[str, Any]) -> str:

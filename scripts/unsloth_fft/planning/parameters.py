@@ -83,6 +83,11 @@ class Schedule:
     save_steps: int | None
     save_total_limit: int
     seed: int
+    load_best_model_at_end: bool = False
+    metric_for_best_model: str = "eval_loss"
+    early_stopping_patience: int | None = None
+    early_stopping_threshold: float = 0.0
+    report_to: str = "none"
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def from_json(value: Any, where: str) -> Parameters:
     Raises BadInput naming the offending key.
     """
     schema.check(value, "parameters", where)
-    filled = with_defaults(value, schema.load("parameters"))
+    filled = with_defaults(whole_numbers(value, schema.load("parameters")), schema.load("parameters"))
     parameters = Parameters(
         schema_version=filled["schema_version"],
         model=Model(**filled["model"]),
@@ -192,7 +197,7 @@ def from_json(value: Any, where: str) -> Parameters:
 
 def load(path: Path) -> Parameters:
     """Read and check a parameters file."""
-    return from_json(files.read_json(path, "parameters file"), f"parameters file {path}")
+    return from_json(files.read_json(path, "parameters file", keys_once=True), f"parameters file {path}")
 
 
 def with_defaults(value: dict[str, Any], object_schema: dict[str, Any]) -> dict[str, Any]:
@@ -207,11 +212,25 @@ def with_defaults(value: dict[str, Any], object_schema: dict[str, Any]) -> dict[
     return filled
 
 
+def whole_numbers(value: Any, value_schema: dict[str, Any]) -> Any:
+    """`value` with 4.0 as 4 wherever the schema wants an integer: JSON Schema calls both one, Python does not."""
+    kinds = value_schema.get("type", [])
+    if isinstance(value, float) and "integer" in kinds and "number" not in kinds:
+        return int(value)
+    if isinstance(value, dict):
+        children = value_schema.get("properties", {})
+        return {key: whole_numbers(part, children.get(key, {})) for key, part in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(part, value_schema.get("items", {})) for part in value]
+    return value
+
+
 def contradictions(parameters: Parameters) -> list[str]:
     """What is wrong between keys that are each fine alone."""
     return [
         *_data_problems(parameters.data),
         *_schedule_problems(parameters.schedule),
+        *_selection_problems(parameters.schedule, parameters.data),
         *_batch_problems(parameters.batch, parameters.distributed),
         *_precision_problems(parameters.precision, parameters.optimizer),
     ]
@@ -226,7 +245,37 @@ def _data_problems(data: Data) -> list[str]:
 def _schedule_problems(schedule: Schedule) -> list[str]:
     if (schedule.num_train_epochs is None) == (schedule.max_steps is None):
         return ["schedule: exactly one of num_train_epochs and max_steps must be a number, the other null"]
+    if schedule.warmup_steps >= 1 and schedule.warmup_steps != int(schedule.warmup_steps):
+        return [
+            f"schedule/warmup_steps: is {schedule.warmup_steps}; from 1 on it counts whole steps, below it is a share"
+        ]
     return []
+
+
+def _selection_problems(schedule: Schedule, data: Data) -> list[str]:
+    """What early stopping and best-checkpoint selection need (the same rules as Transformers' Trainer has)."""
+    wanted = []
+    if schedule.load_best_model_at_end:
+        wanted.append("load_best_model_at_end")
+    if schedule.early_stopping_patience is not None:
+        wanted.append("early_stopping_patience")
+    if not wanted:
+        return []
+    problems = []
+    if schedule.eval_steps is None:
+        problems.append(f"schedule/eval_steps: must be a number, because {wanted[0]} compares evaluations")
+    if data.eval_fraction == 0 and (data.dataset is None or not Path(data.dataset).is_dir()):
+        problems.append(f"data/eval_fraction: is 0, but {wanted[0]} needs held-out rows")
+    if schedule.load_best_model_at_end and not _is_multiple(schedule.save_steps, schedule.eval_steps):
+        problems.append(
+            f"schedule/save_steps: is {schedule.save_steps}, but load_best_model_at_end wants a multiple of"
+            f" eval_steps ({schedule.eval_steps}), so that every checkpoint has its loss"
+        )
+    return problems
+
+
+def _is_multiple(number: int | None, of: int | None) -> bool:
+    return number is not None and of is not None and number % of == 0
 
 
 def _batch_problems(batch: Batch, distributed: Distributed) -> list[str]:

@@ -38,7 +38,7 @@ def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, A
         "save_total_limit": schedule.save_total_limit,
         "seed": schedule.seed,
         "data_seed": schedule.seed,
-        "report_to": "none",
+        "report_to": schedule.report_to,
         "disable_tqdm": True,
         "dataset_num_proc": 1,
         "bf16": parameters.precision.compute == "bfloat16",
@@ -50,6 +50,14 @@ def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, A
         arguments["num_train_epochs"] = schedule.num_train_epochs
     if schedule.save_steps is not None:
         arguments["save_steps"] = schedule.save_steps
+    if schedule.load_best_model_at_end:
+        arguments["load_best_model_at_end"] = True
+    if schedule.load_best_model_at_end or schedule.early_stopping_patience is not None:
+        arguments["metric_for_best_model"] = schedule.metric_for_best_model
+        arguments["greater_is_better"] = False
+    if schedule.early_stopping_patience is not None:
+        # Without it a resumed run would begin to count evaluations anew, and stop later than an unbroken one.
+        arguments["restore_callback_states_from_checkpoint"] = True
     if parameters.memory.gradient_checkpointing == "off":
         # TRL's default is True and would turn it on again behind from_pretrained's back.
         arguments["gradient_checkpointing"] = False

@@ -8,12 +8,17 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..core.errors import MissingHere
 from ..planning.parameters import Parameters
 
 TRAINING_PACKAGES = ("unsloth", "torch", "transformers", "trl", "datasets", "safetensors", "jsonschema")
 INSTALL_COMMAND = "uv sync --extra train   (or: pip install 'unsloth==2026.10.9' matplotlib)"
+
+# Where trackers write, inside the session unless their own variable says otherwise: wandb and trackio name these in
+# their documentation, Transformers the one of tensorboard (integrations/integration_utils.py, 5.17.0).
+TRACKER_FOLDERS = {"TENSORBOARD_LOGGING_DIR": "tensorboard", "TRACKIO_DIR": "trackio", "WANDB_DIR": "."}
 
 
 def variables_for(parameters: Parameters) -> dict[str, str]:
@@ -34,10 +39,36 @@ def variables_for(parameters: Parameters) -> dict[str, str]:
     return variables
 
 
-def prepare(parameters: Parameters) -> None:
+def prepare(parameters: Parameters, root: Path) -> None:
     """Set the variables; must run before anything imports unsloth. Raises MissingHere without the packages."""
+    require_one_process(parameters)
     require_packages()
+    require_tracker(parameters.schedule.report_to)
     os.environ.update(variables_for(parameters))
+    for name, folder in TRACKER_FOLDERS.items():
+        os.environ.setdefault(name, str(root.absolute() / folder))
+
+
+def require_one_process(parameters: Parameters) -> None:
+    """Raise MissingHere for a plan over several GPUs, which `train` would otherwise run on one without a word."""
+    processes = parameters.distributed.gpus * parameters.distributed.nodes
+    if processes > 1:
+        raise MissingHere(
+            f"this plan is for {processes} GPUs, and train runs one process; the rendered script runs them all",
+            hint=(
+                "unsloth_fft_tool.py render --params params.json --target script --output train_fft.py, then"
+                f" torchrun --nproc-per-node {parameters.distributed.gpus} train_fft.py"
+            ),
+        )
+
+
+def require_tracker(name: str) -> None:
+    """Raise MissingHere when the package behind `schedule.report_to` is not installed."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise MissingHere(
+            f"not installed here: {name}; schedule.report_to asks for it",
+            hint=f"uv pip install {name}   (or: pip install {name}), or set schedule.report_to to none",
+        )
 
 
 def require_packages() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import resource
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files, schema
-from ..core.errors import TrainingFailed
+from ..core.errors import BadInput, TrainingFailed
 from .session import now
 
 
@@ -34,18 +35,47 @@ class Line:
 
 
 def read(path: Path) -> list[Line]:
-    """The lines of a metrics file, oldest first; a last line cut short by a kill is left out."""
+    """The lines of a metrics file, oldest first; a last line cut short by a kill is left out.
+
+    Raises BadInput naming any other line that is not as this module writes it.
+    """
     if not path.is_file():
         return []
-    lines = []
-    texts = path.read_text(encoding="utf-8").splitlines()
-    for number, text in enumerate(texts, start=1):
-        try:
-            lines.append(Line(**json.loads(text)))
-        except (json.JSONDecodeError, TypeError):
-            if number < len(texts):
-                raise
-    return lines
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text (byte {error.start})", hint=_MEND) from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from None
+    lines = [_line_of(text) for text in texts]
+    for number, line in enumerate(lines[:-1], start=1):
+        if line is None:
+            raise BadInput(f"{path}: line {number} is no metrics line", hint=_MEND)
+    return [line for line in lines if line is not None]
+
+
+_MEND = "remove that line, or restore the file; a resumed run writes the lines after its checkpoint anew"
+_WHOLE = ("step", "tokens")
+_MEASURED = ("epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_gib")
+
+
+def _line_of(text: str) -> Line | None:
+    """The line in `text`, or None. By hand, because a schema takes 20 times as long and `status` reads every line."""
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+        line = Line(**value)
+        written = datetime.datetime.fromisoformat(line.time)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    whole = all(type(value[name]) is int and value[name] >= 0 for name in _WHOLE)
+    numbers = (value[name] for name in _MEASURED)
+    measured = all(number is None or type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    known = line.kind in ("train", "eval") and written.tzinfo is not None
+    return line if whole and measured and known else None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
 
 
 def cut_after(path: Path, step: int) -> None:
@@ -79,12 +109,21 @@ def peak_gib() -> float:
 class Recorder:
     """Builds the Trainer callback that writes metrics lines and moves the progress bar.
 
-    `should_stop` is asked after every step; when it says so the Trainer saves a checkpoint and ends.
+    `on_start` is called once the Trainer is ready for its first step. `should_stop` is asked after every step,
+    evaluation and save; when it says so the Trainer saves a checkpoint, unless it just did, and ends.
     """
 
-    def __init__(self, path: Path, should_stop: Callable[[], bool], on_step: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_start: Callable[[], None] = lambda: None,
+        on_step: Callable[[int, int], None] = lambda step, total: None,
+    ) -> None:
         self._path = path
         self._should_stop = should_stop
+        self._on_start = on_start
         self._on_step = on_step
         self._bar: Any = None
         self._last_time = time.perf_counter()
@@ -96,12 +135,17 @@ class Recorder:
         self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", leave=False)
         self._last_time = time.perf_counter()
         self._last_tokens = state.num_input_tokens_seen
+        self._on_start()
 
     def stepped(self, state: Any, control: Any) -> None:
         self._bar.update(1)
         self._on_step(state.global_step, state.max_steps)
+        self.heed(control, save=True)
+
+    def heed(self, control: Any, *, save: bool) -> None:
+        """Have the Trainer stop, after a checkpoint where `save` says that none is of this step yet."""
         if self._should_stop():
-            control.should_save = True
+            control.should_save = control.should_save or save
             control.should_training_stop = True
 
     def logged(self, state: Any, logs: dict[str, Any]) -> None:
@@ -112,7 +156,7 @@ class Recorder:
         if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the loss is {loss} at step {state.global_step}; training stopped, the last checkpoint is kept",
-                hint="lower the learning rate or lengthen the warm-up (references/troubleshooting.md), then start anew",
+                hint="lower the learning rate or lengthen the warm-up (references/hyperparameters.md), then start anew",
             )
         self._bar.set_postfix_str(f"loss {loss:.3f}")
 
@@ -154,10 +198,12 @@ class Recorder:
 
             def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
                 loss = float((metrics or {}).get("eval_loss", math.nan))
-                append(
-                    recorder._path,
-                    evaluation_line(state.global_step, state.epoch, loss, int(state.num_input_tokens_seen)),
-                )
+                tokens = int(state.num_input_tokens_seen)
+                append(recorder._path, evaluation_line(state.global_step, state.epoch, loss, tokens))
+                recorder.heed(control, save=True)
+
+            def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                recorder.heed(control, save=False)
 
         return RecorderCallback()
 

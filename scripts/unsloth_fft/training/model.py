@@ -2,55 +2,83 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ..core import files
-from ..core.errors import BadInput
+from ..core.errors import BadInput, FFTError, TrainingFailed
 from ..data import templates
 from ..planning.parameters import Parameters
 
 CHECKPOINTING = {"unsloth": "unsloth", "true": True, "off": False}
+# What huggingface_hub allows in OWNER/NAME (1.33.0, utils/_validators.py, REPO_ID_REGEX, read 2026-11-23).
+_HUB_PART = r"(?!\S*(--|\.\.))\w([\w.-]{0,94}\w)?"
+_HUB_NAME = re.compile(f"{_HUB_PART}/{_HUB_PART}", re.ASCII)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+# JSON that loading reads when it is there; each must hold an object.
+_JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
 def check_local(name: str) -> None:
-    """Raise BadInput when `name` is a local folder that cannot be trained from; a Hub name passes unread."""
-    folder = Path(name)
-    if not folder.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    """Raise BadInput when `name` is a local folder that cannot be trained from; a Hub name passes unread.
+
+    Reads configuration, tokenizer and the headers of the weights; runs and unpickles nothing.
+    """
+    folder = Path(name).expanduser()
+    if not _exists(folder):
+        if not _HUB_NAME.fullmatch(name):
             raise BadInput(
-                f"model folder not found: {name}", hint="name a folder with config.json, or a Hub name OWNER/MODEL"
+                f"model folder not found: {_shown(name)}",
+                hint="name a folder with config.json, or a Hub name OWNER/MODEL",
             )
         return
     if not folder.is_dir():
         raise BadInput(f"model {name} is a file; training needs a folder with weights", hint=f"try {folder.parent}")
     _check_config(folder)
     _check_weights(folder)
-    if not any((folder / part).is_file() for part in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
-        raise BadInput(
-            f"{folder} has no tokenizer (tokenizer.json)", hint="save the model's tokenizer into that folder"
-        )
+    _check_tokenizer(folder)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL byte
+        return False
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 200 else name[:200] + "...")
 
 
 def _check_config(folder: Path) -> None:
     config = files.read_json(folder / "config.json", "model configuration")
-    if not isinstance(config, dict) or not config.get("model_type"):
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str) or not config["model_type"]:
         raise BadInput(f"{folder / 'config.json'} has no model_type", hint="use the model's published config.json")
+    kernel = _named_kernel(config)
+    if kernel is not None:
+        raise BadInput(
+            f"{folder / 'config.json'} asks for code from elsewhere: {kernel}",
+            hint="remove that key; only kernels that are installed here are used",
+        )
+
+
+def _named_kernel(config: dict[str, Any]) -> str | None:
+    """The first attention or expert kernel named OWNER/NAME: Transformers would download and run it."""
+    for key, value in config.items():
+        parts = list(value.values()) if isinstance(value, dict) and "_implementation" in key else [value]
+        if "_implementation" in key and any(isinstance(part, str) and "/" in part for part in parts):
+            return f"{key} {_shown(str(value))}"
+        if isinstance(value, dict) and (found := _named_kernel(value)):
+            return found
+    return None
 
 
 def _check_weights(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = set(files.read_json(index, "weights index").get("weight_map", {}).values())
-        missing = sorted(name for name in names if not (folder / name).is_file())
-        if missing or not names:
-            raise BadInput(
-                f"{index} names files that are missing: {', '.join(missing) or 'none at all'}",
-                hint="download the model again",
-            )
-    elif not any(folder.glob("*.safetensors")):
+    from ..auditing.checkpoint import open_checkpoint
+
+    if not any(folder.glob("*.safetensors*")):
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
         if pickles:
             raise BadInput(
@@ -58,6 +86,40 @@ def _check_weights(folder: Path) -> None:
                 hint="convert it where you trust it: model.save_pretrained(DIR, safe_serialization=True)",
             )
         raise BadInput(f"{folder} has no *.safetensors weights", hint="download or save the model's weights there")
+    open_checkpoint(folder)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    if not any((folder / part).is_file() for part in _TOKENIZERS):
+        raise BadInput(
+            f"{folder} has no tokenizer (tokenizer.json)", hint="save the model's tokenizer into that folder"
+        )
+    for name in _JSON_FILES:
+        path = folder / name
+        if path.exists() and not isinstance(files.read_json(path, "model file"), dict):
+            raise BadInput(f"model file {path} holds no JSON object", hint="save or download the model again")
+    template = folder / "chat_template.jinja"
+    if template.exists():
+        try:
+            template.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise BadInput(f"chat template {template} is not UTF-8 text", hint="save the tokenizer again") from None
+
+
+def require_finite(model: Any, step: int) -> None:
+    """Raise TrainingFailed when a weight of `model` (a torch module) is NaN or infinite.
+
+    Sums carry both through and borrow no memory; float32 and bfloat16 sums of weights do not overflow by themselves.
+    """
+    import torch
+
+    for name, weight in model.named_parameters():
+        local = weight.to_local() if hasattr(weight, "to_local") else weight
+        if not torch.isfinite(local.detach().sum()):
+            raise TrainingFailed(
+                f"{name} is not finite after step {step}; nothing was saved, the last checkpoint is kept",
+                hint="lower the learning rate or lengthen the warm-up (references/hyperparameters.md), then start anew",
+            )
 
 
 def from_pretrained_arguments(parameters: Parameters, *, on_gpu: bool) -> dict[str, Any]:
@@ -96,10 +158,12 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
         arguments["dtype"] = getattr(torch, arguments["dtype"])
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+    except (FFTError, torch.OutOfMemoryError, ImportError):
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors each raise kinds of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(
-            f"model {parameters.model.name} cannot be loaded: {reason}", hint="check the name or folder"
+            f"model {parameters.model.name} cannot be loaded: {reason[:300]}", hint="check the name or folder"
         ) from None
     name = parameters.data.chat_template
     return model, tokenizer if name is None else templates.named(tokenizer, name)

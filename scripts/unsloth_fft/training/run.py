@@ -5,22 +5,23 @@ Whatever happens, session.json says so: completed, interrupted (resumable) or fa
 
 from __future__ import annotations
 
+import os
 import shutil
-import signal
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core import files
 from ..core.errors import BadInput, FFTError, Interrupted, MissingHere, TrainingFailed
 from ..core.terminal import say
 from ..data import preparing, sources
 from ..planning.parameters import Parameters
-from . import checkpoints, environment, metrics, model, session
+from . import checkpoints, environment, metrics, model, session, starting
 from .arguments import training_arguments
 from .session import Failure, Folder, Result, Session
+from .stopping import Signals
 
 
 def train(root: Path, *, resume: bool) -> Session:
@@ -28,29 +29,34 @@ def train(root: Path, *, resume: bool) -> Session:
 
     Raises BadInput (wrong state, changed files), MissingHere, TrainingFailed, or Interrupted after saving.
     """
-    folder, state, parameters = session.load(root)
-    with session.locked(folder):
-        start = _starting_point(folder, state, resume)
-        _check_data_unchanged(state, parameters)
-        environment.prepare(parameters)
-        state = state.changed(
-            state="running", process=session.this_process(), error=None, versions=environment.versions()
-        )
-        session.save(folder, state)
-        keeper = _StateKeeper(folder, state)
-        preparing.remove_leftovers(root)
-        with (
-            environment.stdout_to_stderr(),
-            keeper.on_failure(),
-            _Signals() as signals,
-            preparing.scratch(root) as space,
-        ):
-            result = _run(folder, parameters, start, signals, keeper, space)
+    with Signals() as signals:
+        try:
+            folder, state, parameters = session.load(root)
+            with session.locked(folder):
+                return _train(folder, state, parameters, resume, signals)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped by {signals.received}; nothing was changed", hint="run the same command again"
+            ) from None
+
+
+def _train(folder: Folder, state: Session, parameters: Parameters, resume: bool, signals: Signals) -> Session:
+    start = starting.find(folder, state, resume)
+    _check_data_unchanged(state, parameters)
+    environment.prepare(parameters, folder.root)
+    keeper = _StateKeeper(folder, state)
+    with keeper.on_failure(signals), environment.stdout_to_stderr():
+        keeper.save(state="running", process=session.this_process(), error=None, versions=environment.versions())
+        starting.tidy(folder, start, state)
+        session.remove_leftovers(folder)
+        preparing.remove_leftovers(folder.root)
+        with preparing.scratch(folder.root) as space:
+            result = _run(folder, parameters, start.checkpoint, signals, keeper, space)
         return keeper.save(state="completed", process=None, result=result)
 
 
 def _run(
-    folder: Folder, parameters: Parameters, start: Path | None, signals: _Signals, keeper: _StateKeeper, space: Path
+    folder: Folder, parameters: Parameters, start: Path | None, signals: Signals, keeper: _StateKeeper, space: Path
 ) -> Result:
     import unsloth  # noqa: F401  (first: it patches what the others define)
 
@@ -60,46 +66,57 @@ def _run(
         f"{len(prepared.train)} rows to train on, {len(prepared.held_out or [])} held out ({prepared.format});"
         f" {prepared.truncated} cut, {prepared.dropped} left out"
     )
-    recorder = metrics.Recorder(folder.metrics, lambda: signals.received is not None, keeper.stepped)
+    recorder = metrics.Recorder(
+        folder.metrics, should_stop=signals.requested, on_start=signals.defer, on_step=keeper.stepped
+    )
     trainer = _trainer(folder, parameters, base, tokenizer, prepared, recorder)
     if start is None and prepared.held_out is not None:
         trainer.evaluate()
     began = time.perf_counter()
     try:
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        _train_from(trainer, start, keeper)
     finally:
         recorder.finished()
     seconds = time.perf_counter() - began
-    if signals.received is not None and trainer.state.global_step < trainer.state.max_steps:
+    step = trainer.state.global_step
+    if signals.received is not None and step < trainer.state.max_steps:
         raise Interrupted(
-            f"stopped by {signals.received} at step {trainer.state.global_step} of {trainer.state.max_steps}; saved",
+            f"stopped by {signals.received} at step {step} of {trainer.state.max_steps}; saved",
             hint=f"continue with: unsloth_fft_tool.py train {folder.root} --resume",
         )
-    if prepared.held_out is not None and not _evaluated_at(folder, trainer.state.global_step):
+    last = checkpoints.newest(folder.checkpoints)
+    signals.at_once = last is not None and checkpoints.step_of(last) == step
+    if prepared.held_out is not None and not _evaluated_at(folder, step):
         trainer.evaluate()
+    model.require_finite(trainer.model, step)
     _save_model(folder, trainer, tokenizer)
     return _result(folder, prepared, trainer, seconds)
 
 
-def _starting_point(folder: Folder, state: Session, resume: bool) -> Path | None:
-    """The checkpoint to go on from, or None to start at step 0. Raises BadInput when the state forbids it."""
-    again = f"unsloth_fft_tool.py train {folder.root} --resume"
-    if state.state == "completed":
-        raise BadInput(
-            f"{folder.root} is already completed; nothing was changed",
-            hint=f"see it with: unsloth_fft_tool.py status {folder.root}; train anew in a new session",
-        )
-    checkpoints.remove_leftovers(folder.checkpoints)
-    newest = checkpoints.newest(folder.checkpoints)
-    if newest is not None and not resume:
-        raise BadInput(
-            f"{folder.root} has a checkpoint at step {checkpoints.step_of(newest)}", hint=f"continue with: {again}"
-        )
-    if newest is not None:
-        metrics.cut_after(folder.metrics, checkpoints.step_of(newest))
-    elif folder.metrics.exists():
-        folder.metrics.unlink()
-    return newest if resume else None
+def _train_from(trainer: Any, start: Path | None, keeper: _StateKeeper) -> None:
+    """Train to the end from `start`; a checkpoint saved when training had ended is only loaded."""
+    try:
+        if start is None or not starting.is_finished(start):
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
+        else:
+            trainer.take_up(start)
+            keeper.stepped(trainer.state.global_step, trainer.state.max_steps)
+    except (FFTError, OSError):
+        raise
+    except Exception as error:
+        # What torch refuses to unpickle never ran; every kind of damage has its own exception.
+        if start is None or trainer.state.global_step > checkpoints.step_of(start) or not _is_about_loading(error):
+            raise
+        raise TrainingFailed(
+            f"{start.name} cannot be loaded: {_first_line(error)}",
+            hint=f"remove {start} to go on from the checkpoint before it",
+        ) from error
+
+
+def _is_about_loading(error: Exception) -> bool:
+    """Whether the traceback passes through the Trainer's loading of a checkpoint."""
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return any(name.startswith("_load_") or name == "_init_training_state" for name in names)
 
 
 def _check_data_unchanged(state: Session, parameters: Parameters) -> None:
@@ -129,6 +146,11 @@ def _trainer(
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them
+    schedule = parameters.schedule
+    if schedule.early_stopping_patience is not None:
+        from transformers import EarlyStoppingCallback
+
+        trainer.add_callback(EarlyStoppingCallback(schedule.early_stopping_patience, schedule.early_stopping_threshold))
     return trainer
 
 
@@ -139,12 +161,19 @@ def _evaluated_at(folder: Folder, step: int) -> bool:
 def _save_model(folder: Folder, trainer: Any, tokenizer: Any) -> None:
     staging = folder.root / ".model.tmp"
     shutil.rmtree(staging, ignore_errors=True)
-    with files.explained(staging):
+    try:
         trainer.save_model(str(staging))
         tokenizer.save_pretrained(str(staging))
         (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+        checkpoints.flush(staging)
         shutil.rmtree(folder.model, ignore_errors=True)
         staging.rename(folder.model)
+    except Exception as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        refusal = checkpoints.disk_refusal(error, folder.checkpoints, "the trained model")
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def _result(folder: Folder, prepared: Any, trainer: Any, seconds: float) -> Result:
@@ -152,10 +181,12 @@ def _result(folder: Folder, prepared: Any, trainer: Any, seconds: float) -> Resu
     evaluations = [line for line in lines if line.kind == "eval"]
     steps = [line for line in lines if line.kind == "train"]
     tokens = int(trainer.state.num_input_tokens_seen)
+    step = _model_step(trainer)
+    of_model = [line.loss for line in evaluations if line.step == step]
     return Result(
         train_loss=steps[-1].loss if steps else None,
         eval_loss_before=evaluations[0].loss if evaluations else None,
-        eval_loss_after=evaluations[-1].loss if evaluations else None,
+        eval_loss_after=of_model[-1] if of_model else None,
         eval_rows=len(prepared.held_out or []),
         train_rows=len(prepared.train),
         tokens=tokens,
@@ -163,7 +194,16 @@ def _result(folder: Folder, prepared: Any, trainer: Any, seconds: float) -> Resu
         seconds=round(seconds, 3),
         tokens_per_second=round(tokens / seconds, 2) if seconds > 0 else 0.0,
         peak_gib=metrics.peak_gib(),
+        model_step=step,
     )
+
+
+def _model_step(trainer: Any) -> int:
+    """The step whose weights the trainer holds: the best checkpoint's where it was loaded, else the last."""
+    state = trainer.state
+    if trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        return int(state.best_global_step)
+    return int(state.global_step)
 
 
 class _StateKeeper:
@@ -187,23 +227,38 @@ class _StateKeeper:
             session.save(self._folder, self._state)
 
     @contextmanager
-    def on_failure(self) -> Iterator[None]:
+    def on_failure(self, signals: Signals) -> Iterator[None]:
         """Write how the run ended before the error goes on to the user."""
         try:
             yield
         except KeyboardInterrupt:
-            self.save(state="interrupted", process=None)
-            raise Interrupted(
-                "stopped before the first step; nothing was lost", hint="run the same command again"
-            ) from None
+            self._try_to_save(state="interrupted", process=None)
+            raise self._stopped_at_once(signals) from None
         except Exception as error:
+            if os.environ.get("UNSLOTH_FFT_DEBUG"):
+                traceback.print_exc()
             failure = _explained(error, self._folder)
             kind = "interrupted" if isinstance(failure, Interrupted) else "failed"
             recorded = None if kind == "interrupted" else Failure(failure.code, failure.message, failure.hint)
-            self.save(state=kind, process=None, error=recorded)
+            self._try_to_save(state=kind, process=None, error=recorded)
             if failure is error:
                 raise
             raise failure from error
+
+    def _stopped_at_once(self, signals: Signals) -> Interrupted:
+        newest = checkpoints.newest(self._folder.checkpoints)
+        step = 0 if newest is None else checkpoints.step_of(newest)
+        return Interrupted(
+            f"stopped at once by {signals.received} at step {self._state.step}; saved up to step {step}",
+            hint=f"continue with: unsloth_fft_tool.py train {self._folder.root}{' --resume' if step else ''}",
+        )
+
+    def _try_to_save(self, **changes: Any) -> None:
+        """On a full disk even this fails; the lock that ends with the process then tells what happened."""
+        try:
+            self.save(**changes)
+        except FFTError as error:
+            say(f"{self._folder.state} could not be written: {error.message}")
 
 
 def _explained(error: Exception, folder: Folder) -> FFTError:
@@ -212,40 +267,21 @@ def _explained(error: Exception, folder: Folder) -> FFTError:
 
     if isinstance(error, FFTError):
         return error
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError):
         return TrainingFailed(
             f"out of GPU memory after reserving {metrics.peak_gib():.1f} GiB",
             hint=f"plan for less with: generate_fft_params.py ... --vram-gib {max(1, int(metrics.peak_gib()) - 1)}",
         )
-    if isinstance(error, OSError):
-        return files.os_refusal(error, folder.root)
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    refusal = checkpoints.disk_refusal(error, folder.checkpoints, "the run's data")
+    if refusal is not None:
+        return refusal
     if isinstance(error, ImportError):
-        return MissingHere(f"a package is missing: {first_line}", hint=environment.INSTALL_COMMAND)
+        return MissingHere(f"a package is missing: {_first_line(error)}", hint=environment.INSTALL_COMMAND)
     return TrainingFailed(
-        f"training raised {type(error).__name__}: {first_line}",
+        f"training raised {type(error).__name__}: {_first_line(error)}",
         hint="see references/troubleshooting.md; set UNSLOTH_FFT_DEBUG=1 to see where it came from",
     )
 
 
-class _Signals:
-    """Turns the first SIGINT or SIGTERM into a request to save and stop; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: object) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        say(f"{self.received}: saving after this step, then stopping (again to stop at once)")
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -5,11 +5,13 @@ Every file is replaced whole; `session.json` says how far the run came. A lock f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import fcntl
 import hashlib
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +99,7 @@ class Result:
     seconds: float
     tokens_per_second: float
     peak_gib: float | None
+    model_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
         raise BadInput(
             f"session folder not found: {root}", hint=f"unsloth_fft_tool.py init --params F --session {root}"
         )
+    _refuse_links(folder)
     if not folder.state.is_file():
         raise BadInput(f"{root} is not a session: it has no {SESSION_FILE}", hint="name a folder that init made")
     value = files.read_json(folder.state, "session state")
@@ -165,41 +169,79 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
     return folder, session, parameters
 
 
+def _refuse_links(folder: Folder) -> None:
+    """What a run writes stays in its folder: a link in a session from elsewhere would lead it out."""
+    own = ("state", "parameters", "metrics", "checkpoints", "model", "audit", "report", "loss_plot", "lock")
+    for path in (getattr(folder, name) for name in own):
+        if path.is_symlink():
+            raise BadInput(
+                f"{path} is a symbolic link; a session keeps its files in its own folder",
+                hint="put the file or folder itself there, or move the whole session",
+            )
+
+
 def create(root: Path, parameters: Parameters, data: DataRecord) -> tuple[Folder, Session]:
     """Make a session folder whole or not at all. Raises BadInput when `root` already exists and is not empty."""
     refuse_existing(root)
-    with files.explained(root):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        staging = root.parent / f".{root.name}.{os.getpid()}.tmp"
+    place = Path(os.path.abspath(root))  # `new/..` and the like have no name to build on
+    with files.explained(place), _parents_of(place):
+        staging = place.parent / f".{place.name}.{os.getpid()}.tmp"
         staging.mkdir()
-    try:
-        folder = Folder(staging)
-        files.write_json(folder.parameters, parameters.to_json())
-        created = now()
-        session = Session(
-            state="initialized",
-            created=created,
-            updated=created,
-            params_sha256=digest(folder.parameters),
-            data=data,
-            base_model=parameters.model.name,
-        )
-        save(folder, session)
-        with files.explained(root):
-            if root.is_dir():
-                root.rmdir()
-            staging.rename(root)
-    except BaseException:
-        for leftover in staging.glob("*"):
-            leftover.unlink()
-        staging.rmdir()
-        raise
+        try:
+            folder = Folder(staging)
+            session = _written(folder, parameters, data)
+            if place.is_dir():
+                place.rmdir()
+            staging.rename(place)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
     return Folder(root), session
 
 
+def _written(folder: Folder, parameters: Parameters, data: DataRecord) -> Session:
+    files.write_json(folder.parameters, parameters.to_json())
+    created = now()
+    session = Session(
+        state="initialized",
+        created=created,
+        updated=created,
+        params_sha256=digest(folder.parameters),
+        data=data,
+        base_model=parameters.model.name,
+    )
+    save(folder, session)
+    return session
+
+
+@contextmanager
+def _parents_of(place: Path) -> Iterator[None]:
+    """Make the folders above `place`, and take back those that were made when the block fails."""
+    missing = [parent for parent in place.parents if not parent.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:  # innermost first
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def remove_leftovers(folder: Folder) -> None:
+    """Remove the half-written files of killed processes. Only for the process that holds the session."""
+    for path in folder.root.glob(".*.tmp"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def refuse_existing(root: Path) -> None:
-    """Raise BadInput when `root` holds anything already."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    """Raise BadInput when `root` holds anything already, or is a name that no folder can have."""
+    with files.explained(root):
+        taken = root.is_symlink() or root.exists()
+    if taken and (root.is_symlink() or not root.is_dir() or any(root.iterdir())):
         raise BadInput(
             f"{root} already exists and is not empty; nothing was changed", hint="choose a new --session folder"
         )
@@ -239,7 +281,7 @@ def is_held(folder: Folder) -> bool:
     """Whether some process holds the session's lock right now."""
     if not folder.lock.exists():
         return False
-    with folder.lock.open("a") as handle:
+    with files.explained(folder.lock), folder.lock.open() as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
