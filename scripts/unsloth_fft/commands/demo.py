@@ -16,7 +16,7 @@ from ..training import run as training_run
 from . import finish, init
 
 EPILOG = """examples:
-  unsloth_fft_tool.py demo                                      trains on 700 shipped questions about full fine-tuning
+  unsloth_fft_tool.py demo                                      trains on shipped questions about full fine-tuning
   unsloth_fft_tool.py demo --dataset rows.jsonl --session s     trains on your own rows"""
 DEFAULT_SESSION = "demo-session"
 
