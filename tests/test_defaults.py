@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning.defaults import OBJECTIVES, defaults_for
 
