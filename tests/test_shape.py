@@ -101,10 +101,7 @@ def test_parts_add_up_to_the_whole():
     assert shape.embedding_parameters == shape.head_parameters == 128256 * 4096
     assert shape.layer_parameters * 32 == shape.all_layer_parameters
     assert shape.parameters == shape.all_layer_parameters + 2 * 128256 * 4096 + final_norm
-    assert (
-        shape.matmul_parameters_per_token
-        == shape.parameters - shape.embedding_parameters - shape.norm_parameters
-    )
+    assert shape.matmul_parameters_per_token == shape.parameters - shape.embedding_parameters - shape.norm_parameters
 
 
 def test_a_tied_head_is_counted_once_but_still_multiplies():
@@ -151,17 +148,13 @@ def test_an_unknown_type_with_exactly_llamas_keys_is_taken_as_llama_and_says_so(
     assert shape.parameters == ModelShape.from_config(LLAMA_31_8B, "Llama").parameters
 
 
-@pytest.mark.parametrize(
-    "extra", [{"qk_layernorm": True}, {"num_experts": 4}, {"auto_map": {"AutoModel": "x.Y"}}]
-)
+@pytest.mark.parametrize("extra", [{"qk_layernorm": True}, {"num_experts": 4}, {"auto_map": {"AutoModel": "x.Y"}}])
 def test_an_unknown_type_with_any_other_key_is_refused(extra):
     with pytest.raises(BadInput, match="my_llama"):
         ModelShape.from_config({**LLAMA_31_8B, "model_type": "my_llama", **extra}, "mine")
 
 
-@pytest.mark.parametrize(
-    "key", ["hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size", "model_type"]
-)
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size", "model_type"])
 def test_a_missing_key_is_named_with_the_model(key):
     raw = {name: value for name, value in LLAMA_31_8B.items() if name != key}
     with pytest.raises(BadInput, match=key) as caught:

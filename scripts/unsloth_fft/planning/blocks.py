@@ -93,16 +93,12 @@ def layer_kinds(reader: ConfigReader, family: Family) -> list[str]:
     listed = reader.strings("layer_types", layers) or reader.strings("layers_block_type", layers)
     if listed is not None:
         unknown = sorted(set(listed) - set(KINDS))
-        if unknown or (
-            "recurrent" in {KINDS[kind] for kind in listed if kind in KINDS} and not family.recurrent
-        ):
+        if unknown or ("recurrent" in {KINDS[kind] for kind in listed if kind in KINDS} and not family.recurrent):
             raise BadInput(
                 f"config.json of {reader.name}: layers of kind {unknown or 'linear_attention'} are not known here",
                 hint="this model's layers cannot be counted yet; choose a model from the catalogue",
             )
-        return [
-            "full" if not _windowed(reader, family) and KINDS[k] == "sliding" else KINDS[k] for k in listed
-        ]
+        return ["full" if not _windowed(reader, family) and KINDS[k] == "sliding" else KINDS[k] for k in listed]
     if family.recurrent:
         return _periodic(reader, family, layers, "recurrent")
     if not _windowed(reader, family):
@@ -143,11 +139,7 @@ def _layer(reader: ConfigReader, family: Family, index: int, kind: str) -> Block
     hidden = reader.integer("hidden_size")
     sparse = _is_sparse(reader, family, index)
     heads = _NO_HEADS if kind == "recurrent" else _heads(reader, family, index, kind)
-    mixer = (
-        _recurrent(reader, family, hidden)
-        if kind == "recurrent"
-        else _attention(reader, family, heads, hidden)
-    )
+    mixer = _recurrent(reader, family, hidden) if kind == "recurrent" else _attention(reader, family, heads, hidden)
     mlp_width = _mlp_width(reader, family, index, sparse)
     mlp = _mlp(reader, family, hidden, mlp_width)
     routed = _routed(reader, family.experts, hidden) if sparse and family.experts else _NO_EXPERTS
@@ -245,9 +237,7 @@ def _gated_delta_net(reader: ConfigReader, hidden: int) -> _Part:
     keys = reader.integer("linear_num_key_heads") * reader.integer("linear_key_head_dim")
     inputs = 2 * keys + 2 * values + 2 * value_heads
     taps = (2 * keys + values) * reader.integer("linear_conv_kernel_dim")
-    return _Part(
-        matrices=hidden * (inputs + values), norms=value_dim, biases=value_heads, other=taps + value_heads
-    )
+    return _Part(matrices=hidden * (inputs + values), norms=value_dim, biases=value_heads, other=taps + value_heads)
 
 
 def _mamba2(reader: ConfigReader, hidden: int) -> _Part:
@@ -256,9 +246,7 @@ def _mamba2(reader: ConfigReader, hidden: int) -> _Part:
     inner = reader.integer("mamba_expand") * hidden
     channels = inner + 2 * reader.integer("mamba_n_groups") * reader.integer("mamba_d_state")
     inputs = inner + channels + heads
-    biases = (
-        heads + channels * reader.flag("mamba_conv_bias") + (inputs + hidden) * reader.flag("mamba_proj_bias")
-    )
+    biases = heads + channels * reader.flag("mamba_conv_bias") + (inputs + hidden) * reader.flag("mamba_proj_bias")
     taps = channels * reader.integer("mamba_d_conv")
     return _Part(matrices=hidden * (inputs + inner), norms=inner, biases=biases, other=taps + 2 * heads)
 

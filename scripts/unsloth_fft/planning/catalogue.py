@@ -115,9 +115,7 @@ def _is_known(name: str) -> bool:
 
 def _looks_like_path(model: str) -> bool:
     # A repository id has at most one slash and never begins with a dot, a slash or a tilde.
-    return (
-        model.startswith((".", "/", "~")) or model.endswith(".json") or model.count("/") > 1 or "\\" in model
-    )
+    return model.startswith((".", "/", "~")) or model.endswith(".json") or model.count("/") > 1 or "\\" in model
 
 
 @lru_cache(maxsize=1)

@@ -161,9 +161,7 @@ FAMILIES: dict[str, Family] = {
     "olmo": replace(LLAMA, mlp_bias=False, norm="none"),
     "olmo2": _OLMO2,
     "olmo3": replace(_OLMO2, window="sliding_window", period=4, defaults=_WINDOW_4096),
-    "olmoe": replace(
-        _OLMO2, experts=Experts(count=("num_experts", "num_local_experts"), width="intermediate_size")
-    ),
+    "olmoe": replace(_OLMO2, experts=Experts(count=("num_experts", "num_local_experts"), width="intermediate_size")),
     "granite": LLAMA,
     "granitemoe": replace(LLAMA, mlp_bias=False, experts=_MIXTRAL_EXPERTS),
     "granitemoehybrid": replace(

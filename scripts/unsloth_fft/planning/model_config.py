@@ -103,11 +103,7 @@ class ConfigReader:
         value = self.get(key)
         if value is None:
             return None
-        if (
-            not isinstance(value, list)
-            or not all(isinstance(item, str) for item in value)
-            or len(value) != length
-        ):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or len(value) != length:
             raise BadInput(
                 f"config.json of {self.name}: `{key}` must list one string for each of the {length} layers",
                 hint="use the config.json that was published with the weights",

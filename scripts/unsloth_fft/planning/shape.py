@@ -65,9 +65,7 @@ class ModelShape:
         hidden, vocab = reader.integer("hidden_size"), reader.integer("vocab_size")
         blocks = blocks_of(reader, family)
         layers, heads = reader.layer_count(), reader.integer("num_attention_heads")
-        tied = (
-            family.tied if reader.get("tie_word_embeddings") is None else reader.flag("tie_word_embeddings")
-        )
+        tied = family.tied if reader.get("tie_word_embeddings") is None else reader.flag("tie_word_embeddings")
         head_bias = reader.flag(family.head_bias)
         final_norm = norm_part(family, hidden)
         inputs = layers * per_layer_input_width(reader, family)
@@ -110,9 +108,7 @@ class ModelShape:
             for block in self.blocks
         )
         vectors = self.norm_parameters + self.bias_parameters + self.other_parameters
-        return (
-            self.embedding_parameters + self.head_parameters + self.per_layer_projection + matrices + vectors
-        )
+        return self.embedding_parameters + self.head_parameters + self.per_layer_projection + matrices + vectors
 
     @property
     def head_parameters(self) -> int:
