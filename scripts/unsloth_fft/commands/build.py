@@ -14,8 +14,12 @@ from ..core.arguments import Parser
 from ..core.errors import BadInput
 
 NAME = "unsloth-fft"
-CONTENTS = ("SKILL.md", "README.md", "LICENSE", "pyproject.toml", "schemas", "references", "scripts", "evals")
-LEFT_OUT = {"__pycache__", "build_skill.py", "build.py"}
+CONTENTS = ("SKILL.md", "LICENSE", "pyproject.toml", "schemas", "references", "scripts")
+# What only developers of the bundle use: building it, rendering the ledger, grading answers. README.md is theirs, too.
+LEFT_OUT = {
+    "__pycache__", "build_skill.py", "build.py", "evidence.py", "evidence_page.py", "grade_evals.py", "grading",
+    "evals.schema.json",
+}  # fmt: skip
 SUFFIXES = {".md", ".py", ".json", ".jsonl", ".toml", ".png", ".svg", ""}
 # The oldest time a ZIP can hold (APPNOTE 4.4.6): the same bytes whenever and wherever it is built.
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
@@ -51,10 +55,15 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def archive(root: Path) -> bytes:
-    """The ZIP's bytes, a function of the files' contents alone."""
+    """The ZIP's bytes for the bundle in `root`."""
+    return archive_of(root, CONTENTS)
+
+
+def archive_of(root: Path, contents: Sequence[str]) -> bytes:
+    """The ZIP's bytes for these files and folders of `root`, a function of their contents alone."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as bundle:
-        for path in _members(root):
+        for path in _members(root, contents):
             info = zipfile.ZipInfo(f"{NAME}/{path.relative_to(root).as_posix()}", TIMESTAMP)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3  # Unix, so that the permissions below mean the same everywhere
@@ -63,10 +72,11 @@ def archive(root: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _members(root: Path) -> Iterator[Path]:
-    for name in CONTENTS:
+def _members(root: Path, contents: Sequence[str]) -> Iterator[Path]:
+    for name in contents:
         top = root / name
-        inside = sorted(top.rglob("*")) if top.is_dir() else [top]
+        # Sorted by name and not as paths: the same order on every system.
+        inside = sorted(top.rglob("*"), key=lambda path: path.as_posix()) if top.is_dir() else [top]
         for path in inside:
             left_out = any(part in LEFT_OUT or part.startswith(".") for part in path.relative_to(root).parts)
             if path.is_file() and not path.is_symlink() and not left_out and path.suffix in SUFFIXES:
