@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ SPAN: Final = WINDOW
 """Elements of one piece of work; a tensor of more is shared between workers."""
 
 SAMPLE: Final = 1 << 14
-"""Elements whose exponents are counted at the start of a sampled block: all of a small tensor, 1/256 of a large one."""
+"""Elements whose exponents are counted at the start of a sampled block: all of a small tensor, 1/512 of a large one."""
 
 SAMPLE_EVERY: Final = 16
 """Every how many blocks of a span one is sampled."""
@@ -38,7 +39,7 @@ SAMPLE_EVERY: Final = 16
 _PEEK: Final = 1 << 8
 """Elements that tell in nearly every case whether a block moved at all, before the rest is compared for it."""
 
-WORKERS: Final = min(4, os.cpu_count() or 1)
+WORKERS: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 EXPONENT_BINS: Final = 256
 """Float32's exponent field: bin b counts weights in [2**(b - 127), 2**(b - 126)); bin 0 holds zeros and subnormals."""
@@ -199,6 +200,18 @@ def _compare_span(span: _Span) -> Comparison:
     return tally.result(count)
 
 
+_kept = threading.local()
+
+
+def _room(elements: int) -> tuple[Array, Array, Array]:
+    """Two float32 buffers and a mask of that many elements, the same ones for every span of a thread."""
+    room: tuple[Array, Array, Array] | None = getattr(_kept, "room", None)
+    if room is None or room[0].size < elements:
+        room = np.empty(elements, np.float32), np.empty(elements, np.float32), np.empty(elements, np.bool_)
+        _kept.room = room
+    return room
+
+
 class _Tally:
     """What a span's blocks add up to. Plain numbers for what every block has, so that a block costs little."""
 
@@ -206,9 +219,7 @@ class _Tally:
         self.pair = pair
         self.dtype = pair.base.dtype
         self.same_type = pair.base.dtype == pair.trained.dtype
-        self.old_room: Array = np.empty(elements, np.float32)
-        self.new_room: Array = np.empty(elements, np.float32)
-        self.mask: Array = np.empty(elements, np.bool_)
+        self.old_room, self.new_room, self.mask = _room(elements)
         self.changed = 0
         self.largest = 0.0
         self.squares = 0.0
