@@ -27,6 +27,7 @@ TARGET_NAMES = (
     "unsloth-cli",
     "axolotl",
     "trl",
+    "dpo",
 )
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import SCRIPTS, TOOL, assert_clear_error, minimal_parameters, run_script, write_parameters
 from render_helpers import TARGET_NAMES, plans, rendered, settings_in
 from unsloth_fft.core.errors import BadInput
-from unsloth_fft.handoff import targets, yaml_text
+from unsloth_fft.handoff import joining, targets, yaml_text
 from unsloth_fft.planning import parameters
 from unsloth_fft.training.arguments import training_arguments
 from unsloth_fft.training.environment import variables_for
@@ -21,8 +21,8 @@ from unsloth_fft.training.model import from_pretrained_arguments
 
 # What each of the three plans cannot be handed to: a notebook is one process, and so on.
 REFUSED = {
-    "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl"},
-    "one-card": {"axolotl", "trl"},
+    "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl", "dpo"},
+    "one-card": {"axolotl", "trl", "dpo"},
     "float32": set(),
 }
 
@@ -119,7 +119,7 @@ def test_a_broken_promise_needs_consent_and_writes_nothing_without(three, tmp_pa
 
 
 def test_a_plan_that_only_unsloth_makes_fit_is_refused_elsewhere(three):
-    for target in ("trl", "axolotl"):
+    for target in ("trl", "axolotl", "dpo"):
         finished = run_script(TOOL, "render", "--params", three["one-card"], "--target", target, "--accept-lost")
         assert_clear_error(finished, 2, "adamw_flash", "120 GiB")
 
@@ -159,6 +159,21 @@ def test_an_unwritable_output_is_a_clear_error(three, tmp_path):
 
 def test_every_registered_target_is_tested():
     assert set(targets.TARGETS) == set(TARGET_NAMES)
+
+
+def test_joining_refuses_two_meanings_of_one_name_and_parts_that_are_missing(monkeypatch, tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    monkeypatch.setattr(joining, "PACKAGE", package)
+    (package / "one.py").write_text('"""One."""\n\nimport os\n\n\ndef name():\n    return os.name\n')
+    (package / "two.py").write_text('"""Two."""\n\nfrom . import one\n\n\ndef other():\n    return one.name()\n')
+    (package / "three.py").write_text('"""Three."""\n\n\ndef name():\n    return 3\n')
+    head = joining.join(("one", "two")).imports
+    assert "import os" in head and "one = sys.modules[__name__]" in head
+    with pytest.raises(ValueError, match="name is defined in one and in three"):
+        joining.join(("one", "three"))
+    with pytest.raises(ValueError, match="not joined"):
+        joining.join(("two",))
 
 
 def test_python_targets_are_valid_python(three):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import minimal_parameters, write_jsonl, write_parameters
+from conftest import SCRIPTS, conversation_rows, minimal_parameters, write_jsonl, write_parameters
 from render_helpers import checked, consumer, rendered, tiny_parameters
 from unsloth_fft.auditing.audit import audit_folders
 from unsloth_fft.data import preparing
@@ -35,8 +36,6 @@ def run_rendered(script: Path, *arguments: object, env: dict[str, str] | None = 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory, tiny_model) -> Path:
     folder = tmp_path_factory.mktemp("rendered")
-    from conftest import conversation_rows
-
     rows = write_jsonl(folder / "rows.jsonl", conversation_rows(40))
     params = tiny_parameters(folder, tiny_model, rows)
     path = folder / "train_fft.py"
@@ -176,7 +175,6 @@ def test_its_tokens_and_labels_are_those_of_the_bundle(tmp_path, tiny_model, for
 def test_it_holds_out_the_rows_that_the_bundle_holds_out(tmp_path, tiny_model, count):
     from transformers import AutoTokenizer
 
-    from conftest import conversation_rows
     from unsloth_fft.handoff.standalone import rows as standalone_rows
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
@@ -208,6 +206,77 @@ def test_the_notebook_runs_to_an_audited_model(tmp_path, tiny_model, rows_file):
     assert result["verdict"] == "full"
     done = (tmp_path / "done.ipynb").read_text()
     assert "image/png" in done and "Verdict: <b>full</b>" in done
+
+
+@pytest.mark.train
+def test_preference_tuning_runs_after_full_fine_tuning(script, finished, tmp_path):
+    """The dpo target on the model that the script made: the loss falls below ln 2, where DPO starts, and all moved."""
+    pairs = [
+        {
+            "prompt": [{"role": "user", "content": f"What is {number} plus one?"}],
+            "chosen": [{"role": "assistant", "content": f"{number} plus one is {number + 1}."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        }
+        for number in range(24)
+    ]
+    write_jsonl(script.parent / "pairs.jsonl", pairs)
+    path = script.parent / "dpo_fft.py"
+    path.write_text(rendered(script.parent / "params.json", "dpo"))
+    run = run_rendered(path, "--model", "out/model", "--dataset", "pairs.jsonl", "--output", "dpo-out")
+    assert run.returncode == 0, run.stderr
+    result = json.loads((script.parent / "dpo-out" / "result.json").read_text())
+    assert result["verdict"] == "full"
+    assert result["eval_loss_before"] == pytest.approx(0.6931, abs=1e-3)
+    assert result["eval_loss_after"] < 0.68
+    write_jsonl(script.parent / "bad.jsonl", [{"prompt": "a", "chosen": "b"}])
+    run = run_rendered(path, "--model", "out/model", "--dataset", "bad.jsonl", "--output", "dpo-bad")
+    assert run.returncode == 2 and "row 1 has no rejected" in run.stderr
+
+
+@pytest.mark.train
+def test_an_interrupted_script_saves_and_goes_on(script, tiny_model, tmp_path):
+    """SIGTERM in the middle: exit 130, a checkpoint, and --resume ends like any other run."""
+    rows = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(40))
+    params = tiny_parameters(tmp_path, tiny_model, rows, schedule={"max_steps": 400})
+    path = tmp_path / "train_fft.py"
+    path.write_text(rendered(params, "script"))
+    process = subprocess.Popen(
+        [sys.executable, path.name, "--output", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **CALM},
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step 3/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    words = process.stderr.read()
+    assert process.wait() == 130, words
+    assert "saved" in words and "--resume" in words and "Traceback" not in words
+    stopped = int(words.split("at step ")[1].split(";")[0])
+    assert (tmp_path / "out" / "checkpoints" / f"checkpoint-{stopped}").is_dir()
+    path.write_text(path.read_text().replace("'max_steps': 400", f"'max_steps': {stopped + 3}"))
+    run = run_rendered(path, "--output", "out", "--resume")
+    assert run.returncode == 0, run.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, stopped + 4))
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["verdict"] == "full"
+
+
+def test_all_processes_stop_when_one_is_asked(tmp_path):
+    """Two real processes with gloo; only the second is asked, and both learn of it in the same step."""
+    path = tmp_path / "two.py"
+    path.write_text(
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "import torch.distributed as dist\n"
+        "from unsloth_fft.handoff.standalone.loading import asked_anywhere\n"
+        "dist.init_process_group('gloo')\n"
+        "stop = []\n"
+        "assert asked_anywhere(stop) is False\n"
+        "if dist.get_rank() == 1: stop.append('SIGTERM')\n"
+        "assert asked_anywhere(stop) is True and stop\n"
+        "dist.destroy_process_group()\n"
+    )
+    checked(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", path)
 
 
 def kernel_of_this_python(folder: Path, python: str) -> dict[str, str]:

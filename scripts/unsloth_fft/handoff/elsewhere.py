@@ -24,6 +24,12 @@ def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
     return losses
 
 
+def selection_losses(parameters: Parameters, becomes: str = "none") -> list[Loss]:
+    """Early stopping, which Transformers' Trainer only does with a callback of its own."""
+    patience = parameters.schedule.early_stopping_patience
+    return [] if patience is None else [Loss("schedule/early_stopping_patience", str(patience), becomes, breaks=True)]
+
+
 def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, list[Loss]]:
     """(weights, optimizer name, losses) for a trainer without adamw_flash.
 

@@ -30,7 +30,9 @@ def _project() -> dict[str, Any]:
 def requirements(parameters: Parameters) -> list[str]:
     """What to install to train with these parameters, as pyproject.toml pins it."""
     pinned: list[str] = _project()["project"]["optional-dependencies"]["train"]
-    return [*pinned, *OPTIMIZER_PACKAGES.get(parameters.optimizer.name, ())]
+    tracker = parameters.schedule.report_to  # each tracker's package has its name
+    trackers = [] if tracker == "none" else [tracker]
+    return [*pinned, *OPTIMIZER_PACKAGES.get(parameters.optimizer.name, ()), *trackers]
 
 
 def uv_settings() -> dict[str, Any]:

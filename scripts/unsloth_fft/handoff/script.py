@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pprint
+from collections.abc import Sequence
+from typing import Any
 
 from ..planning.parameters import Parameters
 from . import joining, made_for, standalone
@@ -13,14 +15,19 @@ from .settings import settings_of
 
 def script_text(parameters: Parameters) -> str:
     """The whole file."""
+    return file_text(parameters, plan_comment(parameters), settings_of(parameters), standalone.PARTS)
+
+
+def file_text(parameters: Parameters, comments: Sequence[str], settings: dict[str, Any], parts: tuple[str, ...]) -> str:
+    """A file of the given parts, with these comments and settings at its head."""
     return "\n".join(
         [
             header(parameters),
-            commented(wrapped(plan_comment(parameters))),
-            imports(),
-            settings_text(parameters),
-            *(f"\n# --- {title.rstrip('.')} ---\n{code}\n" for title, code in sections()),
-            '\nif __name__ == "__main__":\n    sys.exit(main(SETTINGS))\n',
+            commented(wrapped(comments)),
+            imports(parts),
+            settings_text(settings),
+            *(f"\n# --- {title.rstrip('.')} ---\n{code}\n" for title, code in sections(parts)),
+            '\nif __name__ == "__main__":\n    sys.exit(main(SETTINGS, train))\n',
         ]
     )
 
@@ -34,16 +41,16 @@ def header(parameters: Parameters) -> str:
     return commented([*lines, "///"])
 
 
-def settings_text(parameters: Parameters) -> str:
+def settings_text(settings: dict[str, Any]) -> str:
     """`SETTINGS = {...}`, readable and exact: a test reads it back and compares."""
-    return f"SETTINGS = {pprint.pformat(settings_of(parameters), width=110, sort_dicts=False)}\n"
+    return f"SETTINGS = {pprint.pformat(settings, width=110, sort_dicts=False)}\n"
 
 
-def imports() -> str:
+def imports(parts: tuple[str, ...]) -> str:
     """The imports of all parts."""
-    return joining.join(standalone.PARTS).imports
+    return joining.join(parts).imports
 
 
-def sections() -> list[tuple[str, str]]:
+def sections(parts: tuple[str, ...]) -> list[tuple[str, str]]:
     """(title, code) of each part, in order, without its imports."""
-    return [(part.title, part.code) for part in joining.join(standalone.PARTS).parts]
+    return [(part.title, part.code) for part in joining.join(parts).parts]

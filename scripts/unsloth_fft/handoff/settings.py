@@ -36,6 +36,7 @@ def settings_of(parameters: Parameters) -> dict[str, Any]:
             key: getattr(parameters.data, key)
             for key in ("dataset", "format", "loss_on", "eval_fraction", "seed", "chat_template")
         },
+        "early_stopping": _early_stopping(parameters),
         "master": parameters.precision.master,
         "environment": environment.variables_for(parameters),
         "gpus": parameters.distributed.gpus,
@@ -48,6 +49,13 @@ def settings_of(parameters: Parameters) -> dict[str, Any]:
 
 
 _ABSENT = object()
+
+
+def _early_stopping(parameters: Parameters) -> dict[str, Any] | None:
+    schedule = parameters.schedule
+    if schedule.early_stopping_patience is None:
+        return None
+    return {"patience": schedule.early_stopping_patience, "threshold": schedule.early_stopping_threshold}
 
 
 def _hardware(parameters: Parameters) -> dict[str, Any] | None:

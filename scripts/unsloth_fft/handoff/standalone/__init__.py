@@ -5,7 +5,7 @@ to be read in a notebook; tests hold its arguments, tokens and counts equal to w
 """
 
 # Modules below unsloth_fft, in the order in which they are joined.
-PARTS = (
+_SHARED = (
     "core.errors",
     "planning.row_format",
     "data.templates",
@@ -14,8 +14,8 @@ PARTS = (
     "handoff.standalone.process",
     "handoff.standalone.rows",
     "handoff.standalone.checks",
-    "handoff.standalone.training",
-    "handoff.standalone.audit",
-    "handoff.standalone.results",
-    "handoff.standalone.main",
+    "handoff.standalone.loading",
 )
+_AFTER = ("handoff.standalone.audit", "handoff.standalone.results", "handoff.standalone.main")
+PARTS = (*_SHARED, "handoff.standalone.training", *_AFTER)
+PREFERENCE_PARTS = (*_SHARED, "handoff.standalone.preferences", *_AFTER)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import BadInput, MissingHere
-from .process import say
+from .process import RANK, say
 from .rows import READERS
 
 
@@ -80,7 +80,7 @@ def check_paths(settings: dict[str, Any], output: Path, resume: bool) -> None:
         raise BadInput(f"model folder not found: {model}", hint="copy it there, or name it: --model DIR")
     if Path(model).is_dir() and not any(Path(model).glob("*.safetensors")):
         raise BadInput(f"{model} holds no *.safetensors weights; pickles are not opened", hint="save it as safetensors")
-    if not resume and output.exists() and any(output.iterdir()):
+    if RANK == 0 and not resume and output.exists() and any(output.iterdir()):
         raise BadInput(f"{output} is not empty; nothing was changed", hint="choose another --output, or --resume")
     output.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(output).free

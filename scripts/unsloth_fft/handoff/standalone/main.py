@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from .audit import audit, base_folder
 from .checks import check_before
 from .process import RANK, say
 from .results import plot, push
-from .training import train
+
+Training = Callable[[dict[str, Any], Path, bool], dict[str, Any]]
 
 
-def run(settings: dict[str, Any], output: Path, *, resume: bool = False, push_to: str | None = None) -> dict[str, Any]:
+def run(
+    settings: dict[str, Any], train: Training, output: Path, *, resume: bool = False, push_to: str | None = None
+) -> dict[str, Any]:
     """Everything, in order. Returns what result.json holds."""
     os.environ.update(settings["environment"])
     check_before(settings, output, resume, push_to)
@@ -38,7 +42,7 @@ def run(settings: dict[str, Any], output: Path, *, resume: bool = False, push_to
     return result
 
 
-def main(settings: dict[str, Any]) -> int:
+def main(settings: dict[str, Any], train: Training) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Full fine-tuning from a plan; the settings are in this file.")
     parser.add_argument("--output", type=Path, default=Path("fft-output"), help="folder for the model and its records")
@@ -52,7 +56,7 @@ def main(settings: dict[str, Any]) -> int:
     if args.model:
         settings = {**settings, "model": {**settings["model"], "model_name": args.model}}
     try:
-        run(settings, args.output, resume=args.resume, push_to=args.push_to_hub)
+        run(settings, train, args.output, resume=args.resume, push_to=args.push_to_hub)
     except FFTError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...core.errors import BadInput
 from ..rendering import Target
-from . import axolotl, docker, hf_jobs, modal, notebook, skypilot, slurm, standalone_script, trl, unsloth_cli
+from . import axolotl, docker, dpo, hf_jobs, modal, notebook, skypilot, slurm, standalone_script, trl, unsloth_cli
 
 TARGETS: dict[str, Target] = {
     module.TARGET.name: module.TARGET
@@ -19,6 +19,7 @@ TARGETS: dict[str, Target] = {
         unsloth_cli,
         axolotl,
         trl,
+        dpo,
     )
 }
 

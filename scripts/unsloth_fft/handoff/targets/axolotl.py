@@ -149,8 +149,13 @@ def _schedule(parameters: Parameters) -> dict[str, Any]:
         **({} if schedule.eval_steps is None else {"eval_steps": schedule.eval_steps}),
         **({"save_strategy": "no"} if schedule.save_steps is None else {"save_steps": schedule.save_steps}),
         "save_total_limit": schedule.save_total_limit,
+        **({} if schedule.early_stopping_patience is None else _selection(schedule.early_stopping_patience)),
         "seed": schedule.seed,
     }
+
+
+def _selection(patience: int) -> dict[str, Any]:
+    return {"early_stopping_patience": patience, "metric_for_best_model": "eval_loss", "greater_is_better": False}
 
 
 def _distributed(parameters: Parameters) -> dict[str, Any]:

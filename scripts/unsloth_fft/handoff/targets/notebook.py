@@ -7,8 +7,9 @@ from typing import Any
 
 from ...core.errors import BadInput
 from ...planning.parameters import Parameters
-from .. import made_for, script
+from .. import made_for, script, standalone
 from ..rendering import Rendered, Target, plan_comment, require_dataset
+from ..settings import settings_of
 
 INSTALL = """import importlib.util, subprocess, sys
 # Installs only what is missing; restart the kernel afterwards if it asks you to.
@@ -17,7 +18,7 @@ if any(importlib.util.find_spec(name) is None for name in {names}):
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)"""
 
 RUN = """OUTPUT = Path("fft-output")
-result = run(SETTINGS, OUTPUT, resume=OUTPUT.exists())
+result = run(SETTINGS, train, OUTPUT, resume=OUTPUT.exists())
 result"""
 
 SHOW = """from IPython.display import HTML, Image, display
@@ -60,9 +61,9 @@ def _notebook(parameters: Parameters) -> dict[str, Any]:
         _markdown("## Install"),
         _code(_install(parameters)),
         _markdown("## Settings\n\nWhat the plan chose. Change the data set here; plan anew to change the rest."),
-        _code(f"{script.imports()}\n{script.settings_text(parameters)}"),
+        _code(f"{script.imports(standalone.PARTS)}\n{script.settings_text(settings_of(parameters))}"),
     ]
-    for title, code in script.sections():
+    for title, code in script.sections(standalone.PARTS):
         cells += [_markdown(f"### {title}"), _code(code)]
     cells += [
         _markdown("## Train\n\nInterrupting saves a checkpoint; running the cell again goes on from it."),

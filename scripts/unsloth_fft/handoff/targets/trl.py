@@ -36,6 +36,7 @@ def render(parameters: Parameters) -> Rendered:
         raise BadInput(f"trl: it does not read {form} rows", hint='rewrite them as {"messages": [{"role", "content"}]}')
     weights, optimizer, lost = elsewhere.replaced_optimizer(parameters, "TRL")
     lost = [*elsewhere.unsloth_losses(parameters, "TRL"), *lost]
+    lost += elsewhere.selection_losses(parameters)
     if parameters.data.chat_template is not None:
         lost.append(Loss("data/chat_template", parameters.data.chat_template, "the tokenizer's own", breaks=True))
     config = {

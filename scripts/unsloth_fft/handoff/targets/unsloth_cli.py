@@ -6,7 +6,7 @@ from typing import Any
 
 from ...core.errors import BadInput
 from ...planning.parameters import Parameters
-from .. import yaml_text
+from .. import elsewhere, yaml_text
 from ..rendering import Loss, Rendered, Target, commented, is_local_data, plan_comment, require_dataset, wrapped
 
 # What `unsloth train` does and cannot be told otherwise, unsloth 2026.10.9: unsloth_cli/commands/train.py
@@ -93,6 +93,11 @@ def _lost(parameters: Parameters) -> list[Loss]:
         lost.append(Loss("optimizer/name", optimizer.name, OPTIMIZER, breaks=precision.exactness != "any"))
     if schedule.lr_scheduler_type != SCHEDULER:
         lost.append(Loss("schedule/lr_scheduler_type", schedule.lr_scheduler_type, SCHEDULER))
+    lost += elsewhere.selection_losses(parameters)
+    if schedule.load_best_model_at_end:
+        lost.append(Loss("schedule/load_best_model_at_end", "true", "the last model", breaks=True))
+    if schedule.report_to != "none":
+        lost.append(Loss("schedule/report_to", schedule.report_to, "the command's own switches"))
     epochs = schedule.num_train_epochs
     if epochs is not None and epochs != max(1, round(epochs)):
         lost.append(Loss("schedule/num_train_epochs", f"{epochs:g}", str(max(1, round(epochs))), breaks=True))
