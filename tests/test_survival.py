@@ -155,3 +155,18 @@ def test_the_planner_side_needs_nothing_but_the_standard_library() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", script, SCRIPTS], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+def test_train_warns_before_it_starts_when_updates_would_be_lost_and_names_the_flag(capsys):
+    from conftest import minimal_parameters
+    from unsloth_fft.planning import parameters as params
+    from unsloth_fft.training.run import warn_of_lost_updates
+
+    plain = {"exactness": "any", "weights": "bfloat16", "master": "none", "compute": "float32"}
+    optimizer = {"name": "adamw_torch_fused", "learning_rate": 1e-5}
+    given = minimal_parameters("model", "rows.jsonl", precision=plain, optimizer=optimizer)
+    warn_of_lost_updates(params.from_json(given, "the test"))
+    warned = capsys.readouterr().err
+    assert "16% of the weights" in warned and "--precision float32" in warned
+    warn_of_lost_updates(params.from_json(minimal_parameters("model", "rows.jsonl"), "the test"))
+    assert capsys.readouterr().err == ""

@@ -83,8 +83,10 @@ def _legend(y: int) -> list[str]:
         x = _LABEL_WIDTH + step * level
         parts.append(f'<rect class="h{level}" x="{x + 1:g}" y="{y}" width="{step - 2:g}" height="14" rx="3"/>')
         if level in _LEGEND_WORDS:
-            middle = f'x="{x + step / 2:g}" y="{y + 28}" text-anchor="middle"'
-            parts.append(f'<text class="name" {middle}>{_LEGEND_WORDS[level]}</text>')
+            # The outer words stay within the strip, so that a narrow map does not cut them.
+            anchor, at = {0: ("start", x), 6: ("end", x + step)}.get(level, ("middle", x + step / 2))
+            place = f'x="{at:g}" y="{y + 28}" text-anchor="{anchor}"'
+            parts.append(f'<text class="name" {place}>{_LEGEND_WORDS[level]}</text>')
     return parts
 
 

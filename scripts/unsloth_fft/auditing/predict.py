@@ -22,7 +22,6 @@ CURVE_RATES: Final = tuple(
 )  # fmt: skip
 """Learning rates of the curve, 1e-8 to 7e-3: closer together than a factor of two, where the curve has its steps."""
 
-REMEDY: Final = "--precision float32, or --optimizer adamw_flash on an NVIDIA GPU"
 
 Progress = Callable[[int, int], None]
 
@@ -91,7 +90,7 @@ class Prediction:
                 for name, counts in self.weights.groups.items()
             },
             "curve": [{"learning_rate": rate, "survival": self.survival_at(rate)} for rate in CURVE_RATES],
-            "remedy": REMEDY if share < survival.WANTED_SHARE else None,
+            "remedy": survival.REMEDY if share < survival.WANTED_SHARE else None,
         }
         schema.check(value, "prediction", "the prediction")
         return value

@@ -27,7 +27,7 @@ def tell(folder: Folder, state: Session, moved: dict[str, Any]) -> None:
     result = state.result
     assert result is not None
     say()
-    say(f"moved      {moved['changed_fraction']:.4%} of {moved['elements']:,} weights: verdict {moved['verdict']}")
+    say(f"moved      {moved['moved_fraction']:.4%} of {moved['elements']:,} weights: verdict {moved['verdict']}")
     before, after = result.eval_loss_before, result.eval_loss_after
     if before is not None and after is not None:
         say(

@@ -23,6 +23,8 @@ TYPICAL_WEIGHT_STD: Final = 0.02
 """`initializer_range` of the Llama, Qwen2 and Mistral configurations in transformers 5.17 (read 2026-11-22)."""
 
 WANTED_SHARE: Final = 0.99
+# What keeps every update, as flags of the planner.
+REMEDY: Final = "--precision float32, or --optimizer adamw_flash on an NVIDIA GPU"
 """Below this predicted share `train` warns before it starts."""
 
 

@@ -92,7 +92,7 @@ def _headline(state: Session, parameters: Parameters, audit: dict[str, Any]) -> 
     return (
         f"<h1>Full fine-tuning of {html.escape(Path(parameters.model.name).name)}</h1>"
         f'<p>Audit verdict: <strong class="{tone}">{html.escape(audit["verdict"])}</strong>. '
-        f"{audit['changed']:,} of {audit['elements']:,} weights differ from the base model.</p>"
+        f"{audit['moved']:,} of {audit['elements']:,} weights moved from where the base model has them.</p>"
         f'<p class="soft">Finished {html.escape(state.updated)} UTC</p>'
     )
 
@@ -100,7 +100,7 @@ def _headline(state: Session, parameters: Parameters, audit: dict[str, Any]) -> 
 def _cards(state: Session, audit: dict[str, Any]) -> str:
     result = state.result
     assert result is not None
-    figures = [(f"{audit['changed_fraction']:.2%}", "of the weights moved")]
+    figures = [(f"{audit['moved_fraction']:.2%}", "of the weights moved")]
     if result.eval_loss_before and result.eval_loss_after is not None:
         fall = result.eval_loss_after / result.eval_loss_before - 1
         figures.append(
@@ -130,7 +130,7 @@ def _moved(audit: dict[str, Any]) -> str:
 
     rows = "".join(
         f'<tr><td>{html.escape(name)}</td><td class="n">{group["elements"]:,}</td>'
-        f'<td class="n">{group["changed"]:,}</td><td class="n">{group["changed_fraction"]:.2%}</td></tr>'
+        f'<td class="n">{group["moved"]:,}</td><td class="n">{group["moved_fraction"]:.2%}</td></tr>'
         for name, group in sorted(audit["groups"].items())
     )
     still = audit["unchanged_tensors"]

@@ -17,6 +17,7 @@ from typing import Any
 from ..core.errors import BadInput, FFTError, Interrupted, MissingHere, TrainingFailed
 from ..core.terminal import say
 from ..data import preparing, sources
+from ..planning import survival
 from ..planning.parameters import Parameters
 from . import checkpoints, environment, metrics, model, session, starting
 from .arguments import training_arguments
@@ -44,6 +45,7 @@ def _train(folder: Folder, state: Session, parameters: Parameters, resume: bool,
     start = starting.find(folder, state, resume)
     _check_data_unchanged(state, parameters)
     environment.prepare(parameters, folder.root)
+    warn_of_lost_updates(parameters)
     keeper = _StateKeeper(folder, state)
     with keeper.on_failure(signals), environment.stdout_to_stderr():
         keeper.save(state="running", process=session.this_process(), error=None, versions=environment.versions())
@@ -53,6 +55,19 @@ def _train(folder: Folder, state: Session, parameters: Parameters, resume: bool,
         with preparing.scratch(folder.root) as space:
             result = _run(folder, parameters, start.checkpoint, signals, keeper, space)
         return keeper.save(state="completed", process=None, result=result)
+
+
+def warn_of_lost_updates(parameters: Parameters) -> None:
+    """Say before training how many updates rounding would lose, and what keeps them, when it is more than a few."""
+    optimizer = parameters.optimizer
+    share = survival.typical_survival(
+        optimizer.learning_rate, parameters.precision.weights, optimizer.name, optimizer.args
+    )
+    if share < survival.WANTED_SHARE:
+        say(
+            f"warning: about {share:.0%} of the weights will move a step at learning rate {optimizer.learning_rate:g};"
+            f" rounding to bfloat16 loses the rest. Keep them with: generate_fft_params.py {survival.REMEDY}"
+        )
 
 
 def _run(
