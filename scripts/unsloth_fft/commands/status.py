@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
+from ..reporting import symptoms
 from ..training import metrics, session
 from ..training.session import Folder, Session
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(folder: Folder, state: Session) -> dict[str, Any]:
-    """State, progress, newest loss, speed (tokens/s) and time left (seconds) of a session.
+    """State, progress, newest loss, speed (tokens/s), time left (seconds) and what to look at, of a session.
 
     A run whose process died without a word is shown as interrupted: its lock is free while it says running.
     """
@@ -55,6 +56,7 @@ def summary(folder: Folder, state: Session) -> dict[str, Any]:
         "tokens_per_second": steps[-1].tokens_per_second if steps else None,
         "seconds_left": _seconds_left(steps, step, state.total_steps) if running else None,
         "peak_gib": max((line.peak_gib for line in lines if line.peak_gib is not None), default=None),
+        "advice": [finding.to_json() for finding in symptoms.findings(lines)],
         "updated": state.updated,
         "error": None if state.error is None else {"code": state.error.code, "message": state.error.message},
         "next": _next(folder, state),
@@ -62,15 +64,15 @@ def summary(folder: Folder, state: Session) -> dict[str, Any]:
 
 
 def _seconds_left(steps: list[metrics.Line], step: int, total: int | None) -> float | None:
-    """Steps left at the mean pace of the last ten metrics lines, in seconds."""
+    """Steps left at the mean pace of the last ten metrics lines, in seconds; None when the clock was set back."""
     import datetime
 
     recent = steps[-10:]
-    if total is None or len(recent) < 2:
+    if total is None or len(recent) < 2 or recent[-1].step <= recent[0].step:
         return None
     first, last = (datetime.datetime.fromisoformat(line.time) for line in (recent[0], recent[-1]))
     pace = (last - first).total_seconds() / (recent[-1].step - recent[0].step)
-    return round(pace * (total - step), 1)
+    return round(pace * max(total - step, 0), 1) if pace >= 0 else None
 
 
 def _next(folder: Folder, state: Session) -> str:

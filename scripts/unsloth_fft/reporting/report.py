@@ -14,7 +14,8 @@ from ..core import files
 from ..planning.parameters import Parameters
 from ..training import metrics, session
 from ..training.session import Folder, Session
-from . import plots
+from . import plots, symptoms
+from .symptoms import Finding
 
 STYLE = """
 :root { color-scheme: light dark; --ink:#1f2430; --soft:#5a6272; --line:#d9dde5; --back:#ffffff; --card:#f5f6f9;
@@ -54,7 +55,8 @@ def write(root: Path, samples: Sequence[Sample]) -> None:
     light = plots.loss_png(lines)
     files.write_bytes(folder.loss_plot, light)
     audit = files.read_json(folder.audit, "audit")
-    page = render(folder, state, parameters, audit, (light, plots.loss_png(lines, plots.DARK)), samples)
+    pictures = light, plots.loss_png(lines, plots.DARK)
+    page = render(folder, state, parameters, audit, pictures, samples, symptoms.findings(lines))
     files.write_text(folder.report, page)
 
 
@@ -65,12 +67,14 @@ def render(
     audit: dict[str, Any],
     loss_plots: tuple[bytes, bytes],
     samples: Sequence[Sample],
+    found: Sequence[Finding],
 ) -> str:
     """The page as HTML; `loss_plots` are the light and the dark picture."""
     sections = [
         _headline(state, parameters, audit),
         _cards(state, audit),
         _section("How the loss fell", _picture(*loss_plots) + _loss_words(state)),
+        _section("What to look at", _advice(found)),
         _section("Which weights moved", _moved(audit)),
         _section("Before and after", "".join(_sample(sample) for sample in samples)) if samples else "",
         _section("Planned and measured", _plan(state, parameters)),
@@ -121,8 +125,28 @@ def _loss_words(state: Session) -> str:
     assert result is not None
     return (
         f'<p class="soft">{result.train_rows:,} rows to train on, {result.eval_rows:,} held out;'
-        f" {result.supervised_tokens:,} tokens a pass count in the loss.</p>"
+        f" {result.supervised_tokens:,} tokens a pass count in the loss.{_kept(state)}</p>"
     )
+
+
+def _kept(state: Session) -> str:
+    step = state.result.model_step if state.result is not None else None
+    if step is None or step == state.step:
+        return ""
+    return f" The model is that of step {step:,} of {state.step:,}, where the held-out loss was lowest."
+
+
+def _advice(found: Sequence[Finding]) -> str:
+    if not found:
+        return (
+            '<p class="soft">No loss spike, divergence, vanishing gradient or overfitting was found in the metrics.</p>'
+        )
+    rows = "".join(
+        f'<li data-kind="{html.escape(one.kind)}"><strong class="bad">{html.escape(one.seen)}</strong>.'
+        f' {html.escape(one.advice)}. <span class="soft">Source: {html.escape(one.source)}</span></li>'
+        for one in found
+    )
+    return f"<ul>{rows}</ul>"
 
 
 def _moved(audit: dict[str, Any]) -> str:
