@@ -1,0 +1,41 @@
+"""One command after another, as README shows them: plan, init, train, status, audit on a user's own rows and model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import PLANNER, TOOL, run_script
+from unsloth_fft.core import schema
+
+pytest.importorskip("unsloth")
+pytestmark = pytest.mark.train
+
+
+def answered(script: Path, *arguments: object) -> dict:
+    finished = run_script(script, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def test_a_users_rows_and_model_go_from_plan_to_audit(tmp_path, tiny_model, rows_file):
+    params, session = tmp_path / "p.json", tmp_path / "s"
+    length = ("--seq-length", 128, "--effective-batch", 4, "--learning-rate", 0.002)
+    planned = answered(PLANNER, "--model", tiny_model, "--dataset", rows_file, "--output", params, *length)
+    assert json.loads(params.read_text()) == planned and schema.problems(planned, "parameters") == []
+
+    assert answered(TOOL, "init", "--params", params, "--session", session, "--json")["state"] == "initialized"
+    assert answered(TOOL, "train", session, "--json")["session"]["state"] == "completed"
+    status = answered(TOOL, "status", session, "--json")
+    assert status["state"] == "completed" and status["step"] == status["total_steps"]
+    audit = answered(TOOL, "audit", "--session", session, "--json")
+    assert audit["verdict"] == "full" and audit["elements"] == planned["model"]["parameters"]
+    assert answered(TOOL, "audit", tiny_model, session / "model", "--json")["changed"] == audit["changed"]
+
+    for name, kind in {"session.json": "session", "params.json": "parameters", "audit.json": "audit"}.items():
+        assert schema.problems(json.loads((session / name).read_text()), kind) == []
+    for line in (session / "metrics.jsonl").read_text().splitlines():
+        assert schema.problems(json.loads(line), "metrics") == []
+    assert (session / "report.html").is_file() and (session / "loss.png").is_file()
