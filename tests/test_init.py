@@ -165,3 +165,15 @@ def test_local_paths_are_made_absolute_so_that_a_session_works_from_anywhere(tmp
     written = json.loads((tmp_path / "s" / "params.json").read_text())
     assert written["data"]["dataset"] == str(tmp_path / "rows.jsonl")
     assert written["model"]["name"] == str(model_folder)
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_way_to_get_it(capsys):
+    from unsloth_fft.core import terminal
+
+    def command() -> int:
+        import a_package_nobody_has  # noqa: F401
+
+        return 0
+
+    assert terminal.run(command, as_json=False) == 4
+    assert "pip install a_package_nobody_has" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .errors import EXIT_DONE, FFTError
+from .errors import EXIT_DONE, FFTError, MissingHere
 
 
 def say(text: str = "") -> None:
@@ -30,9 +30,21 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except FFTError as error:
-        if as_json:
-            emit(error.as_json())
-        say(f"error: {error.message}")
-        if error.hint:
-            say(f"hint: {error.hint}")
-        return error.exit_code
+        return _told(error, as_json=as_json)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("unsloth_fft"):
+            raise
+        package = error.name.partition(".")[0]
+        missing = MissingHere(
+            f"the Python package {package} is not installed; this command needs it", hint=f"pip install {package}"
+        )
+        return _told(missing, as_json=as_json)
+
+
+def _told(error: FFTError, *, as_json: bool) -> int:
+    if as_json:
+        emit(error.as_json())
+    say(f"error: {error.message}")
+    if error.hint:
+        say(f"hint: {error.hint}")
+    return error.exit_code
