@@ -17,13 +17,9 @@ import yaml
 from conftest import (
     TOOL,
     assert_clear_error,
-    conversation_rows,
-    minimal_parameters,
     run_script,
-    write_jsonl,
-    write_parameters,
 )
-from render_helpers import consumer
+from render_helpers import consumer, trained_session
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.handoff import card, export, gguf
 
@@ -32,13 +28,7 @@ pytestmark = pytest.mark.train
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_model) -> Path:
-    """A completed session of a tiny model."""
-    folder = tmp_path_factory.mktemp("trained")
-    rows = write_jsonl(folder / "rows.jsonl", conversation_rows(40))
-    params = write_parameters(folder / "p.json", minimal_parameters(tiny_model, rows))
-    finished = run_script(TOOL, "train", "--params", params, "--session", folder / "session")
-    assert finished.returncode == 0, finished.stderr
-    return folder / "session"
+    return trained_session(tmp_path_factory.mktemp("trained"), tiny_model)
 
 
 @pytest.fixture(scope="module")
