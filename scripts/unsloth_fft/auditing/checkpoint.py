@@ -260,7 +260,7 @@ def _tensor(file: Path, name: str, entry: Any, data_start: int) -> Tensor:
         numbers_fine = False
     if not numbers_fine:
         raise BadInput(f"{file}: tensor '{name}' has no proper dtype, shape and data_offsets", hint=_AGAIN)
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise BadInput(f"{file}: tensor '{name}' has the unknown type {dtype}", hint="convert it to BF16 or F32 first")
     tensor = Tensor(name, dtype, shape, file, data_start + begin)
     if end - begin != tensor.bytes:

@@ -26,8 +26,8 @@ def check_local(name: str) -> None:
 
     Reads configuration, tokenizer and the headers of the weights; runs and unpickles nothing.
     """
-    folder = Path(name).expanduser()
-    if not _exists(folder):
+    folder = _folder(name)
+    if folder is None:
         if not _HUB_NAME.fullmatch(name):
             raise BadInput(
                 f"model folder not found: {_shown(name)}",
@@ -41,11 +41,13 @@ def check_local(name: str) -> None:
     _check_tokenizer(folder)
 
 
-def _exists(path: Path) -> bool:
+def _folder(name: str) -> Path | None:
+    """The path `name`, if there is one."""
     try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a NUL byte
-        return False
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte or a surrogate, the home of nobody
+        return None
 
 
 def _shown(name: str) -> str:

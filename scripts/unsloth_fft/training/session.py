@@ -150,7 +150,9 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
     Raises BadInput when it is none, when a file in it is damaged, or when params.json was changed after init.
     """
     folder = Folder(root)
-    if not root.is_dir():
+    with files.explained(root):
+        found = root.is_dir()
+    if not found:
         raise BadInput(
             f"session folder not found: {root}", hint=f"unsloth_fft_tool.py init --params F --session {root}"
         )
@@ -211,6 +213,7 @@ def _written(folder: Folder, parameters: Parameters, data: DataRecord) -> Sessio
         base_model=parameters.model.name,
     )
     save(folder, session)
+    folder.lock.touch()  # here, so that a command that is refused later has nothing to make
     return session
 
 
