@@ -19,7 +19,7 @@ from conftest import (
     assert_clear_error,
     run_script,
 )
-from render_helpers import consumer, trained_session
+from render_helpers import consumer, program, trained_session
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.handoff import card, export, gguf
 
@@ -261,6 +261,60 @@ def test_a_template_that_depends_on_its_surroundings_is_not_carried_over():
             return "".join(f"{len(turns)}:{turn['content']}" for turn in turns)
 
     assert card.go_template(Tokenizer()) is None
+
+
+GO = """package main
+
+import (
+	"encoding/json"
+	"os"
+	"text/template"
+)
+
+type Message struct{ Role, Content string }
+
+func main() {
+	var given struct {
+		Template string
+		Messages []Message
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&given); err != nil {
+		panic(err)
+	}
+	parsed := template.Must(template.New("chat").Parse(given.Template))
+	if err := parsed.Execute(os.Stdout, given); err != nil {
+		panic(err)
+	}
+}
+"""
+
+
+def test_gos_own_engine_renders_the_template_as_jinja_does(tiny_model, tmp_path):
+    """Ollama's templates are Go's text/template; compared letter by letter, with and without a system turn."""
+    from transformers import AutoTokenizer
+
+    go = program("go")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Two  and\ntwo?"},
+        {"role": "assistant", "content": "Four."},
+        {"role": "user", "content": "And one?"},
+    ]
+    (tmp_path / "main.go").write_text(GO)
+    env = {**os.environ, "GOCACHE": str(tmp_path / "cache"), "HOME": str(tmp_path), "GOTOOLCHAIN": "local"}
+    built = subprocess.run(
+        [go, "build", "-o", "render", "main.go"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    for conversation in (turns, turns[1:], turns[1:2]):
+        given = {
+            "Template": card.go_template(tokenizer),
+            "Messages": [{"Role": turn["role"], "Content": turn["content"]} for turn in conversation],
+        }
+        run = subprocess.run([tmp_path / "render"], input=json.dumps(given), capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout == tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
 
 
 def test_the_go_template_holds_the_words_around_each_turn(tiny_model):

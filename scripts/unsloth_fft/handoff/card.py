@@ -112,8 +112,9 @@ def _measured(facts: Facts) -> str:
     note = "The parameters carried no plan.\n"
     if plan is not None:
         predicted = plan.predicted
+        peak_planned = predicted.host_ram_gib if plan.hardware.name == "cpu" else predicted.peak_vram_gib
         planned = (
-            f"{predicted.peak_vram_gib:.2f} GiB",
+            f"{peak_planned:.2f} GiB",
             f"{predicted.tokens_per_second:,.0f}",
             f"{predicted.hours * 3600:,.0f} s",
         )
@@ -195,12 +196,13 @@ def go_template(tokenizer: Any) -> str | None:
     if opening is None or any('"""' in text or "{{" in text for pair in wraps.values() for text in pair):
         return None
     (sb, se), (ub, ue), (ab, ae) = (wraps[role] for role in ("system", "user", "assistant"))
+    # No trim marks: they would eat the line ends around each turn.
     return (
-        "{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 }}"
-        f'{{{{- if eq .Role "system" }}}}{sb}{{{{ .Content }}}}{se}'
-        f'{{{{- else if eq .Role "user" }}}}{ub}{{{{ .Content }}}}{ue}'
-        f'{{{{- else if eq .Role "assistant" }}}}{ab}{{{{ .Content }}}}{ae}{{{{- end }}}}'
-        f'{{{{- if and $last (ne .Role "assistant") }}}}{opening}{{{{- end }}}}{{{{- end }}}}'
+        "{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}"
+        f'{{{{ if eq .Role "system" }}}}{sb}{{{{ .Content }}}}{se}'
+        f'{{{{ else if eq .Role "user" }}}}{ub}{{{{ .Content }}}}{ue}'
+        f'{{{{ else if eq .Role "assistant" }}}}{ab}{{{{ .Content }}}}{ae}{{{{ end }}}}'
+        f'{{{{ if and $last (ne .Role "assistant") }}}}{opening}{{{{ end }}}}{{{{ end }}}}'
     )
 
 
