@@ -21,7 +21,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends build-essential
     && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-cache-dir 'uv>=0.9' \\
     && {install} --no-cache
-WORKDIR /work
+WORKDIR /fft
 COPY <<'{end}' /app/train_fft.py
 {script}{end}
 
@@ -48,7 +48,7 @@ def render(parameters: Parameters) -> Rendered:
         end=shell.END,
         script=script_text(parameters),
         entry=json.dumps(entry),
-        command=json.dumps(shell.script_arguments(parameters, "/work/fft-output")),
+        command=json.dumps(shell.script_arguments(parameters, "/fft/fft-output")),
     )
     return Rendered(text, run=run, variables=("HF_TOKEN",))
 
@@ -58,7 +58,7 @@ def _run(parameters: Parameters, name: str) -> str:
     words = ["docker run --rm"]
     if not cpu_plan:
         words.append("--gpus all --ipc=host")
-    words.append('-e HF_TOKEN -v "$PWD:/work" -v "$HOME/.cache/huggingface:/root/.cache/huggingface"')
+    words.append('-e HF_TOKEN -v "$PWD:/fft" -v "$HOME/.cache/huggingface:/root/.cache/huggingface"')
     data, model = shell.remote_data(parameters), shell.remote_model(parameters)
     if data is not None:
         words.append(f'-v "{parameters.data.dataset}:{data}:ro"')
