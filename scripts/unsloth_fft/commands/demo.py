@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     session.refuse_existing(root)
     prepared = demo_run.prepare(root, args.dataset)
     init.initialize(prepared.parameters, root)
-    state = training_run.train(root, resume=False)
+    state = training_run.train(root, training_run.Options())
     folder = session.Folder(root)
     with environment.stdout_to_stderr():
         compared = samples.compare(prepared.base, folder.model, prepared.questions)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,13 @@ from ..core import terminal
 from ..core.errors import BadInput, MissingHere
 from ..data import scanning, sources
 from ..planning import detection, parameters
-from ..planning.parameters import Parameters, Schedule
-from ..training import environment, model, session
+from ..planning.parameters import Parameters
+from ..training import environment, model, preflight, session
 from ..training.session import DataRecord
 
 EPILOG = """example:
   unsloth_fft_tool.py init --params params.json --session runs/first
   unsloth_fft_tool.py train runs/first"""
-
-# A float32 AdamW checkpoint is 12 bytes a parameter (weights and two moments) and the final model 4.
-CHECKPOINT_BYTES = {"float32": 12, "bfloat16": 10}
-WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def add_parser(commands: Any) -> None:
@@ -61,7 +56,7 @@ def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.S
     environment.require_tracker(resolved.schedule.report_to)
     record = _data_record(resolved)
     _check_memory(resolved)
-    _check_disk(resolved, root)
+    preflight.require_disk(resolved, root)
     return session.create(root, resolved, record)
 
 
@@ -114,25 +109,3 @@ def _check_memory(resolved: Parameters) -> None:
             f"the plan needs {need:.1f} GiB and {here.name} has {here.vram_gib:.1f} GiB",
             hint="plan for this card: generate_fft_params.py --gpu auto",
         )
-
-
-def _check_disk(resolved: Parameters, root: Path) -> None:
-    if resolved.model.parameters is None:
-        return
-    weights = resolved.precision.weights
-    kept = _checkpoints_at_once(resolved.schedule)
-    need = resolved.model.parameters * (WEIGHT_BYTES[weights] + kept * CHECKPOINT_BYTES[weights]) / 2**30
-    place = next(parent for parent in root.absolute().parents if parent.exists())
-    free = shutil.disk_usage(place).free / 2**30
-    if free < need:
-        raise MissingHere(
-            f"{place} has {free:.1f} GiB free; the model and {kept} checkpoint{'s' * (kept > 1)} need {need:.1f} GiB",
-            hint="free space, lower schedule.save_total_limit, or choose a --session folder on another disk",
-        )
-
-
-def _checkpoints_at_once(schedule: Schedule) -> int:
-    """Checkpoints on disk at worst: a new one is whole before the oldest goes, and the best one stays."""
-    if schedule.save_steps is None:
-        return 1  # saved only when interrupted
-    return max(schedule.save_total_limit, 2 if schedule.load_best_model_at_end else 1) + 1

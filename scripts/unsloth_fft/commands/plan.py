@@ -107,6 +107,7 @@ def _add_pins(top: argparse.ArgumentParser) -> None:
         "--optimizer", choices=tuple(sorted({recipe.optimizer for recipe in RECIPES})), help="as `optim` names it"
     )
     group.add_argument("--state-offload", choices=("on", "off"), help="optimizer state in host memory between steps")
+    group.add_argument("--gradient-offload", choices=("on", "off"), help="gradients in host memory until the step")
     group.add_argument(
         "--gradient-checkpointing", choices=("unsloth", "true", "off"), help="activation checkpointing mode"
     )
@@ -178,6 +179,7 @@ def request_from(args: argparse.Namespace) -> Request:
             weights=args.precision,
             optimizer=args.optimizer,
             state_offload=None if args.state_offload is None else args.state_offload == "on",
+            gradient_offload=None if args.gradient_offload is None else args.gradient_offload == "on",
             checkpointing=args.gradient_checkpointing,
             micro_batch=args.micro_batch,
             accumulation=args.grad_accumulation,

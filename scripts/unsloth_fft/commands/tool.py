@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..core import terminal
 from ..core.arguments import Parser
-from . import audit, data, demo, doctor, eval, export, init, predict, render, status, train
+from . import audit, benchmark, data, demo, doctor, eval, export, init, predict, render, status, train
 
 DESCRIPTION = "Run and audit full fine-tuning with Unsloth. Plan first with generate_fft_params.py."
 EPILOG = """examples:
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"unsloth-fft {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, doctor, data, init, train, status, audit, predict, eval, render, export):
+    for command in (demo, doctor, data, init, train, status, audit, predict, eval, render, export, benchmark):
         command.add_parser(commands)
     return top
 

@@ -11,6 +11,7 @@ from ..core import terminal
 from ..core.errors import BadInput
 from ..training import run as training_run
 from ..training import session
+from ..training.run import Options
 from ..training.session import Session
 from ..training.stopping import interruptible
 from . import finish, init
@@ -18,7 +19,12 @@ from . import finish, init
 EPILOG = """examples:
   unsloth_fft_tool.py train runs/first
   unsloth_fft_tool.py train runs/first --resume             go on from the newest whole checkpoint
-  unsloth_fft_tool.py train --params p.json --session runs/first      init and train in one go"""
+  unsloth_fft_tool.py train --params p.json --session runs/first      init and train in one go
+  unsloth_fft_tool.py train runs/first --dry-run-steps 2    two steps on the longest rows: memory measured, nothing kept
+  unsloth_fft_tool.py train runs/first --dry-run-steps 2 --hold-to-plan    a small card's plan, tried on a larger card
+
+A plan for several GPUs starts one process for each through torchrun. For several machines run this on each of them, in
+a folder they share: train DIR --rendezvous FIRST_MACHINE:29500, with --follow on all but one."""
 
 
 def add_parser(commands: Any) -> None:
@@ -33,6 +39,14 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
     command.add_argument("--params", type=Path, metavar="F", help="with --session: init first")
     command.add_argument("--session", type=Path, metavar="DIR", help="new session folder, with --params")
+    command.add_argument(
+        "--dry-run-steps", type=_steps, metavar="N", help="take N steps, say what they needed, and keep nothing"
+    )
+    command.add_argument(
+        "--hold-to-plan", action="store_true", help="use no more GPU memory than the card that was planned for has"
+    )
+    command.add_argument("--rendezvous", metavar="HOST:PORT", help="where several machines meet: on the first of them")
+    command.add_argument("--follow", action="store_true", help="this is not the first of several machines")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
 
@@ -40,9 +54,14 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """The `train` command."""
     root = _session_of(args)
+    options = Options(args.resume, args.hold_to_plan, args.rendezvous, args.follow)
+    if args.dry_run_steps is not None:
+        return _dry_run(root, args.dry_run_steps, options, as_json=args.json)
     state = _completed_without_report(root) if args.resume else None
     if state is None:
-        state = training_run.train(root, resume=args.resume)
+        state = training_run.train(root, options)
+    if args.follow:
+        return 0
     with interruptible(
         "training is complete, its audit and report were stopped",
         hint=f"make them with: unsloth_fft_tool.py train {root} --resume",
@@ -53,6 +72,33 @@ def run(args: argparse.Namespace) -> int:
     else:
         finish.tell(session.Folder(root), state, moved)
     return 0
+
+
+def _dry_run(root: Path, steps: int, options: Options, *, as_json: bool) -> int:
+    measured = training_run.dry_run(root, steps, options)
+    plan = session.load(root)[2].plan
+    predicted = None if plan is None else plan.predicted
+    if as_json:
+        expected = predicted and {
+            "peak_vram_gib": predicted.peak_vram_gib,
+            "tokens_per_second": predicted.tokens_per_second,
+        }
+        terminal.emit({"measured": dataclasses.asdict(measured), "predicted": expected})
+        return 0
+    peak = f"{measured.peak_reserved_gib:.2f} GiB" if measured.peak_reserved_gib else "not measured without a GPU"
+    terminal.say(f"peak       {peak}" + (f" (predicted {predicted.peak_vram_gib:.2f})" if predicted else ""))
+    if measured.tokens_per_second is not None:
+        expectation = f" (predicted {predicted.tokens_per_second:,.0f})" if predicted else ""
+        terminal.say(f"speed      {measured.tokens_per_second:,.0f} tokens/s{expectation}")
+    terminal.say(f"steps      {steps}, the first in {measured.first_step_s:.1f} s; loss {measured.losses[-1]:.3f}")
+    terminal.say(f"next: unsloth_fft_tool.py train {root}")
+    return 0
+
+
+def _steps(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _completed_without_report(root: Path) -> Session | None:

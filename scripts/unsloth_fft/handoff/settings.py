@@ -8,16 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..planning import disk
 from ..planning.parameters import Parameters
 from ..training import environment
 from ..training.arguments import training_arguments
 from ..training.model import from_pretrained_arguments
 from . import made_for
-
-# Bytes a parameter on disk: a checkpoint's weights and optimizer state, and the final model (commands/init.py has the
-# same figures for a session).
-CHECKPOINT_BYTES = {"float32": 12, "bfloat16": 10}
-WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def settings_of(parameters: Parameters) -> dict[str, Any]:
@@ -42,7 +38,7 @@ def settings_of(parameters: Parameters) -> dict[str, Any]:
         "gpus": parameters.distributed.gpus,
         "nodes": parameters.distributed.nodes,
         "hardware": _hardware(parameters),
-        "disk_bytes": _disk_bytes(parameters),
+        "disk_bytes": round(disk.needed_by(parameters) * disk.GIB),
         "packages": made_for.packages(parameters),
         "made_for": made_for.versions(parameters),
     }
@@ -65,9 +61,3 @@ def _hardware(parameters: Parameters) -> dict[str, Any] | None:
         "name": parameters.plan.hardware.name,
         "peak_vram_gib": parameters.plan.predicted.peak_vram_gib,
     }
-
-
-def _disk_bytes(parameters: Parameters) -> int:
-    elements, weights = parameters.model.parameters or 0, parameters.precision.weights
-    saves = 1 if parameters.schedule.save_steps is None else parameters.schedule.save_total_limit + 1
-    return elements * (CHECKPOINT_BYTES[weights] * saves + WEIGHT_BYTES[weights])

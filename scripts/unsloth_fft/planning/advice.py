@@ -47,6 +47,7 @@ def _hardware_text(request: Request) -> str:
 def _setting_text(candidate: Candidate) -> str:
     setting = candidate.setting
     offload = ", state offload" if setting.state_offload else ""
+    offload += ", gradient offload" if setting.gradient_offload else ""
     return (
         f"{setting.weights} {setting.optimizer}{offload}, checkpointing {setting.checkpointing},"
         f" {setting.micro_batch} x {setting.accumulation}"
@@ -93,6 +94,7 @@ def _unpinned(request: Request) -> Iterator[Change]:
         "weights": "--precision",
         "optimizer": "--optimizer",
         "state_offload": "--state-offload",
+        "gradient_offload": "--gradient-offload",
         "checkpointing": "--gradient-checkpointing",
         "micro_batch": "--micro-batch",
         "accumulation": "--grad-accumulation",

@@ -80,6 +80,7 @@ def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
         "optimizer": setting.optimizer,
         "optimizer_args": dict(setting.optimizer_args),
         "state_offload": setting.state_offload,
+        "gradient_offload": setting.gradient_offload,
         "checkpointing": setting.checkpointing,
         "micro_batch": setting.micro_batch,
         "accumulation": setting.accumulation,
@@ -87,4 +88,4 @@ def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
         "gpus": setting.gpus,
     }
     rows: list[dict[str, Any]] = calibration()["rows"]
-    return next((row for row in rows if all(row[key] == value for key, value in wanted.items())), None)
+    return next((row for row in rows if all(row.get(key, False) == value for key, value in wanted.items())), None)

@@ -21,6 +21,7 @@ QUERY_TIMEOUT_S = 10.0
 # Drivers before 2022 do not know the last two fields and refuse the whole query, so there is a second, older one.
 FULL_QUERY = ("index", "uuid", "name", "memory.total", "driver_version", "memory.reserved", "compute_cap")
 OLD_QUERY = FULL_QUERY[:5]
+FREE_QUERY = ("index", "uuid", "memory.free")
 # What the driver keeps of nvidia-smi's total when it does not say itself: see references/hardware.md, "Usable memory".
 RESERVED_SHARE = 0.03
 BF16_FROM_CAPABILITY = 8.0
@@ -76,6 +77,33 @@ def host_memory_gib() -> float:
     """Memory of this machine in GiB, or of the container where that is less."""
     limits = [size for size in (_physical_bytes(), _container_bytes()) if size]
     return round(min(limits) / BYTES_PER_GIB, 2)
+
+
+def free_gib() -> float | None:
+    """Memory that nobody holds on the visible GPU with the least of it, or None where nvidia-smi does not say."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    try:
+        answer = _ask(program, FREE_QUERY)
+    except (subprocess.TimeoutExpired, OSError):
+        return None
+    free = []
+    for line in filter(None, map(str.strip, (answer or "").splitlines())):
+        index, uuid, size = (part.strip() for part in (line.split(",") + ["", ""])[:3])
+        mib = _number(size)
+        if mib is not None and _is_visible(index, uuid):
+            free.append(mib / MIB_PER_GIB)
+    return min(free, default=None)
+
+
+def free_host_gib() -> float | None:
+    """Host memory the kernel could give out now (MemAvailable), or None where it does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) / 2**20
+    return None
 
 
 def _cpu(host_ram_gib: float, notes: tuple[str, ...]) -> Hardware:
@@ -163,12 +191,16 @@ def _number(text: str | None) -> float | None:
 
 
 def _visible(device: Device) -> bool:
+    return _is_visible(device.index, device.uuid)
+
+
+def _is_visible(index: str, uuid: str) -> bool:
     """nvidia-smi lists every GPU; CUDA_VISIBLE_DEVICES may hide some from training."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
         return True
     wanted = [item.strip() for item in allowed.split(",") if item.strip()]
-    return any(item == device.index or (item.startswith("GPU-") and device.uuid.startswith(item)) for item in wanted)
+    return any(item == index or (item.startswith("GPU-") and uuid.startswith(item)) for item in wanted)
 
 
 def _known(device: Device) -> Gpu | None:

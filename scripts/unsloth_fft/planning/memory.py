@@ -19,6 +19,10 @@ GIB = 2**30
 
 # UNSLOTH_OFFLOAD_OPTIMIZER_STATE_CHUNK_MB's default (unsloth 2026.10.9, optimizers/state_offload.py).
 OFFLOAD_CHUNK_BYTES = 1024 * 2**20
+# What gradients on their way to the host may hold of the GPU (training/host_gradients.py, IN_FLIGHT_BYTES).
+GRADIENTS_IN_FLIGHT_BYTES = 512 * 2**20
+# Elements of a large tensor that are stepped at once then (training/sliced_step.py).
+SLICE_ELEMENTS = 2**26
 # Logit rows per chunk of the fused loss: at least 512 x 151,936 logits, at most 4,096 rows, within 2 GiB
 # (unsloth_zoo 2026.10.9, fused_losses/fused_linear.py).
 LOSS_MIN_LOGITS = 512 * 151_936
@@ -39,7 +43,8 @@ CUDA_CONTEXT_GIB = 0.82
 class MemoryEstimate:
     """GiB. `peak` is per GPU and equals the sum of `components`; `host` is for one node; `moment` names the peak.
 
-    `paged` is managed memory that may live on either side (paged optimizers), counted in `host`.
+    `paged` is managed memory that may live on either side (paged optimizers), `pinned` offloaded optimizer state and
+    gradients; both are counted in `host`.
     """
 
     peak: float
@@ -47,6 +52,7 @@ class MemoryEstimate:
     moment: str
     host: float
     paged: float
+    pinned: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class _Parts:
     acts: Activations
     accumulates: bool
     tied: bool
+    gradients_leave: bool
+    visiting_gradients: float
 
 
 def estimate(shape: ModelShape, setting: Setting, vram_gib: float, *, is_cpu: bool = False) -> MemoryEstimate:
@@ -81,7 +89,8 @@ def estimate(shape: ModelShape, setting: Setting, vram_gib: float, *, is_cpu: bo
     paged = parts.optimizer.paged / setting.gpus / GIB
     host = _host_gib(shape, setting, parts, is_cpu=is_cpu)
     peak = sum(in_gib.values())
-    return MemoryEstimate(peak, in_gib, name, peak + CPU_PROCESS_GIB if is_cpu else host, paged)
+    pinned = _pinned(shape, setting, parts.optimizer) / GIB
+    return MemoryEstimate(peak, in_gib, name, peak + CPU_PROCESS_GIB if is_cpu else host, paged, pinned)
 
 
 def _parts(shape: ModelShape, setting: Setting, vram_gib: float, constants: MemoryConstants, *, is_cpu: bool) -> _Parts:
@@ -107,6 +116,8 @@ def _parts(shape: ModelShape, setting: Setting, vram_gib: float, constants: Memo
         acts=acts,
         accumulates=accumulates,
         tied=shape.tied_embeddings,
+        gradients_leave=setting.gradient_offload,
+        visiting_gradients=_visiting_gradients(shape, setting),
     )
 
 
@@ -115,6 +126,8 @@ def _moments(parts: _Parts, constants: MemoryConstants) -> dict[str, dict[str, f
     always = {"weights": parts.weights, "gathered_weights": parts.gathered, "workspace": constants.resident_gib * GIB}
     state = _state_components(parts)
     earlier = parts.gradients if parts.accumulates else 0.0
+    if parts.gradients_leave:
+        return _moments_without_gradients(parts, always, state, constants)
     acts = parts.acts
     loss = max(parts.loss_forward, parts.loss_backward) + constants.loss_extra_gib * GIB
     # Late in the backward of a first micro-batch the input embedding has no gradient yet.
@@ -135,6 +148,35 @@ def _moments(parts: _Parts, constants: MemoryConstants) -> dict[str, dict[str, f
         },
         "optimizer step": {
             **always, **state, "gradients": parts.gradients, "optimizer_step": parts.step,
+        },
+    }  # fmt: skip
+
+
+def _moments_without_gradients(
+    parts: _Parts, always: dict[str, float], state: dict[str, float], constants: MemoryConstants
+) -> dict[str, dict[str, float]]:
+    """The same moments where gradients go to the host: a few are on their way, and with accumulation the sum so far
+    of one tensor visits beside its new gradient."""
+    acts = parts.acts
+    loss = max(parts.loss_forward, parts.loss_backward) + constants.loss_extra_gib * GIB
+    largest_gradient = max(parts.head_gradient, parts.embedding_gradient)
+    visiting = largest_gradient if parts.accumulates else 0.0
+    flight = float(GRADIENTS_IN_FLIGHT_BYTES)
+    return {
+        "loss": {**always, **state, "loss": loss, "activations": acts.kept + parts.hidden},
+        "first layer walked back": {
+            **always, **state, "gradients": parts.head_gradient + visiting + flight,
+            "activations": acts.kept + acts.working,
+        },
+        "last layer walked back": {
+            **always, **state, "gradients": flight, "activations": acts.late + acts.working,
+        },
+        "embedding gradient": {
+            **always, **state, "gradients": parts.embedding_gradient * (2 if parts.tied else 1) + visiting + flight,
+        },
+        "optimizer step": {
+            **always, **state, "gradients": parts.visiting_gradients,
+            "optimizer_step": parts.step,
         },
     }  # fmt: skip
 
@@ -162,9 +204,19 @@ def _step(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> fl
     if not setting.state_offload:
         return step
     per_element = max(optimizer.state / shape.parameters, 0.0)
+    if setting.gradient_offload and setting.optimizer == FLASH and largest(shape) > SLICE_ELEMENTS:
+        # Large tensors are stepped a slice at a time, with 8 bytes of state and 4 borrowed for each element.
+        return max(12.0 * SLICE_ELEMENTS, float(OFFLOAD_CHUNK_BYTES))
     chunk = max(OFFLOAD_CHUNK_BYTES, per_element * largest(shape) / setting.gpus)
     # Before the first step the state does not exist, and chunks are cut for 8 bytes an element.
     return step + min(chunk, optimizer.state / setting.gpus)
+
+
+def _visiting_gradients(shape: ModelShape, setting: Setting) -> float:
+    """Gradients that come back for one chunk of the step: a quarter of its state, or the largest tensor's."""
+    sliced = setting.optimizer == FLASH
+    biggest = min(largest(shape), SLICE_ELEMENTS) if sliced else largest(shape)
+    return max(float(setting.weight_bytes * biggest), OFFLOAD_CHUNK_BYTES / 4)
 
 
 def _loss_chunk(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> float:
@@ -238,14 +290,15 @@ def _host_gib(shape: ModelShape, setting: Setting, parts: _Parts, *, is_cpu: boo
         return 0.0
     per_node = max(setting.gpus // setting.nodes, 1)
     each = PROCESS_GIB * GIB + parts.acts.host + parts.optimizer.paged / setting.gpus
-    if setting.state_offload:
-        each += _pinned_state(shape, setting, parts.optimizer)
+    each += _pinned(shape, setting, parts.optimizer)
     return per_node * each / GIB
 
 
-def _pinned_state(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
-    """Pinned state: every state tensor is a block of its own, rounded up to a power of two by torch."""
-    per_element = optimizer.state / shape.parameters
+def _pinned(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
+    """Offloaded state and gradients: every tensor is a block of its own, rounded up to a power of two by torch."""
+    if not setting.state_offload:
+        return 0.0
+    per_element = optimizer.state / shape.parameters + (setting.weight_bytes if setting.gradient_offload else 0)
     return sum(
         tensor.count * per_element * power_of_two(max(tensor.elements // setting.gpus, 1)) for tensor in matrices(shape)
     )

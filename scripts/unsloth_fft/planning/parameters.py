@@ -63,6 +63,7 @@ class Optimizer:
 @dataclass(frozen=True)
 class Memory:
     gradient_checkpointing: str
+    gradient_offload: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Predicted:
     hours: float
     cost_usd: float | None
     update_survival: float
+    disk_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class Alternative:
     peak_vram_gib: float
     host_ram_gib: float
     tokens_per_second: float
+    gradient_offload: bool = False
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,7 @@ def contradictions(parameters: Parameters) -> list[str]:
         *_selection_problems(parameters.schedule, parameters.data),
         *_batch_problems(parameters.batch, parameters.distributed),
         *_precision_problems(parameters.precision, parameters.optimizer),
+        *_offload_problems(parameters),
     ]
 
 
@@ -306,6 +310,17 @@ def _precision_problems(precision: Precision, optimizer: Optimizer) -> list[str]
         )
     if optimizer.name == "adamw_flash" and precision.weights != "bfloat16":
         problems.append("optimizer/name: adamw_flash corrects bfloat16 weights; float32 weights need no correction")
+    return problems
+
+
+def _offload_problems(parameters: Parameters) -> list[str]:
+    if not parameters.memory.gradient_offload:
+        return []
+    problems = []
+    if not parameters.optimizer.state_offload:
+        problems.append("memory/gradient_offload: is true, which needs optimizer/state_offload true as well")
+    if parameters.distributed.gpus * parameters.distributed.nodes > 1:
+        problems.append("memory/gradient_offload: is true, which works on one GPU only")
     return problems
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from . import basis, words
+from . import basis, disk, words
 from .amount import EVAL_FRACTION, RunLength, packs, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .parameters import (
@@ -69,6 +69,8 @@ def _parameters(
     optimizer = _optimizer(request, best, defaults)
     epochs = request.amount.epochs or defaults.num_train_epochs
     length = run_length(request, setting.micro_batch, epochs)
+    schedule = _schedule(request, defaults, length, epochs)
+    disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule)
     return Parameters(
         schema_version="1.0",
         model=Model(request.model, None, False, request.seq_length, request.shape.parameters),
@@ -77,11 +79,11 @@ def _parameters(
             best.exactness, setting.weights, master_kept_by(setting.weights, optimizer), _compute(request)
         ),
         optimizer=optimizer,
-        memory=Memory(setting.checkpointing),
+        memory=Memory(setting.checkpointing, setting.gradient_offload),
         batch=Batch(setting.micro_batch, setting.accumulation, request.effective_batch),
-        schedule=_schedule(request, defaults, length, epochs),
+        schedule=schedule,
         distributed=Distributed(request.hardware.gpus, request.hardware.nodes, setting.strategy),
-        plan=_plan(request, outcome, best, optimizer, length, alternatives),
+        plan=_plan(request, outcome, best, optimizer, length, alternatives, disk_gib),
     )
 
 
@@ -143,6 +145,7 @@ def _plan(
     optimizer: Optimizer,
     length: RunLength,
     alternatives: int,
+    disk_gib: float,
 ) -> Plan:
     hardware = request.hardware
     kind = basis.basis_of(request, best.setting)
@@ -157,7 +160,7 @@ def _plan(
             host_ram_gib=hardware.host_ram_gib,
             price_per_hour=request.price_per_hour,
         ),
-        predicted=_predicted(request, best, length, survival, kind),
+        predicted=_predicted(request, best, length, survival, kind, disk_gib),
         basis=kind,
         why=[*words.why(request, outcome, best), *basis.measured_sentence(request, best.setting)],
         warnings=words.warnings(request, best, survival, kind),
@@ -165,7 +168,9 @@ def _plan(
     )
 
 
-def _predicted(request: Request, best: Candidate, length: RunLength, survival: float, kind: str) -> Predicted:
+def _predicted(
+    request: Request, best: Candidate, length: RunLength, survival: float, kind: str, disk_gib: float
+) -> Predicted:
     rate = best.speed.tokens_per_second
     hours = length.tokens / rate / 3600
     price = request.price_per_hour
@@ -181,6 +186,7 @@ def _predicted(request: Request, best: Candidate, length: RunLength, survival: f
         hours=round(hours, 4),
         cost_usd=None if price is None else round(hours * price * request.gpus, 2),
         update_survival=round(survival, 4),
+        disk_gib=round(disk_gib, 1),
     )
 
 
@@ -198,4 +204,5 @@ def _alternative(candidate: Candidate) -> Alternative:
         peak_vram_gib=round(candidate.memory.peak, 2),
         host_ram_gib=round(candidate.memory.host, 1),
         tokens_per_second=round(candidate.speed.tokens_per_second, 1),
+        gradient_offload=setting.gradient_offload,
     )

@@ -19,6 +19,7 @@ class Pins:
     checkpointing: str | None = None
     micro_batch: int | None = None
     accumulation: int | None = None
+    gradient_offload: bool | None = None
 
 
 @dataclass(frozen=True)

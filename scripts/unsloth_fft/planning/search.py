@@ -39,7 +39,9 @@ class Candidate:
     def kind(self) -> tuple[object, ...]:
         """Everything but how the batch is split: runners-up differ in this."""
         setting = self.setting
-        return (setting.weights, setting.optimizer, setting.state_offload, setting.checkpointing)
+        return (
+            setting.weights, setting.optimizer, setting.state_offload, setting.gradient_offload, setting.checkpointing
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _host_missing(request: Request, needed: MemoryEstimate) -> float:
 def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
     splits = list(batch_splits(request))
     for recipe in allowed_recipes(request):
-        for offload in _offloads(request, recipe):
+        for offload, gradients in _offloads(request, recipe):
             for checkpointing in _checkpointing(request):
                 for micro_batch, accumulation in splits:
                     yield (
@@ -142,6 +144,7 @@ def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
                             seq_length=request.seq_length,
                             gpus=request.gpus,
                             nodes=request.hardware.nodes,
+                            gradient_offload=gradients,
                         ),
                     )
 
@@ -181,13 +184,22 @@ def _refusal(recipe: Recipe, request: Request) -> str | None:
         return f"Unsloth does not offload the state of {recipe.optimizer}"
     if request.pins.state_offload and request.hardware.is_cpu:
         return "there is no GPU to offload optimizer state from"
+    if not _offloads(request, recipe):
+        return "gradients are kept in host memory only on one GPU, and together with the optimizer state"
     return None
 
 
 def _pinned_text(request: Request) -> str:
     pins = request.pins
     parts = [
-        part for part in (pins.weights, pins.optimizer, "with state offload" if pins.state_offload else None) if part
+        part
+        for part in (
+            pins.weights,
+            pins.optimizer,
+            "with state offload" if pins.state_offload else None,
+            "with gradient offload" if pins.gradient_offload else None,
+        )
+        if part
     ]
     return f" ({' '.join(parts)})" if parts else ""
 
@@ -203,10 +215,19 @@ def _way_out(request: Request) -> str:
     return "leave that knob to the planner, or name other hardware with --gpu"
 
 
-def _offloads(request: Request, recipe: Recipe) -> tuple[bool, ...]:
-    if request.pins.state_offload is not None:
-        return (request.pins.state_offload,)
-    return (False, True) if recipe.offloads and not request.hardware.is_cpu else (False,)
+def _offloads(request: Request, recipe: Recipe) -> list[tuple[bool, bool]]:
+    """(optimizer state, gradients) in host memory, as far as the recipe, the hardware and the pins allow."""
+    pins = request.pins
+    ways = [(False, False)]
+    if recipe.offloads and not request.hardware.is_cpu:
+        ways.append((True, False))
+        if request.gpus == 1:
+            ways.append((True, True))
+    return [
+        (state, gradients)
+        for state, gradients in ways
+        if pins.state_offload in (None, state) and pins.gradient_offload in (None, gradients)
+    ]
 
 
 def _checkpointing(request: Request) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class Setting:
     seq_length: int
     gpus: int = 1
     nodes: int = 1
+    gradient_offload: bool = False
 
     @property
     def strategy(self) -> str:

@@ -112,11 +112,22 @@ def _host_transfer(
     """Offloaded state goes to the GPU and back once a step; paged state likewise where it does not fit beside."""
     link = gpu.host_link_gbs * GIGA * constants.host_link_share
     memory = optimizer_memory(shape, setting)
+    if setting.gradient_offload:
+        # State both ways, and every micro-batch's gradients down; all but the first come up again to be added to,
+        # and the sum once more for the step. Copies of gradients run beside the backward and are mostly hidden.
+        gradients = setting.weight_bytes * shape.parameters
+        shown = max(setting.accumulation * 2 * gradients / link - _backward_s(shape, setting, gpu, constants), 0.0)
+        return (2 * memory.state + gradients) / link + shown
     if setting.state_offload:
         return 2 * memory.state / setting.gpus / link
     if memory.paged:
         return (constants.paged_extra_share * 2 * memory.paged / setting.gpus + 2 * spilled_gib * 2**30) / link
     return 0.0
+
+
+def _backward_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
+    """Seconds of a step in which the backward makes gradients: about two thirds of the micro-batches' time."""
+    return 2 / 3 * setting.accumulation * _micro_batch(shape, setting, gpu, constants)
 
 
 def checkpoint_transfer_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:

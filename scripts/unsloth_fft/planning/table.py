@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .search import Candidate, Outcome
+from .setting import Setting
 
 HEADER = (
     "",
@@ -33,7 +34,7 @@ def _row(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:
         "*" if candidate is best else "",
         setting.weights,
         setting.optimizer,
-        "yes" if setting.state_offload else "no",
+        _offload(setting),
         setting.checkpointing,
         f"{setting.micro_batch} x {setting.accumulation}" + (f" x {setting.gpus}" if setting.gpus > 1 else ""),
         f"{candidate.memory.peak:.1f}",
@@ -41,6 +42,12 @@ def _row(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:
         f"{candidate.speed.tokens_per_second:,.0f}",
         _verdict(candidate, candidate is best),
     )
+
+
+def _offload(setting: Setting) -> str:
+    if setting.gradient_offload:
+        return "state, gradients"
+    return "state" if setting.state_offload else "no"
 
 
 def _verdict(candidate: Candidate, chosen: bool) -> str:

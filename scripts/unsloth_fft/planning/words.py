@@ -30,7 +30,12 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         _checkpointing_reason(outcome, best),
     ]
     if setting.state_offload:
-        sentences.append(_WHY_OFFLOAD.format(state=best.memory.host - 6.0))
+        sentences.append(_WHY_OFFLOAD.format(state=best.memory.pinned))
+    if setting.gradient_offload:
+        sentences.append(
+            "Gradients leave the GPU as soon as the backward has made them and come back a chunk at a time for the"
+            " optimizer step: the GPU never holds them all."
+        )
     if best.memory.paged:
         sentences.append(
             f"{best.memory.paged:.1f} GiB of optimizer state is managed memory: it uses what the GPU has free and lies"

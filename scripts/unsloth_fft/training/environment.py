@@ -25,7 +25,7 @@ def variables_for(parameters: Parameters) -> dict[str, str]:
     """The environment variables these parameters need, so that no user has to set one.
 
     Sources, unsloth 2026.10.9: optimizers/state_offload.py (UNSLOTH_OFFLOAD_OPTIMIZER_STATE),
-    models/fsdp2_native.py and fsdp2_launch.py (UNSLOTH_FSDP2).
+    models/fsdp2_native.py (UNSLOTH_FSDP2).
     """
     variables = {
         "TOKENIZERS_PARALLELISM": "false",
@@ -41,25 +41,11 @@ def variables_for(parameters: Parameters) -> dict[str, str]:
 
 def prepare(parameters: Parameters, root: Path) -> None:
     """Set the variables; must run before anything imports unsloth. Raises MissingHere without the packages."""
-    require_one_process(parameters)
     require_packages()
     require_tracker(parameters.schedule.report_to)
     os.environ.update(variables_for(parameters))
     for name, folder in TRACKER_FOLDERS.items():
         os.environ.setdefault(name, str(root.absolute() / folder))
-
-
-def require_one_process(parameters: Parameters) -> None:
-    """Raise MissingHere for a plan over several GPUs, which `train` would otherwise run on one without a word."""
-    processes = parameters.distributed.gpus * parameters.distributed.nodes
-    if processes > 1:
-        raise MissingHere(
-            f"this plan is for {processes} GPUs, and train runs one process; the rendered script runs them all",
-            hint=(
-                "unsloth_fft_tool.py render --params params.json --target script --output train_fft.py, then"
-                f" torchrun --nproc-per-node {parameters.distributed.gpus} train_fft.py"
-            ),
-        )
 
 
 def require_tracker(name: str) -> None:

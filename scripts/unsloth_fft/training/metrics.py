@@ -106,16 +106,27 @@ def peak_gib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 4)
 
 
+def reserved_and_free_gib() -> tuple[float, float]:
+    """What torch reserved of this process's GPU at its peak, and what the GPU has free now, in GiB."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0.0, 0.0
+    torch.cuda.empty_cache()
+    return torch.cuda.max_memory_reserved() / 2**30, torch.cuda.mem_get_info()[0] / 2**30
+
+
 class Recorder:
     """Builds the Trainer callback that writes metrics lines and moves the progress bar.
 
+    Without a `path` nothing is written or shown: of several processes, one speaks.
     `on_start` is called once the Trainer is ready for its first step. `should_stop` is asked after every step,
     evaluation and save; when it says so the Trainer saves a checkpoint, unless it just did, and ends.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         should_stop: Callable[[], bool] = lambda: False,
         on_start: Callable[[], None] = lambda: None,
@@ -132,7 +143,14 @@ class Recorder:
     def started(self, state: Any) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", leave=False)
+        self._bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit="step",
+            leave=False,
+            disable=self._path is None,
+        )
         self._last_time = time.perf_counter()
         self._last_tokens = state.num_input_tokens_seen
         self._on_start()
@@ -152,13 +170,17 @@ class Recorder:
         if "loss" not in logs:
             return
         loss = float(logs["loss"])
-        append(self._path, self._line(state, logs, loss))
+        self.write(self._line(state, logs, loss))
         if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the loss is {loss} at step {state.global_step}; training stopped, the last checkpoint is kept",
                 hint="lower the learning rate or lengthen the warm-up (references/hyperparameters.md), then start anew",
             )
         self._bar.set_postfix_str(f"loss {loss:.3f}")
+
+    def write(self, line: Line) -> None:
+        if self._path is not None:
+            append(self._path, line)
 
     def finished(self) -> None:
         if self._bar is not None:
@@ -199,7 +221,7 @@ class Recorder:
             def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
                 loss = float((metrics or {}).get("eval_loss", math.nan))
                 tokens = int(state.num_input_tokens_seen)
-                append(recorder._path, evaluation_line(state.global_step, state.epoch, loss, tokens))
+                recorder.write(evaluation_line(state.global_step, state.epoch, loss, tokens))
                 recorder.heed(control, save=True)
 
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

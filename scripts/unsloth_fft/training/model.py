@@ -10,6 +10,7 @@ from ..core import files
 from ..core.errors import BadInput, FFTError, TrainingFailed
 from ..data import templates
 from ..planning.parameters import Parameters
+from . import processes
 
 CHECKPOINTING = {"unsloth": "unsloth", "true": True, "off": False}
 # What huggingface_hub allows in OWNER/NAME (1.33.0, utils/_validators.py, REPO_ID_REGEX, read 2026-11-23).
@@ -113,15 +114,22 @@ def require_finite(model: Any, step: int) -> None:
 
     Sums carry both through and borrow no memory; float32 and bfloat16 sums of weights do not overflow by themselves.
     """
+    broken = _first_not_finite(model)
+    if processes.any_of(broken is not None):
+        raise TrainingFailed(
+            f"{broken or 'a weight'} is not finite after step {step}; nothing was saved, the last checkpoint is kept",
+            hint="lower the learning rate or lengthen the warm-up (references/hyperparameters.md), then start anew",
+        )
+
+
+def _first_not_finite(model: Any) -> str | None:
     import torch
 
     for name, weight in model.named_parameters():
         local = weight.to_local() if hasattr(weight, "to_local") else weight
         if not torch.isfinite(local.detach().sum()):
-            raise TrainingFailed(
-                f"{name} is not finite after step {step}; nothing was saved, the last checkpoint is kept",
-                hint="lower the learning rate or lengthen the warm-up (references/hyperparameters.md), then start anew",
-            )
+            return str(name)
+    return None
 
 
 def from_pretrained_arguments(parameters: Parameters, *, on_gpu: bool) -> dict[str, Any]:

@@ -1,31 +1,59 @@
-"""One training run, top to bottom: open the session, load, evaluate, train, evaluate, save.
+"""One training run, top to bottom: open the session, check the machine, load, evaluate, train, evaluate, save.
 
-Whatever happens, session.json says so: completed, interrupted (resumable) or failed with the reason.
+Whatever happens, session.json says so: completed, interrupted (resumable) or failed with the reason. A plan for
+several GPUs goes through launcher.py, whose workers come back here.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput, FFTError, Interrupted, MissingHere, TrainingFailed
+from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
 from ..data import preparing, sources
 from ..planning import survival
 from ..planning.parameters import Parameters
-from . import checkpoints, environment, metrics, model, session, starting
-from .arguments import training_arguments
-from .session import Failure, Folder, Result, Session
+from . import (
+    checkpoints,
+    environment,
+    gpu_limit,
+    launcher,
+    metrics,
+    model,
+    preflight,
+    processes,
+    session,
+    starting,
+    trainer,
+    trial,
+)
+from .launcher import Machines
+from .session import Folder, Result, Session
+from .starting import Start
+from .state_keeper import StateKeeper, Stop, explained, first_line, stopped_at_once
 from .stopping import Signals
 
 
-def train(root: Path, *, resume: bool) -> Session:
+@dataclass(frozen=True)
+class Options:
+    """How to run, beside what the parameters say.
+
+    `hold_to_plan` limits torch to the memory of the card that was planned for. `rendezvous` is HOST:PORT of the first
+    of several machines; `follows` is true on the others, which train and write nothing of their own.
+    """
+
+    resume: bool = False
+    hold_to_plan: bool = False
+    rendezvous: str | None = None
+    follows: bool = False
+
+
+def train(root: Path, options: Options) -> Session:
     """Train the session in `root` to its end and return its final state.
 
     Raises BadInput (wrong state, changed files), MissingHere, TrainingFailed, or Interrupted after saving.
@@ -33,28 +61,150 @@ def train(root: Path, *, resume: bool) -> Session:
     with Signals() as signals:
         try:
             folder, state, parameters = session.load(root)
+            machines = _machines(parameters, options)
+            if options.follows:
+                environment.prepare(parameters, folder.root)
+                launcher.run(machines, folder, _worker_arguments(options), signals)
+                return session.load(root)[1]
             with session.locked(folder):
-                return _train(folder, state, parameters, resume, signals)
+                start = _prepared(folder, state, parameters, options)
+                if machines.gpus * machines.nodes > 1:
+                    return _train_on_several(machines, folder, state, start, options, signals)
+                return _train_here(folder, state, parameters, start, options, signals)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"stopped by {signals.received}; nothing was changed", hint="run the same command again"
             ) from None
 
 
-def _train(folder: Folder, state: Session, parameters: Parameters, resume: bool, signals: Signals) -> Session:
+def dry_run(root: Path, steps: int, options: Options) -> trial.Trial:
+    """Take `steps` optimizer steps on the session's longest rows, and measure them; the session stays as it is.
+
+    Raises TrainingFailed where memory is not enough, as `train` would.
+    """
+    with Signals():
+        folder, _, parameters = session.load(root)
+        if processes_of(parameters) > 1:
+            raise BadInput(
+                "a dry run takes one GPU, and this plan is for several",
+                hint="try the plan with: unsloth_fft_tool.py benchmark params.json",
+            )
+        with session.locked(folder):
+            environment.prepare(parameters, folder.root)
+            preflight.check(parameters, folder)
+            with environment.stdout_to_stderr(), preparing.scratch(folder.root) as space:
+                try:
+                    return _trial(parameters, steps, options, space)
+                except Exception as error:
+                    raise explained(error, folder, parameters) from error
+
+
+def train_as_worker(root: Path, *, resume: bool, hold_to_plan: bool) -> None:
+    """One process of several: the whole run beside the others. Raises what `train` raises."""
+    folder, state, parameters = session.load(root)
+    if processes_of(parameters) != processes.COUNT:
+        raise BadInput(
+            f"this plan is for {processes_of(parameters)} processes, and torchrun started {processes.COUNT}",
+            hint=f"start it with: unsloth_fft_tool.py train {root}",
+        )
+    stop = _StopFile(folder)
     start = starting.find(folder, state, resume)
+    keeper = StateKeeper(folder, state, parameters)
+    options = Options(resume=resume, hold_to_plan=hold_to_plan)
+    with keeper.on_failure(stop), preparing.scratch(folder.root) as space:
+        result = _run(folder, parameters, start.checkpoint, options, stop, keeper, space)
+        keeper.save(state="completed", process=None, result=result)
+
+
+def processes_of(parameters: Parameters) -> int:
+    """Processes that a plan takes: one a GPU."""
+    return parameters.distributed.gpus * parameters.distributed.nodes
+
+
+class _StopFile:
+    """A worker's side of the launcher's request: all workers agree on it after the same step."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._file = launcher.stop_file(folder)
+        self.received: str | None = None
+        self.at_once = False
+
+    def requested(self) -> bool:
+        if self.received is None and processes.any_of(self._file.exists()):
+            self.received = "a signal"
+        return self.received is not None
+
+    def defer(self) -> None:
+        """A worker is stopped by its launcher alone."""
+
+
+def _machines(parameters: Parameters, options: Options) -> Machines:
+    distributed = parameters.distributed
+    if distributed.nodes > 1 and options.rendezvous is None:
+        raise BadInput(
+            f"this plan is for {distributed.nodes} machines, which must be told where to meet",
+            hint="on each: unsloth_fft_tool.py train DIR --rendezvous FIRST_MACHINE:29500, and --follow on all but one",
+        )
+    if distributed.nodes == 1 and (options.rendezvous or options.follows):
+        raise BadInput("this plan is for one machine", hint="leave --rendezvous and --follow out")
+    return Machines(distributed.gpus, distributed.nodes, options.rendezvous)
+
+
+def _prepared(folder: Folder, state: Session, parameters: Parameters, options: Options) -> Start:
+    """Where to start, once nothing stands against it; changes nothing."""
+    start = starting.find(folder, state, options.resume)
     _check_data_unchanged(state, parameters)
     environment.prepare(parameters, folder.root)
+    preflight.check(parameters, folder)
     warn_of_lost_updates(parameters)
-    keeper = _StateKeeper(folder, state)
+    return start
+
+
+def _tidy(folder: Folder, start: Start, state: Session) -> None:
+    starting.tidy(folder, start, state)
+    session.remove_leftovers(folder)
+    preparing.remove_leftovers(folder.root)
+
+
+def _train_here(
+    folder: Folder, state: Session, parameters: Parameters, start: Start, options: Options, signals: Signals
+) -> Session:
+    keeper = StateKeeper(folder, state, parameters)
     with keeper.on_failure(signals), environment.stdout_to_stderr():
         keeper.save(state="running", process=session.this_process(), error=None, versions=environment.versions())
-        starting.tidy(folder, start, state)
-        session.remove_leftovers(folder)
-        preparing.remove_leftovers(folder.root)
+        _tidy(folder, start, state)
         with preparing.scratch(folder.root) as space:
-            result = _run(folder, parameters, start.checkpoint, signals, keeper, space)
+            result = _run(folder, parameters, start.checkpoint, options, signals, keeper, space)
         return keeper.save(state="completed", process=None, result=result)
+
+
+def _train_on_several(
+    machines: Machines, folder: Folder, state: Session, start: Start, options: Options, signals: Signals
+) -> Session:
+    running = state.changed(
+        state="running", process=session.this_process(), error=None, versions=environment.versions()
+    )
+    session.save(folder, running)
+    _tidy(folder, start, state)
+    try:
+        launcher.run(machines, folder, _worker_arguments(options), signals)
+    except KeyboardInterrupt:
+        stopped = stopped_at_once(folder, session.load(folder.root)[1].step, signals)
+        launcher.settle(folder, stopped)
+        raise stopped from None
+    except FFTError as error:
+        launcher.settle(folder, error)
+        raise
+    finally:
+        preparing.remove_leftovers(folder.root)
+    return session.load(folder.root)[1]
+
+
+def _worker_arguments(options: Options) -> list[str]:
+    return [
+        *(["--resume"] if options.resume else []),
+        *(["--hold-to-plan"] if options.hold_to_plan else []),
+    ]
 
 
 def warn_of_lost_updates(parameters: Parameters) -> None:
@@ -70,60 +220,88 @@ def warn_of_lost_updates(parameters: Parameters) -> None:
         )
 
 
-def _run(
-    folder: Folder, parameters: Parameters, start: Path | None, signals: Signals, keeper: _StateKeeper, space: Path
-) -> Result:
+def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any, Any, Any]:
+    """(model, tokenizer, prepared data), within the memory that is allowed."""
     import unsloth  # noqa: F401  (first: it patches what the others define)
 
+    if options.hold_to_plan and parameters.plan is not None:
+        gpu_limit.hold_to(parameters.plan.hardware.vram_gib)
     base, tokenizer = model.load(parameters)
     prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
-    say(
-        f"{len(prepared.train)} rows to train on, {len(prepared.held_out or [])} held out ({prepared.format});"
-        f" {prepared.truncated} cut, {prepared.dropped} left out"
-    )
+    if processes.is_first():
+        say(
+            f"{len(prepared.train)} rows to train on, {len(prepared.held_out or [])} held out ({prepared.format});"
+            f" {prepared.truncated} cut, {prepared.dropped} left out"
+        )
+    return base, tokenizer, prepared
+
+
+def _trial(parameters: Parameters, steps: int, options: Options, space: Path) -> trial.Trial:
+    base, tokenizer, prepared = _loaded(parameters, options, space)
+    needed = steps * parameters.batch.effective_batch_size
+    by_length = sorted(range(len(prepared.train)), key=lambda row: -len(prepared.train[row]["input_ids"]))
+    rows = prepared.train.select([by_length[number % len(by_length)] for number in range(needed)])
+    return trial.measure(parameters, base, tokenizer, rows, steps, space)
+
+
+def _run(
+    folder: Folder,
+    parameters: Parameters,
+    start: Path | None,
+    options: Options,
+    stop: Stop,
+    keeper: StateKeeper,
+    space: Path,
+) -> Result:
+    base, tokenizer, prepared = _loaded(parameters, options, space)
     recorder = metrics.Recorder(
-        folder.metrics, should_stop=signals.requested, on_start=signals.defer, on_step=keeper.stepped
+        folder.metrics if processes.is_first() else None,
+        should_stop=stop.requested,
+        on_start=stop.defer,
+        on_step=keeper.stepped,
     )
-    trainer = _trainer(folder, parameters, base, tokenizer, prepared, recorder)
+    runner = trainer.build(
+        parameters, folder.checkpoints, base, tokenizer, prepared.train, prepared.held_out, [recorder.callback()]
+    )
     if start is None and prepared.held_out is not None:
-        trainer.evaluate()
+        runner.evaluate()
     began = time.perf_counter()
     try:
-        _train_from(trainer, start, keeper)
+        _train_from(runner, start, keeper)
     finally:
         recorder.finished()
     seconds = time.perf_counter() - began
-    step = trainer.state.global_step
-    if signals.received is not None and step < trainer.state.max_steps:
+    step = runner.state.global_step
+    if stop.received is not None and step < runner.state.max_steps:
         raise Interrupted(
-            f"stopped by {signals.received} at step {step} of {trainer.state.max_steps}; saved",
+            f"stopped by {stop.received} at step {step} of {runner.state.max_steps}; saved",
             hint=f"continue with: unsloth_fft_tool.py train {folder.root} --resume",
         )
     last = checkpoints.newest(folder.checkpoints)
-    signals.at_once = last is not None and checkpoints.step_of(last) == step
+    stop.at_once = last is not None and checkpoints.step_of(last) == step
     if prepared.held_out is not None and not _evaluated_at(folder, step):
-        trainer.evaluate()
-    model.require_finite(trainer.model, step)
-    _save_model(folder, trainer, tokenizer)
-    return _result(folder, prepared, trainer, seconds)
+        runner.evaluate()
+    model.require_finite(runner.model, step)
+    _save_model(folder, runner, tokenizer)
+    return _result(folder, prepared, runner, seconds)
 
 
-def _train_from(trainer: Any, start: Path | None, keeper: _StateKeeper) -> None:
+def _train_from(runner: Any, start: Path | None, keeper: StateKeeper) -> None:
     """Train to the end from `start`; a checkpoint saved when training had ended is only loaded."""
     try:
         if start is None or not starting.is_finished(start):
-            trainer.train(resume_from_checkpoint=str(start) if start else None)
+            runner.train(resume_from_checkpoint=str(start) if start else None)
         else:
-            trainer.take_up(start)
-            keeper.stepped(trainer.state.global_step, trainer.state.max_steps)
+            runner.take_up(start)
+            keeper.stepped(runner.state.global_step, runner.state.max_steps)
     except (FFTError, OSError):
         raise
     except Exception as error:
         # What torch refuses to unpickle never ran; every kind of damage has its own exception.
-        if start is None or trainer.state.global_step > checkpoints.step_of(start) or not _is_about_loading(error):
+        if start is None or runner.state.global_step > checkpoints.step_of(start) or not _is_about_loading(error):
             raise
         raise TrainingFailed(
-            f"{start.name} cannot be loaded: {_first_line(error)}",
+            f"{start.name} cannot be loaded: {first_line(error)}",
             hint=f"remove {start} to go on from the checkpoint before it",
         ) from error
 
@@ -143,60 +321,43 @@ def _check_data_unchanged(state: Session, parameters: Parameters) -> None:
         )
 
 
-def _trainer(
-    folder: Folder, parameters: Parameters, base: Any, tokenizer: Any, prepared: Any, recorder: metrics.Recorder
-) -> Any:
-    from unsloth import UnslothTrainer, UnslothTrainingArguments
-
-    folder.checkpoints.mkdir(exist_ok=True)
-    trainer_class = checkpoints.whole_checkpoints(UnslothTrainer)
-    trainer = trainer_class(
-        model=base,
-        processing_class=tokenizer,
-        train_dataset=prepared.train,
-        eval_dataset=prepared.held_out,
-        args=UnslothTrainingArguments(**training_arguments(parameters, folder.checkpoints)),
-        callbacks=[recorder.callback()],
-    )
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them
-    schedule = parameters.schedule
-    if schedule.early_stopping_patience is not None:
-        from transformers import EarlyStoppingCallback
-
-        trainer.add_callback(EarlyStoppingCallback(schedule.early_stopping_patience, schedule.early_stopping_threshold))
-    return trainer
-
-
 def _evaluated_at(folder: Folder, step: int) -> bool:
-    return any(line.kind == "eval" and line.step == step for line in metrics.read(folder.metrics))
+    """Whether metrics.jsonl has the evaluation of `step`; the first process's word, as only it writes there."""
+    first = processes.is_first()
+    return processes.any_of(
+        first and any(line.kind == "eval" and line.step == step for line in metrics.read(folder.metrics))
+    )
 
 
-def _save_model(folder: Folder, trainer: Any, tokenizer: Any) -> None:
+def _save_model(folder: Folder, runner: Any, tokenizer: Any) -> None:
+    """Write model/ whole or not at all; every process takes part, because the weights may be sharded."""
     staging = folder.root / ".model.tmp"
-    shutil.rmtree(staging, ignore_errors=True)
+    if processes.is_first():
+        shutil.rmtree(staging, ignore_errors=True)
+    processes.wait_for_all()
     try:
-        trainer.save_model(str(staging))
-        tokenizer.save_pretrained(str(staging))
-        (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
-        checkpoints.flush(staging)
-        shutil.rmtree(folder.model, ignore_errors=True)
-        staging.rename(folder.model)
+        runner.save_model(str(staging))
+        if processes.is_first():
+            tokenizer.save_pretrained(str(staging))
+            (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+            checkpoints.flush(staging)
+            shutil.rmtree(folder.model, ignore_errors=True)
+            staging.rename(folder.model)
     except Exception as error:
         shutil.rmtree(staging, ignore_errors=True)
         refusal = checkpoints.disk_refusal(error, folder.checkpoints, "the trained model")
         if refusal is None:
             raise
         raise refusal from error
+    processes.wait_for_all()
 
 
-def _result(folder: Folder, prepared: Any, trainer: Any, seconds: float) -> Result:
+def _result(folder: Folder, prepared: Any, runner: Any, seconds: float) -> Result:
     lines = metrics.read(folder.metrics)
     evaluations = [line for line in lines if line.kind == "eval"]
     steps = [line for line in lines if line.kind == "train"]
-    tokens = int(trainer.state.num_input_tokens_seen)
-    step = _model_step(trainer)
+    tokens = int(runner.state.num_input_tokens_seen)
+    step = _model_step(runner)
     of_model = [line.loss for line in evaluations if line.step == step]
     return Result(
         train_loss=steps[-1].loss if steps else None,
@@ -213,90 +374,9 @@ def _result(folder: Folder, prepared: Any, trainer: Any, seconds: float) -> Resu
     )
 
 
-def _model_step(trainer: Any) -> int:
+def _model_step(runner: Any) -> int:
     """The step whose weights the trainer holds: the best checkpoint's where it was loaded, else the last."""
-    state = trainer.state
-    if trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+    state = runner.state
+    if runner.args.load_best_model_at_end and state.best_model_checkpoint is not None:
         return int(state.best_global_step)
     return int(state.global_step)
-
-
-class _StateKeeper:
-    """Keeps session.json true while the run goes."""
-
-    def __init__(self, folder: Folder, state: Session) -> None:
-        self._folder = folder
-        self._state = state
-        self._written = 0.0
-
-    def save(self, **changes: Any) -> Session:
-        self._state = self._state.changed(**changes)
-        session.save(self._folder, self._state)
-        return self._state
-
-    def stepped(self, step: int, total: int) -> None:
-        """Note progress; written at most once a second, and with whatever is saved next."""
-        self._state = self._state.changed(step=step, total_steps=total)
-        if time.monotonic() - self._written >= 1 or step == total:
-            self._written = time.monotonic()
-            session.save(self._folder, self._state)
-
-    @contextmanager
-    def on_failure(self, signals: Signals) -> Iterator[None]:
-        """Write how the run ended before the error goes on to the user."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            self._try_to_save(state="interrupted", process=None)
-            raise self._stopped_at_once(signals) from None
-        except Exception as error:
-            if os.environ.get("UNSLOTH_FFT_DEBUG"):
-                traceback.print_exc()
-            failure = _explained(error, self._folder)
-            kind = "interrupted" if isinstance(failure, Interrupted) else "failed"
-            recorded = None if kind == "interrupted" else Failure(failure.code, failure.message, failure.hint)
-            self._try_to_save(state=kind, process=None, error=recorded)
-            if failure is error:
-                raise
-            raise failure from error
-
-    def _stopped_at_once(self, signals: Signals) -> Interrupted:
-        newest = checkpoints.newest(self._folder.checkpoints)
-        step = 0 if newest is None else checkpoints.step_of(newest)
-        return Interrupted(
-            f"stopped at once by {signals.received} at step {self._state.step}; saved up to step {step}",
-            hint=f"continue with: unsloth_fft_tool.py train {self._folder.root}{' --resume' if step else ''}",
-        )
-
-    def _try_to_save(self, **changes: Any) -> None:
-        """On a full disk even this fails; the lock that ends with the process then tells what happened."""
-        try:
-            self.save(**changes)
-        except FFTError as error:
-            say(f"{self._folder.state} could not be written: {error.message}")
-
-
-def _explained(error: Exception, folder: Folder) -> FFTError:
-    """The error a user sees for what training raised."""
-    import torch
-
-    if isinstance(error, FFTError):
-        return error
-    if isinstance(error, torch.OutOfMemoryError):
-        return TrainingFailed(
-            f"out of GPU memory after reserving {metrics.peak_gib():.1f} GiB",
-            hint=f"plan for less with: generate_fft_params.py ... --vram-gib {max(1, int(metrics.peak_gib()) - 1)}",
-        )
-    refusal = checkpoints.disk_refusal(error, folder.checkpoints, "the run's data")
-    if refusal is not None:
-        return refusal
-    if isinstance(error, ImportError):
-        return MissingHere(f"a package is missing: {_first_line(error)}", hint=environment.INSTALL_COMMAND)
-    return TrainingFailed(
-        f"training raised {type(error).__name__}: {_first_line(error)}",
-        hint="see references/troubleshooting.md; set UNSLOTH_FFT_DEBUG=1 to see where it came from",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

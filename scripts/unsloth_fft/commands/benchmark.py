@@ -1,0 +1,195 @@
+"""benchmark: run a list of plans for a few steps each, on random weights of their shapes, and append measured rows.
+
+Every plan runs in a process of its own with the settings `train` would use. A row holds settings, versions, card, peak
+memory, tokens/s, the rate of a plain matrix product in the same process, losses, and the share of weights that moved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core import files, terminal
+from ..core.errors import BadInput, MissingHere, TrainingFailed
+from ..planning import catalogue
+from ..planning import parameters as params
+from ..planning.parameters import Parameters
+from ..training import environment
+
+EPILOG = """examples:
+  unsloth_fft_tool.py benchmark plan.json --output rows.jsonl
+  unsloth_fft_tool.py benchmark a.json b.json --trl usual.json --output rows.jsonl --steps 8
+  unsloth_fft_tool.py benchmark small-card.json --hold-to-plan --output rows.jsonl
+
+Plans come from generate_fft_params.py, for models of the catalogue; nothing is downloaded. Exit code 5 when a plan ran
+out of memory or failed (the other rows are kept)."""
+
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One plan to run, and on which stack."""
+
+    file: Path
+    parameters: Parameters
+    stack: str
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "benchmark",
+        help="measure plans on this machine: memory, speed, loss, what moved",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("plans", nargs="*", type=Path, metavar="PLAN", help="parameters files")
+    command.add_argument(
+        "--trl", action="append", type=Path, default=[], metavar="PLAN", help="through plain transformers and TRL"
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON lines to append to")
+    command.add_argument("--steps", type=int, default=6, metavar="N", help="optimizer steps of each (default 6)")
+    command.add_argument("--work", type=Path, metavar="DIR", help="keeps the random models (default: a folder by FILE)")
+    command.add_argument("--hold-to-plan", action="store_true", help="limit memory to the card each plan is for")
+    command.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one plan (default 600)")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `benchmark` command."""
+    environment.require_packages()
+    jobs = [Job(path, _loaded(path), "unsloth") for path in args.plans]
+    jobs += [Job(path, _loaded(path), "hf") for path in args.trl]
+    if not jobs:
+        raise BadInput("benchmark needs a plan", hint="use: benchmark PLAN --output FILE")
+    if args.steps <= WARM_UP:
+        raise BadInput(
+            f"--steps {args.steps} is too few: the first {WARM_UP} compile and are not timed",
+            hint=f"use --steps {WARM_UP + 1} or more",
+        )
+    work = args.work or args.output.with_suffix(".work")
+    found, failed = [], []
+    for job, answer in _answers(jobs, work, args):
+        if "error" in answer:
+            failed.append({"plan": str(job.file), "stack": job.stack, "error": answer["error"]})
+            terminal.say(f"{job.file.name} ({job.stack}): failed: {answer['error']}")
+            continue
+        from ..measuring import rows
+
+        found.append(rows.append(args.output, answer))
+        terminal.say(_told(found[-1]))
+    if args.json:
+        terminal.emit({"rows": found, "failed": failed})
+    if failed or any("oom" in row for row in found):
+        raise TrainingFailed(
+            f"{len(failed)} of {len(jobs)} plans failed, {sum('oom' in row for row in found)} ran out of memory",
+            hint=f"the rows that were measured are in {args.output}",
+        )
+    return 0
+
+
+def _loaded(path: Path) -> Parameters:
+    parameters = params.load(path)
+    catalogue.find_entry(parameters.model.name)  # refuses what cannot be made here
+    return parameters
+
+
+def _told(row: dict[str, Any]) -> str:
+    name = (
+        f"{row['id']}: {row['model']} {row['stack']} {row['precision']} {row['optim']} {row['gc']} {row['bs']}x{row['ga']}"
+    )
+    if "oom" in row:
+        return f"{name}: out of memory at {row['peak_res_gb']:.2f} GiB"
+    predicted = f" (predicted {row['predicted_peak_gb']:.2f})" if "predicted_peak_gb" in row else ""
+    expected = f" (predicted {row['predicted_tok_s']:,.0f})" if "predicted_tok_s" in row else ""
+    return f"{name}: {row['peak_res_gb']:.2f} GiB{predicted}, {row['tok_s']:,.0f} tokens/s{expected}"
+
+
+def _answers(jobs: Sequence[Job], work: Path, args: argparse.Namespace) -> Any:
+    """Each job with its row or error. The next process imports while one runs, and waits for its turn."""
+    work.mkdir(parents=True, exist_ok=True)
+    waiting = _started(jobs[0], 0, work, args)
+    for number, job in enumerate(jobs):
+        process, waiting = waiting, None
+        _make_model(job.parameters.model.name, work)
+        (work / f"gate-{number}").touch()
+        if number + 1 < len(jobs):
+            waiting = _started(jobs[number + 1], number + 1, work, args)
+        yield job, _answer(process, work / f"row-{number}.json", args.timeout)
+
+
+def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> subprocess.Popen[bytes]:
+    for leftover in (work / f"gate-{number}", work / f"row-{number}.json"):
+        leftover.unlink(missing_ok=True)
+    count = job.parameters.distributed.gpus
+    if job.parameters.distributed.nodes > 1:
+        raise MissingHere("benchmark runs on one machine", hint="plan for one node")
+    module = [sys.executable, "-m"]
+    if count > 1:
+        module += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "--module"]
+    command = [*module, "unsloth_fft.measuring.process", "--params", str(job.file), "--stack", job.stack,
+               "--model", str(_model_folder(job.parameters.model.name, work)), "--steps", str(args.steps),
+               "--output", str(work / f"row-{number}.json"), "--gate", str(work / f"gate-{number}")]  # fmt: skip
+    command += ["--hold-to-plan"] if args.hold_to_plan else []
+    paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    log = (work / f"log-{number}.txt").open("wb")
+    return subprocess.Popen(
+        command,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,
+        cwd=work,
+    )
+
+
+def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return {"error": f"not done after {timeout:.0f} s"}
+    if not row.exists():
+        log = row.with_name(row.name.replace("row-", "log-")).with_suffix(".txt")
+        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        return {"error": f"ended with {process.returncode} and no row: {' '.join(tail)[:300]}"}
+    answer: dict[str, Any] = json.loads(row.read_text(encoding="utf-8"))
+    return answer
+
+
+def _model_folder(name: str, work: Path) -> Path:
+    return (work / name.replace("/", "--")).absolute()
+
+
+def _make_model(name: str, work: Path) -> None:
+    """Make the random model in a process of its own, so that no memory of it stays."""
+    folder = _model_folder(name, work)
+    if folder.exists():
+        return
+    terminal.say(f"making random weights of {name}")
+    script = f"from unsloth_fft.measuring import random_model; from pathlib import Path; random_model.make({name!r}, Path({str(folder)!r}))"
+    paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    made = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    if made.returncode:
+        raise TrainingFailed(
+            f"the random model of {name} could not be made: {made.stderr.strip().splitlines()[-1][:300]}",
+            hint="see whether the disk and the memory are large enough",
+        )

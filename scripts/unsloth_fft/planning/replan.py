@@ -1,0 +1,94 @@
+"""After out of memory: the command that plans the same run for less memory, tried before it is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+
+from ..core.errors import BadInput, FFTError, NothingFits
+from . import hardware, model_source, rows
+from .hardware import Hardware
+from .parameters import Parameters
+from .plan import make_plan
+from .request import Amount, Request
+
+# A plan that ran out was predicted too low; the next one must be predicted lower by at least what the worst of the
+# project's own measurements missed (references/memory-model.md).
+LESS = 0.93
+
+
+def smaller(parameters: Parameters, available_gib: float) -> str:
+    """A hint: the exact command for the fastest plan that is predicted to need less, or what else would help.
+
+    `available_gib` is what this process could have used of the card.
+    """
+    if parameters.plan is None:
+        return f"plan for less: generate_fft_params.py --model {shlex.quote(parameters.model.name)} --gpu auto ..."
+    planned = parameters.plan
+    predicted = planned.predicted.peak_vram_gib + planned.hardware.safety_margin_gib
+    budget = math.floor(10 * min(LESS * predicted, max(available_gib, 1.0), planned.hardware.vram_gib)) / 10
+    try:
+        make_plan(_request(parameters, budget), alternatives=0, dataset=parameters.data.dataset)
+    except NothingFits as error:
+        return f"no smaller plan fits; {error.hint}"
+    except FFTError:
+        return f"plan for less: {_command(parameters, budget)}"
+    return f"the next plan that fits, in a new session: {_command(parameters, budget)}"
+
+
+def _request(parameters: Parameters, vram_gib: float) -> Request:
+    data, plan = parameters.data, parameters.plan
+    assert plan is not None
+    return Request(
+        model=parameters.model.name,
+        shape=model_source.resolve(parameters.model.name),
+        hardware=dataclasses.replace(_machine(parameters), vram_gib=vram_gib),
+        seq_length=parameters.model.max_seq_length,
+        effective_batch=parameters.batch.effective_batch_size,
+        exactness=parameters.precision.exactness,
+        objective=data.objective,
+        amount=_amount(parameters),
+        learning_rate=parameters.optimizer.learning_rate,
+        data=rows.read_facts(data.dataset) if data.dataset else None,
+        price_per_hour=plan.hardware.price_per_hour,
+    )
+
+
+def _machine(parameters: Parameters) -> Hardware:
+    assert parameters.plan is not None
+    planned = parameters.plan.hardware
+    settings = {"gpus": planned.gpus, "nodes": planned.nodes, "host_ram_gib": planned.host_ram_gib}
+    try:
+        return hardware.on_gpu(hardware.find_gpu(planned.name), **settings)  # type: ignore[arg-type]
+    except BadInput:
+        return hardware.on_memory(planned.vram_gib, **settings)  # type: ignore[arg-type]
+
+
+def _amount(parameters: Parameters) -> Amount:
+    schedule = parameters.schedule
+    return Amount(epochs=schedule.num_train_epochs, max_steps=schedule.max_steps)
+
+
+def _command(parameters: Parameters, vram_gib: float) -> str:
+    """The planner's command line for the same run on `vram_gib`."""
+    assert parameters.plan is not None
+    planned, data, schedule = parameters.plan.hardware, parameters.data, parameters.schedule
+    named = _machine(parameters).gpu is not None
+    words: list[object] = ["generate_fft_params.py", "--model", parameters.model.name]
+    words += ["--gpu", planned.name] if named else []
+    words += ["--vram-gib", f"{vram_gib:g}"]
+    words += ["--gpus", planned.gpus] if planned.gpus > 1 else []
+    words += ["--nodes", planned.nodes] if planned.nodes > 1 else []
+    words += ["--host-ram-gib", f"{planned.host_ram_gib:g}"] if planned.host_ram_gib is not None else []
+    words += ["--dataset", data.dataset] if data.dataset else []
+    words += ["--objective", data.objective] if data.objective != "sft" else []
+    words += ["--seq-length", parameters.model.max_seq_length]
+    words += ["--effective-batch", parameters.batch.effective_batch_size]
+    words += ["--exactness", parameters.precision.exactness] if parameters.precision.exactness != "exact" else []
+    words += ["--learning-rate", f"{parameters.optimizer.learning_rate:g}"]
+    if schedule.max_steps is not None:
+        words += ["--max-steps", schedule.max_steps]
+    else:
+        words += ["--epochs", f"{schedule.num_train_epochs:g}"]
+    return shlex.join([*map(str, words), "--output", "smaller.json"])

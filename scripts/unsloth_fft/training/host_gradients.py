@@ -1,0 +1,211 @@
+"""Gradients that live in host memory: each leaves the GPU as soon as the backward has made it.
+
+What stays on the GPU of an ordinary step is then the weights, the activations of one micro-batch, and a few tensors
+at a time. The arithmetic is the ordinary one: micro-batches are added in the gradients' own type, the norm is taken
+over the whole sum before anything is clipped, and the optimizer steps once, a chunk of parameters after another, with
+its state brought in by Unsloth's own state offload (unsloth 2026.10.9, optimizers/state_offload.py). Nothing of this
+outlives a step, so checkpoints are the ordinary ones.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from . import sliced_step
+
+# Gradients on their way to the host may hold this much of the GPU; then the backward waits for the copies.
+IN_FLIGHT_BYTES = 512 * 2**20
+# What one chunk of the step may bring to the GPU: state offload's own default.
+CHUNK_BYTES = 1024 * 2**20
+
+
+class HostGradients:
+    """The gradients of `parameters`, summed in host memory over the micro-batches of a step.
+
+    `parameters` are the model's, in its order. `is_last` says whether the running backward is that of the step's last micro-batch. `optimizer` is the innermost
+    torch.optim.Optimizer; its step must be one that only touches parameters with a gradient.
+    """
+
+    def __init__(self, optimizer: Any, parameters: Iterable[Any], is_last: Callable[[], bool]) -> None:
+        self._optimizer = optimizer
+        self._is_last = is_last
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._buffers: dict[Any, Any] = {}
+        self._arrived: set[Any] = set()
+        self._norms: dict[Any, Any] = {}
+        self._coefficient: Any = None
+        self._copies = _Copies(self._parameters[0].device)
+        self._handles = [p.register_post_accumulate_grad_hook(self._take) for p in self._parameters]
+
+    def detach(self) -> None:
+        """Leave gradients where they are made from here on."""
+        for handle in self._handles:
+            handle.remove()
+
+    def norm(self) -> Any:
+        """The norm over all gradients of the step, as torch.nn.utils.clip_grad_norm_ takes it."""
+        import torch
+
+        self._copies.finish()
+        norms = [self._norms[p] for p in self._parameters if p in self._norms]
+        if not norms:
+            return torch.zeros(())
+        return torch.linalg.vector_norm(torch.stack(norms))
+
+    def clip(self, max_norm: float) -> Any:
+        """Have the coming step scale the gradients down to `max_norm`; returns the norm they have."""
+        norm = self.norm()
+        self._coefficient = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        return norm
+
+    def step(self) -> None:
+        """Step the optimizer chunk by chunk, and forget the gradients."""
+        self._copies.finish()
+        offloader = getattr(self._optimizer, "_unsloth_state_offloader", None)
+        step = type(self._optimizer).step
+        if getattr(step, "hooked", False):  # torch wraps step to run hooks; they belong to the whole step
+            step = step.__wrapped__
+        devices: set[Any] = set()
+        for chunk in self._chunks():
+            if len(chunk) == 1 and offloader is not None and sliced_step.can_slice(self._optimizer, chunk[0]):
+                sliced_step.step(self._optimizer, chunk[0], self._buffers[chunk[0]], self._coefficient)
+                devices.add(chunk[0].device)
+                continue
+            for parameter in chunk:
+                parameter.grad = self._brought_back(parameter)
+            if offloader is not None:
+                offloader.restore(chunk)
+            step(self._optimizer)
+            if offloader is not None:
+                devices |= offloader.offload(chunk)
+            for parameter in chunk:
+                parameter.grad = None
+        if offloader is not None:
+            offloader.finish(devices)
+        self._arrived.clear()
+        self._norms.clear()
+        self._coefficient = None
+
+    def _take(self, parameter: Any) -> None:
+        """Add a fresh gradient to the one on the host, and free it."""
+        import torch
+
+        gradient = parameter.grad
+        parameter.grad = None
+        buffer = self._buffers.get(parameter)
+        if buffer is None:
+            pinned = gradient.device.type == "cuda"
+            buffer = torch.empty(gradient.shape, dtype=gradient.dtype, device="cpu", pin_memory=pinned)
+            self._buffers[parameter] = buffer
+        with self._copies.of(gradient):
+            if parameter in self._arrived:
+                gradient = buffer.to(gradient.device, non_blocking=True).add_(gradient)
+            if self._is_last():
+                self._norms[parameter] = torch.nn.utils.get_total_norm([gradient])
+            buffer.copy_(gradient, non_blocking=True)
+        self._arrived.add(parameter)
+
+    def _brought_back(self, parameter: Any) -> Any:
+        gradient = self._buffers[parameter].to(parameter.device, non_blocking=True, copy=True)
+        return gradient if self._coefficient is None else gradient.mul_(self._coefficient.to(gradient.device))
+
+    def _chunks(self) -> Iterator[list[Any]]:
+        """Parameters that got a gradient, in pieces whose state (taken as 8 bytes an element) is about a chunk."""
+        chunk: list[Any] = []
+        size = 0
+        for parameter in self._parameters:
+            if parameter not in self._arrived:
+                continue
+            need = 8 * parameter.numel()
+            if chunk and size + need > CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(parameter)
+            size += need
+        if chunk:
+            yield chunk
+
+
+class _Copies:
+    """A stream for copies beside the backward, held back when too much is under way. Does nothing on a CPU."""
+
+    def __init__(self, device: Any) -> None:
+        import torch
+
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pending: deque[tuple[Any, int]] = deque()
+
+    def of(self, tensor: Any) -> Any:
+        """A context whose work waits for what made `tensor`, and keeps `tensor` alive until it is done."""
+        import contextlib
+
+        return contextlib.nullcontext() if self._stream is None else self._queued(tensor)
+
+    def _queued(self, tensor: Any) -> Any:
+        import contextlib
+
+        import torch
+
+        @contextlib.contextmanager
+        def queued() -> Iterator[None]:
+            size = tensor.numel() * tensor.element_size()
+            while self._pending and size + sum(held for _, held in self._pending) > IN_FLIGHT_BYTES:
+                self._pending.popleft()[0].synchronize()
+            self._stream.wait_stream(torch.cuda.current_stream(tensor.device))
+            with torch.cuda.stream(self._stream):
+                yield
+                tensor.record_stream(self._stream)
+                self._pending.append((self._stream.record_event(), size))
+
+        return queued()
+
+    def finish(self) -> None:
+        """Wait for everything that was queued."""
+        if self._stream is not None:
+            self._stream.synchronize()
+            self._pending.clear()
+
+
+def keeps_gradients_on_host(trainer_class: type) -> type:
+    """A subclass of `trainer_class` (a transformers.Trainer) whose steps keep their gradients in host memory."""
+
+    class GradientsOnHost(trainer_class):  # type: ignore[misc]
+        _host_gradients: HostGradients | None = None
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            from transformers import TrainerCallback
+
+            super().__init__(*args, **settings)
+            trainer = self
+
+            class StepFromHost(TrainerCallback):  # type: ignore[misc]
+                def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+                    # The Trainer's own optimizer.step() follows, and finds no gradient left.
+                    trainer._host_gradients.step()
+
+            self.add_callback(StepFromHost())
+
+        def training_step(self, *args: Any, **settings: Any) -> Any:
+            if self._host_gradients is None:
+                state = self.accelerator.gradient_state
+                self._host_gradients = HostGradients(
+                    _innermost(self.optimizer), self.model.parameters(), lambda: state.sync_gradients
+                )
+            return super().training_step(*args, **settings)
+
+        def _clip_grad_norm(self, model: Any) -> Any:
+            return self._host_gradients.clip(self.args.max_grad_norm)
+
+        def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+            return (self._host_gradients.norm() if grad_norm is None else grad_norm).item()
+
+    return GradientsOnHost
+
+
+def _innermost(optimizer: Any) -> Any:
+    """The optimizer inside accelerate's wrapper."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer

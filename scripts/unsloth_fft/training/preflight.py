@@ -1,0 +1,104 @@
+"""Seconds before hours: what this machine must have for a plan, looked at before anything is loaded.
+
+GPU memory that others hold, the packages behind the optimizer, and disk for the checkpoints stop a run. Host memory only
+draws a warning: some virtual machines show more of it the more is used.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+from pathlib import Path
+
+from ..core.errors import MissingHere
+from ..core.terminal import say
+from ..planning import detection, disk
+from ..planning.parameters import Parameters
+from .session import Folder
+
+GIB = 2**30
+# What each optimizer needs beside torch, with the version that unsloth 2026.10.9 asks for
+# (optimizers/flash_adamw.py: _FLASH_ADAMW_MIN_VERSION).
+PACKAGES = {
+    "adamw_8bit": "bitsandbytes",
+    "paged_adamw_8bit": "bitsandbytes",
+    "adamw_torch_8bit": "torchao",
+    "adamw_flash": "flashoptim",
+}
+LEAST = {"flashoptim": (0, 1, 4)}
+
+def check(parameters: Parameters, folder: Folder) -> None:
+    """Raise MissingHere for what would end the run later; say what may."""
+    here = detection.detect()
+    if not here.is_cpu:
+        require_optimizer(parameters.optimizer.name)
+        _require_gpus(parameters)
+        _warn_of_host_memory(parameters)
+    require_disk(parameters, folder.root)
+
+
+def require_optimizer(name: str) -> None:
+    """Raise MissingHere when the package behind optimizer `name` is not installed, or too old."""
+    package = PACKAGES.get(name)
+    if package is None:
+        return
+    least = LEAST.get(package)
+    wanted = package if least is None else f"{package}>={'.'.join(map(str, least))}"
+    hint = f"uv pip install '{wanted}'   (or: pip install '{wanted}')"
+    if importlib.util.find_spec(package) is None:
+        raise MissingHere(f"not installed here: {package}; the optimizer {name} needs it", hint=hint)
+    found = importlib.metadata.version(package)
+    if least is not None and tuple(int(part) for part in found.split(".")[:3] if part.isdigit()) < least:
+        raise MissingHere(f"{package} {found} is too old for the optimizer {name}", hint=hint)
+
+
+def require_disk(parameters: Parameters, root: Path) -> None:
+    """Raise MissingHere when the disk of `root` has no room for the model and the checkpoints of the plan."""
+    need = disk.needed_by(parameters)
+    place = next(parent for parent in (root.absolute(), *root.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free / GIB
+    used = _already_there(root)
+    if free + used < need:
+        kept = disk.checkpoints_at_once(parameters.schedule)
+        raise MissingHere(
+            f"{place} has {free:.1f} GiB free; the model and {kept} checkpoint{'s' * (kept > 1)} need {need:.1f} GiB",
+            hint="free space, lower schedule.save_total_limit, or choose a --session folder on another disk",
+        )
+
+
+def _already_there(root: Path) -> float:
+    """GiB of checkpoints and model that a resumed session already holds."""
+    folder = Folder(root)
+    files = [path for kept in (folder.checkpoints, folder.model) if kept.is_dir() for path in kept.rglob("*")]
+    return sum(path.stat().st_size for path in files if path.is_file()) / GIB
+
+
+def _require_gpus(parameters: Parameters) -> None:
+    here = detection.detect()
+    wanted = parameters.distributed.gpus
+    if here.gpus < wanted:
+        raise MissingHere(
+            f"the plan is for {wanted} GPUs in this machine, and {here.gpus} can be seen",
+            hint="plan for this machine: generate_fft_params.py --gpu auto",
+        )
+    if parameters.plan is None:
+        return
+    need, free = parameters.plan.predicted.peak_vram_gib, detection.free_gib()
+    if free is not None and free < need:
+        raise MissingHere(
+            f"the plan needs {need:.1f} GiB on each GPU, and {free:.1f} GiB of {here.name} are free now",
+            hint="see with nvidia-smi what else is on the GPU and end it, or plan for less:"
+            f" generate_fft_params.py --gpu auto --vram-gib {max(free, 1):.1f}",
+        )
+
+
+def _warn_of_host_memory(parameters: Parameters) -> None:
+    if parameters.plan is None or not parameters.optimizer.state_offload:
+        return
+    need, free = parameters.plan.predicted.host_ram_gib, detection.free_host_gib()
+    if free is not None and free < need:
+        say(
+            f"warning: the plan puts {need:.0f} GiB into host memory, and {free:.0f} GiB are available now;"
+            " if it runs out the process is killed without a word"
+        )

@@ -1,0 +1,52 @@
+"""The trainer of a run: Unsloth's own, with checkpoints that are whole or absent and the callbacks that are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..planning.parameters import Parameters
+from . import checkpoints, host_gradients, processes, sharding
+from .arguments import training_arguments
+
+
+def build(
+    parameters: Parameters,
+    folder: Path,
+    base: Any,
+    tokenizer: Any,
+    train: Any,
+    held_out: Any | None,
+    callbacks: Sequence[Any],
+    **changes: Any,
+) -> Any:
+    """An UnslothTrainer for `parameters` that saves into `folder`.
+
+    `train` and `held_out` are `datasets.Dataset`s with columns input_ids and labels; `changes` replace single
+    training arguments.
+    """
+    from transformers import PrinterCallback
+    from unsloth import UnslothTrainer, UnslothTrainingArguments
+
+    folder.mkdir(exist_ok=True)
+    trainer_class = checkpoints.whole_checkpoints(UnslothTrainer)
+    if processes.COUNT > 1:
+        trainer_class = sharding.reshards_after_evaluation(trainer_class)
+    if parameters.memory.gradient_offload:
+        trainer_class = host_gradients.keeps_gradients_on_host(trainer_class)
+    trainer = trainer_class(
+        model=base,
+        processing_class=tokenizer,
+        train_dataset=train,
+        eval_dataset=held_out,
+        args=UnslothTrainingArguments(**{**training_arguments(parameters, folder), **changes}),
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them
+    schedule = parameters.schedule
+    if schedule.early_stopping_patience is not None and held_out is not None:
+        from transformers import EarlyStoppingCallback
+
+        trainer.add_callback(EarlyStoppingCallback(schedule.early_stopping_patience, schedule.early_stopping_threshold))
+    return trainer
