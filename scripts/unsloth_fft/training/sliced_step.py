@@ -27,15 +27,16 @@ def step(optimizer: Any, parameter: Any, gradient: Any, coefficient: Any | None)
 
     group = next(group for group in optimizer.param_groups if any(p is parameter for p in group["params"]))
     rows = max(SLICE_ELEMENTS // parameter.shape[1], 1)
-    whole = dict(optimizer.state.get(parameter, {}))
+    before = dict(optimizer.state.get(parameter, {}))  # its step count, too, is the same for every slice
+    whole = dict(before)
     for first in range(0, parameter.shape[0], rows):
         piece = slice(first, first + rows)
         part = torch.nn.Parameter(parameter.data[piece])  # a view: what it becomes, the parameter becomes
         part.grad = gradient[piece].to(part.device, non_blocking=True)
         if coefficient is not None:
             part.grad.mul_(coefficient.to(part.device))
-        if optimizer.state.get(parameter):
-            optimizer.state[part] = {name: _cut(value, piece, part.device) for name, value in whole.items()}
+        if before:
+            optimizer.state[part] = {name: _cut(value, piece, part.device) for name, value in before.items()}
         optimizer.step_param(part, group)
         for name, value in optimizer.state.pop(part).items():
             whole[name] = _put(whole.get(name), value, piece, parameter)
