@@ -34,6 +34,8 @@ Plans come from generate_fft_params.py, for models of the catalogue; nothing is 
 out of memory or failed (the other rows are kept)."""
 
 WARM_UP = 2
+# Processes started before their turn: importing takes longer than a short run.
+AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--work", type=Path, metavar="DIR", help="keeps the random models (default: a folder by FILE)")
     command.add_argument("--hold-to-plan", action="store_true", help="limit memory to the card each plan is for")
     command.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one plan (default 600)")
+    command.add_argument("--profile", action="store_true", help="profile the last step of each into DIR/profile-N.txt")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
 
@@ -106,9 +109,7 @@ def _loaded(path: Path) -> Parameters:
 
 
 def _told(row: dict[str, Any]) -> str:
-    name = (
-        f"{row['id']}: {row['model']} {row['stack']} {row['precision']} {row['optim']} {row['gc']} {row['bs']}x{row['ga']}"
-    )
+    name = f"{row['id']}: {row['model']} {row['stack']} {row['precision']} {row['optim']} {row['gc']} {row['bs']}x{row['ga']}"
     if "oom" in row:
         return f"{name}: out of memory at {row['peak_res_gb']:.2f} GiB"
     predicted = f" (predicted {row['predicted_peak_gb']:.2f})" if "predicted_peak_gb" in row else ""
@@ -119,14 +120,13 @@ def _told(row: dict[str, Any]) -> str:
 def _answers(jobs: Sequence[Job], work: Path, args: argparse.Namespace) -> Any:
     """Each job with its row or error. The next process imports while one runs, and waits for its turn."""
     work.mkdir(parents=True, exist_ok=True)
-    waiting = _started(jobs[0], 0, work, args)
+    waiting = [_started(job, number, work, args) for number, job in enumerate(jobs[:AHEAD])]
     for number, job in enumerate(jobs):
-        process, waiting = waiting, None
         _make_model(job.parameters.model.name, work)
         (work / f"gate-{number}").touch()
-        if number + 1 < len(jobs):
-            waiting = _started(jobs[number + 1], number + 1, work, args)
-        yield job, _answer(process, work / f"row-{number}.json", args.timeout)
+        if number + AHEAD < len(jobs):
+            waiting.append(_started(jobs[number + AHEAD], number + AHEAD, work, args))
+        yield job, _answer(waiting[number], work / f"row-{number}.json", args.timeout)
 
 
 def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> subprocess.Popen[bytes]:
@@ -138,10 +138,12 @@ def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> sub
     module = [sys.executable, "-m"]
     if count > 1:
         module += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "--module"]
-    command = [*module, "unsloth_fft.measuring.process", "--params", str(job.file), "--stack", job.stack,
+    command = [*module, "unsloth_fft.measuring.process", "--params", str(job.file.absolute()), "--stack", job.stack,
                "--model", str(_model_folder(job.parameters.model.name, work)), "--steps", str(args.steps),
-               "--output", str(work / f"row-{number}.json"), "--gate", str(work / f"gate-{number}")]  # fmt: skip
+               "--output", str((work / f"row-{number}.json").absolute()),
+               "--gate", str((work / f"gate-{number}").absolute())]  # fmt: skip
     command += ["--hold-to-plan"] if args.hold_to_plan else []
+    command += ["--profile", str((work / f"profile-{number}.txt").absolute())] if args.profile else []
     paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
     log = (work / f"log-{number}.txt").open("wb")
     return subprocess.Popen(

@@ -16,7 +16,9 @@ from ..training.trial import Trial
 UNSLOTH_ONLY = ("adamw_flash",)
 
 
-def measure(parameters: Parameters, model: Path, rows: Any, steps: int) -> tuple[Trial, Any]:
+def measure(
+    parameters: Parameters, model: Path, rows: Any, steps: int, profile: Path | None = None
+) -> tuple[Trial, Any]:
     """Take `steps` optimizer steps as `trial.measure` does; returns the trial and the trained model.
 
     Checkpointing "unsloth" becomes the plain one. Raises BadInput for what only Unsloth has.
@@ -34,7 +36,7 @@ def measure(parameters: Parameters, model: Path, rows: Any, steps: int) -> tuple
     base = AutoModelForCausalLM.from_pretrained(
         model, dtype=torch.float32 if float32 else torch.bfloat16, attn_implementation="sdpa", device_map={"": 0}
     )
-    clock = trial.Clock()
+    clock = trial.Clock(profile, steps)
     with tempfile.TemporaryDirectory() as folder:
         arguments = training_arguments(parameters, Path(folder))
         arguments.update(

@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     parameters = params.load(args.params)
     os.environ.update(environment.variables_for(parameters))
     os.environ["HF_HUB_OFFLINE"] = "1"
+    told = rows.variables_that_matter()  # before the packages add their own
     if args.stack == "unsloth":
         import unsloth  # noqa: F401  (first: it patches what the others define)
     import torch
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
     while args.gate is not None and not args.gate.exists():
         time.sleep(0.05)
     try:
-        row: dict[str, Any] = rows.row_of(parameters, _measured(parameters, args, torch))
+        row: dict[str, Any] = rows.row_of(parameters, _measured(parameters, args, torch), told)
     except Exception as error:
         import traceback
 
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stack", choices=("unsloth", "hf"), default="unsloth")
     parser.add_argument("--hold-to-plan", action="store_true")
     parser.add_argument("--gate", type=Path)
+    parser.add_argument("--profile", type=Path)
     return parser
 
 
@@ -68,6 +70,7 @@ def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> S
     if args.hold_to_plan and parameters.plan is not None:
         cap = gpu_limit.hold_to(parameters.plan.hardware.vram_gib)
     gpu = torch.cuda.is_available()
+    _try_switches(torch)
     facts: dict[str, Any] = {
         "stack": args.stack,
         "steps": args.steps,
@@ -80,9 +83,9 @@ def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> S
     data = random_model.rows(args.model, count, parameters.model.max_seq_length)
     try:
         if args.stack == "hf":
-            taken, model = plain_trl.measure(parameters, args.model, data, args.steps)
+            taken, model = plain_trl.measure(parameters, args.model, data, args.steps, args.profile)
         else:
-            taken, model = _with_unsloth(parameters, args.model, data, args.steps)
+            taken, model = _with_unsloth(parameters, args, data)
     except torch.OutOfMemoryError as error:
         allocated, reserved = trial.peaks_gib()
         return Seen(**facts, peak_allocated_gib=allocated, peak_reserved_gib=reserved, oom=str(error))
@@ -95,16 +98,25 @@ def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> S
     )
 
 
-def _with_unsloth(parameters: Parameters, folder: Path, data: Any, steps: int) -> tuple[trial.Trial, Any]:
+def _try_switches(torch: Any) -> None:
+    """Settings that are tried before `train` takes them up; each is named in the row's environment."""
+    precision = os.environ.get("UNSLOTH_FFT_TRY_MATMUL")
+    if precision:
+        torch.set_float32_matmul_precision(precision)
+    if os.environ.get("UNSLOTH_FFT_TRY_SDPA") == "cudnn":
+        torch.backends.cuda.enable_flash_sdp(False)
+
+
+def _with_unsloth(parameters: Parameters, args: argparse.Namespace, data: Any) -> tuple[trial.Trial, Any]:
     import dataclasses
     import tempfile
 
     from ..training import model as models
 
-    local = dataclasses.replace(parameters, model=dataclasses.replace(parameters.model, name=str(folder)))
+    local = dataclasses.replace(parameters, model=dataclasses.replace(parameters.model, name=str(args.model)))
     base, tokenizer = models.load(local)
     with tempfile.TemporaryDirectory() as scratch:
-        return trial.measure(local, base, tokenizer, data, steps, Path(scratch)), base
+        return trial.measure(local, base, tokenizer, data, args.steps, Path(scratch), args.profile), base
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class Seen:
     oom: str | None = None
 
 
-def row_of(parameters: Parameters, seen: Seen) -> dict[str, Any]:
-    """The row for `parameters`, without its id."""
+def row_of(parameters: Parameters, seen: Seen, variables: dict[str, str]) -> dict[str, Any]:
+    """The row for `parameters`, without its id; `variables` are those that the run was started with."""
     batch, optimizer = parameters.batch, parameters.optimizer
     count = parameters.distributed.gpus * parameters.distributed.nodes
     versions = environment.versions()
@@ -52,7 +52,7 @@ def row_of(parameters: Parameters, seen: Seen) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "gpu": {"name": seen.gpu, "memory_gib": round(seen.gpu_memory_gib, 2), "count": count},
         "versions": {name: versions[name] for name in PACKAGES if name in versions},
-        "environment": {name: value for name, value in sorted(os.environ.items()) if name in _wanted(parameters)},
+        "environment": variables,
         "launcher": "unsloth_fft_tool.py benchmark" + (f", torchrun with {count} processes" if count > 1 else ""),
         "weights": WEIGHTS,
         "data": TEXT,
@@ -61,9 +61,7 @@ def row_of(parameters: Parameters, seen: Seen) -> dict[str, Any]:
         "stack": seen.stack,
         "precision": "fp32mp" if parameters.precision.weights == "float32" else "bf16",
         "optim": optimizer.name,
-        "gc": {"off": "false"}.get(
-            parameters.memory.gradient_checkpointing, parameters.memory.gradient_checkpointing
-        ),
+        "gc": {"off": "false"}.get(parameters.memory.gradient_checkpointing, parameters.memory.gradient_checkpointing),
         "bs": batch.per_device_train_batch_size,
         "ga": batch.gradient_accumulation_steps,
         "seq": parameters.model.max_seq_length,
@@ -121,11 +119,11 @@ def _schedule(parameters: Parameters) -> str:
     )
 
 
-def _wanted(parameters: Parameters) -> set[str]:
-    """Variables a row reports: those the plan sets for Unsloth, and any that would change the figure."""
-    ours = {name for name in environment.variables_for(parameters) if name.startswith("UNSLOTH_OFFLOAD")}
-    ours |= {name for name in environment.variables_for(parameters) if name.startswith("UNSLOTH_FSDP2")}
-    return ours | {name for name in os.environ if re.match(r"UNSLOTH_GC_|UNSLOTH_FFT_TRY_|PYTORCH_(CUDA_)?ALLOC", name)}
+def variables_that_matter() -> dict[str, str]:
+    """Environment variables of this process that could change a figure: Unsloth's, and torch's allocator."""
+    quiet = ("UNSLOTH_DISABLE_STATISTICS",)
+    pattern = re.compile(r"UNSLOTH_|PYTORCH_(CUDA_)?ALLOC|TORCH_ALLOW_TF32|NVIDIA_TF32")
+    return {name: value for name, value in sorted(os.environ.items()) if pattern.match(name) and name not in quiet}
 
 
 def append(path: Path, row: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Data:
     seed: int
     sources: list[dict[str, Any]] = field(default_factory=list)
     sample_by: str = "line"
+    padding_free: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,8 @@ def contradictions(parameters: Parameters) -> list[str]:
 def _data_problems(data: Data) -> list[str]:
     if data.dataset is not None and data.sources:
         return ["data: give either dataset or sources, not both; name the first data set in sources as well"]
+    if data.packing and data.padding_free:
+        return ["data/padding_free: is true, but packing is, too; packed rows have no padding to leave out"]
     return []
 
 

@@ -9,6 +9,7 @@ outlives a step, so checkpoints are the ordinary ones.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -134,18 +135,14 @@ class _Copies:
     def __init__(self, device: Any) -> None:
         import torch
 
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._pending: deque[tuple[Any, int]] = deque()
 
     def of(self, tensor: Any) -> Any:
         """A context whose work waits for what made `tensor`, and keeps `tensor` alive until it is done."""
-        import contextlib
-
         return contextlib.nullcontext() if self._stream is None else self._queued(tensor)
 
     def _queued(self, tensor: Any) -> Any:
-        import contextlib
-
         import torch
 
         @contextlib.contextmanager
@@ -172,7 +169,7 @@ def keeps_gradients_on_host(trainer_class: type) -> type:
     """A subclass of `trainer_class` (a transformers.Trainer) whose steps keep their gradients in host memory."""
 
     class GradientsOnHost(trainer_class):  # type: ignore[misc]
-        _host_gradients: HostGradients | None = None
+        _host_gradients: Any = None
 
         def __init__(self, *args: Any, **settings: Any) -> None:
             from transformers import TrainerCallback

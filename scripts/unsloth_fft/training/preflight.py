@@ -1,7 +1,7 @@
 """Seconds before hours: what this machine must have for a plan, looked at before anything is loaded.
 
-GPU memory that others hold, the packages behind the optimizer, and disk for the checkpoints stop a run. Host memory only
-draws a warning: some virtual machines show more of it the more is used.
+GPU memory that others hold, the packages behind the optimizer, and disk for the checkpoints stop a run. Host memory
+only draws a warning: some virtual machines show more of it the more is used.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PACKAGES = {
     "adamw_flash": "flashoptim",
 }
 LEAST = {"flashoptim": (0, 1, 4)}
+
 
 def check(parameters: Parameters, folder: Folder) -> None:
     """Raise MissingHere for what would end the run later; say what may."""

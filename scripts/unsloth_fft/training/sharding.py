@@ -1,8 +1,8 @@
 """FSDP2's weights put back into their shards after an evaluation.
 
-A forward without a backward leaves some units gathered, with the gathered tensors in the parameters' place (torch 2.11 to
-2.14, FSDPModule with reshard_after_forward=False, which unsloth 2026.10.9 sets where the model fits one GPU). An
-optimizer made after that would hold tensors that training does not use, and saving one raises KeyError
+A forward without a backward leaves some units gathered, with the gathered tensors in the parameters' place (torch
+2.11 to 2.14, FSDPModule with reshard_after_forward=False, which unsloth 2026.10.9 sets where the model fits one GPU).
+An optimizer made after that would hold tensors that training does not use, and saving one raises KeyError
 (references/upstream-notes.md has a program that shows it).
 """
 

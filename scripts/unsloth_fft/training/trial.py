@@ -36,12 +36,20 @@ class Trial:
 
 
 class Clock:
-    """Times each optimizer step on an idle GPU, and keeps what is logged."""
+    """Times each optimizer step on an idle GPU, and keeps what is logged.
 
-    def __init__(self) -> None:
+    With `profile` the step of that number, counted from 1, is taken under torch's profiler, and a table of what took
+    the GPU's time is written there; its own time is not representative.
+    """
+
+    def __init__(self, profile: Path | None = None, profiled_step: int = 0) -> None:
+        self.profile = profile
+        self.profiled_step = profiled_step
         self.seconds: list[float] = []
         self.losses: list[float] = []
         self.norms: list[float] = []
+        self.began = 0.0
+        self.profiler: Any = None
 
     def callback(self) -> Any:
         import torch
@@ -52,12 +60,18 @@ class Clock:
 
         class ClockCallback(TrainerCallback):  # type: ignore[misc]
             def on_step_begin(self, *_: Any, **__: Any) -> None:
+                if clock.profile is not None and len(clock.seconds) + 1 == clock.profiled_step:
+                    clock.profiler = torch.profiler.profile()
+                    clock.profiler.start()
                 synchronize()
                 clock.began = time.perf_counter()
 
             def on_step_end(self, *_: Any, **__: Any) -> None:
                 synchronize()
                 clock.seconds.append(time.perf_counter() - clock.began)
+                if clock.profile is not None and len(clock.seconds) == clock.profiled_step:
+                    clock.profiler.stop()
+                    clock.profile.write_text(kernel_table(clock.profiler), encoding="utf-8")
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
                 if "loss" in (logs or {}):
@@ -67,13 +81,34 @@ class Clock:
         return ClockCallback()
 
 
-def measure(parameters: Parameters, base: Any, tokenizer: Any, rows: Any, steps: int, scratch: Path) -> Trial:
+def kernel_table(profiler: Any, rows: int = 60) -> str:
+    """Kernels by GPU time: milliseconds, share, calls, name; the whole step's sum first."""
+    kernels = [event for event in profiler.key_averages() if event.self_device_time_total > 0]
+    kernels = [event for event in kernels if "cuda" in str(event.device_type).lower()]
+    total = sum(event.self_device_time_total for event in kernels)
+    lines = [f"{total / 1e3:.1f} ms of GPU time in {sum(event.count for event in kernels)} kernels"]
+    for event in sorted(kernels, key=lambda event: -event.self_device_time_total)[:rows]:
+        spent = event.self_device_time_total
+        lines.append(f"{spent / 1e3:9.2f} ms {spent / total:6.1%} {event.count:6d}  {event.key[:150]}")
+    return "\n".join(lines) + "\n"
+
+
+def measure(
+    parameters: Parameters,
+    base: Any,
+    tokenizer: Any,
+    rows: Any,
+    steps: int,
+    scratch: Path,
+    profile: Path | None = None,
+) -> Trial:
     """Take `steps` optimizer steps on `rows` (columns input_ids and labels) and say what they needed.
 
     `base` is changed by them; nothing is saved but throw-away files in `scratch`. Rows are taken in their order.
+    With `profile` the last step is profiled into that file.
     Raises torch.OutOfMemoryError where the plan does not fit.
     """
-    clock = Clock()
+    clock = Clock(profile, steps)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         trainer = trainers.build(
             parameters,

@@ -1,6 +1,6 @@
 """One process of a run on several GPUs, started by torchrun through launcher.py; not meant to be started by hand.
 
-    torchrun ... --module unsloth_fft.training.worker SESSION [--resume]
+torchrun ... --module unsloth_fft.training.worker SESSION [--resume]
 """
 
 from __future__ import annotations
