@@ -121,8 +121,8 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES))
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    import unsloth  # noqa: F401  (first: it patches what the others define)
     import torch
+    import unsloth  # noqa: F401  (first: it patches what the others define)
 
     if not torch.cuda.is_available():
         sys.exit("needs an NVIDIA GPU: on a CPU Unsloth turns packing off, so there is nothing to compare")

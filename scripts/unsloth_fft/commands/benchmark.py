@@ -24,13 +24,15 @@ from ..planning import catalogue
 from ..planning import parameters as params
 from ..planning.parameters import Parameters
 from ..training import environment
+from ..training import model as models
 
 EPILOG = """examples:
   unsloth_fft_tool.py benchmark plan.json --output rows.jsonl
   unsloth_fft_tool.py benchmark a.json b.json --trl usual.json --output rows.jsonl --steps 8
   unsloth_fft_tool.py benchmark small-card.json --hold-to-plan --output rows.jsonl
 
-Plans come from generate_fft_params.py, for models of the catalogue; nothing is downloaded. Exit code 5 when a plan ran
+Plans come from generate_fft_params.py, for models of the catalogue (made with random weights) or local folders; nothing
+is downloaded. Exit code 5 when a plan ran
 out of memory or failed (the other rows are kept)."""
 
 WARM_UP = 2
@@ -104,12 +106,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _loaded(path: Path) -> Parameters:
     parameters = params.load(path)
-    catalogue.find_entry(parameters.model.name)  # refuses what cannot be made here
+    if Path(parameters.model.name).is_dir():
+        models.check_local(parameters.model.name)
+    else:
+        catalogue.find_entry(parameters.model.name)  # refuses what cannot be made here
     return parameters
 
 
 def _told(row: dict[str, Any]) -> str:
-    name = f"{row['id']}: {row['model']} {row['stack']} {row['precision']} {row['optim']} {row['gc']} {row['bs']}x{row['ga']}"
+    setting = f"{row['precision']} {row['optim']} {row['gc']} {row['bs']}x{row['ga']}"
+    name = f"{row['id']}: {row['model']} {row['stack']} {setting}"
     if "oom" in row:
         return f"{name}: out of memory at {row['peak_res_gb']:.2f} GiB"
     predicted = f" (predicted {row['predicted_peak_gb']:.2f})" if "predicted_peak_gb" in row else ""
@@ -173,7 +179,8 @@ def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict
 
 
 def _model_folder(name: str, work: Path) -> Path:
-    return (work / name.replace("/", "--")).absolute()
+    local = Path(name)
+    return local.absolute() if local.is_dir() else (work / name.replace("/", "--")).absolute()
 
 
 def _make_model(name: str, work: Path) -> None:
@@ -182,7 +189,10 @@ def _make_model(name: str, work: Path) -> None:
     if folder.exists():
         return
     terminal.say(f"making random weights of {name}")
-    script = f"from unsloth_fft.measuring import random_model; from pathlib import Path; random_model.make({name!r}, Path({str(folder)!r}))"
+    script = (
+        "from pathlib import Path; from unsloth_fft.measuring import random_model;"
+        f" random_model.make({name!r}, Path({str(folder)!r}))"
+    )
     paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
     made = subprocess.run(
         [sys.executable, "-c", script],

@@ -59,28 +59,24 @@ def tokenizer() -> Any:
     )
 
 
-def token_ids(folder: Path) -> list[int]:
-    """Standard library source as token ids of the tokenizer in `folder`; kept there for the next call."""
-    import numpy
+def token_ids(tokenizer_file: Path, count: int) -> list[int]:
+    """The first `count` tokens of standard library source, or all there are."""
     from tokenizers import Tokenizer
 
-    kept = folder / "corpus.npy"
-    if not kept.exists():
-        bpe = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        ids: list[int] = []
-        for text in _library_source():
-            ids += bpe.encode(text).ids
-            if len(ids) >= CORPUS_TOKENS:
-                break
-        numpy.save(kept, numpy.asarray(ids, dtype=numpy.uint16))
-    return [int(number) for number in numpy.load(kept)]
+    bpe = Tokenizer.from_file(str(tokenizer_file))
+    ids: list[int] = []
+    for text in _library_source():
+        ids += bpe.encode(text, add_special_tokens=False).ids
+        if len(ids) >= count:
+            break
+    return ids[:count]
 
 
 def rows(folder: Path, count: int, length: int) -> Any:
     """`count` rows of exactly `length` tokens as a `datasets.Dataset` with columns input_ids and labels."""
     from datasets import Dataset
 
-    ids = token_ids(folder)
+    ids = token_ids(folder / "tokenizer.json", min(count * length, CORPUS_TOKENS) + length + 1)
     starts = [(number * length) % (len(ids) - length) for number in range(count)]
     cut = [ids[start : start + length] for start in starts]
     return Dataset.from_dict({"input_ids": cut, "labels": cut})

@@ -17,7 +17,7 @@ from ..planning.parameters import Parameters, optim_args_text
 from ..training import environment
 from ..training.trial import Trial
 
-TEXT = "Python standard library source, byte-level BPE of 8,192 entries, pre-tokenized rows of exactly seq tokens"
+TEXT = "Python standard library source, pre-tokenized rows of exactly seq tokens (random models: BPE of 8,192 entries)"
 WEIGHTS = "random, drawn as the model's own initialization does, seed 0, under the published config"
 PACKAGES = ("python", "torch", "triton", "transformers", "trl", "unsloth", "unsloth_zoo", "bitsandbytes", "torchao",
             "flashoptim")  # fmt: skip
@@ -54,10 +54,10 @@ def row_of(parameters: Parameters, seen: Seen, variables: dict[str, str]) -> dic
         "versions": {name: versions[name] for name in PACKAGES if name in versions},
         "environment": variables,
         "launcher": "unsloth_fft_tool.py benchmark" + (f", torchrun with {count} processes" if count > 1 else ""),
-        "weights": WEIGHTS,
+        "weights": "those of a local folder" if Path(parameters.model.name).is_dir() else WEIGHTS,
         "data": TEXT,
         "lr_schedule": _schedule(parameters),
-        "model": parameters.model.name,
+        "model": Path(parameters.model.name).name if Path(parameters.model.name).is_dir() else parameters.model.name,
         "stack": seen.stack,
         "precision": "fp32mp" if parameters.precision.weights == "float32" else "bf16",
         "optim": optimizer.name,
@@ -65,6 +65,7 @@ def row_of(parameters: Parameters, seen: Seen, variables: dict[str, str]) -> dic
         "bs": batch.per_device_train_batch_size,
         "ga": batch.gradient_accumulation_steps,
         "seq": parameters.model.max_seq_length,
+        "padding_free": parameters.data.padding_free,
         "steps": seen.steps,
         "lr": optimizer.learning_rate,
         "cap_gb": round(seen.cap_gib, 2),

@@ -55,10 +55,12 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     one_layer = max(size for _, size in whole)
     checkpoint = tokens * hidden * width.residual
     casts = _cast_weights(shape, setting, is_cpu=is_cpu)
+    # A dense mask is kept in half precision for every layer's backward, or made again with the layer.
+    mask = 2 * tokens * tokens if setting.dense_mask else 0
     if setting.checkpointing == OFF:
-        everything = sum(count * size for count, size in whole) + casts
+        everything = sum(count * size for count, size in whole) + casts + layers * mask
         return Activations(everything, gradient, one_layer, 0)
-    one_layer += casts // layers
+    one_layer += casts // layers + mask
     offloaded = tokens * hidden * 2
     if setting.checkpointing == UNSLOTH and offloaded > OFFLOAD_ABOVE_BYTES and not is_cpu:
         staging = 2 * offloaded

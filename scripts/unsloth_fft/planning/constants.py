@@ -40,6 +40,9 @@ class SpeedConstants:
     flash_tensor_s: float
     host_link_share: float
     paged_extra_share: float
+    padding_free_slowdown: float
+    dense_attention_share: float
+    gradient_copy_share: float
 
 
 @functools.cache

@@ -195,7 +195,7 @@ def _gradients(weights: float, shape: ModelShape, setting: Setting) -> float:
         return weights
     if setting.accumulation > 1:
         return 4.0 * shape.parameters
-    return weights / setting.gpus
+    return 0.0  # reduced to shards at once, on a stream of their own: see _fragmentation
 
 
 def _step(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
@@ -280,7 +280,7 @@ def _fragmentation(
     wide = setting.weight_bytes
     root = 4.0 * (shape.embedding_parameters + shape.head_parameters)
     layers = 2 * 4.0 * shape.layer_parameters
-    sharded = wide * shape.parameters / setting.gpus if setting.accumulation > 1 else 0.0
+    sharded = wide * shape.parameters / setting.gpus
     return sharded + root * (1 + 1 / setting.gpus) + layers
 
 

@@ -30,6 +30,7 @@ class Setting:
     gpus: int = 1
     nodes: int = 1
     gradient_offload: bool = False
+    padding_free: bool = False
 
     @property
     def strategy(self) -> str:
@@ -47,6 +48,12 @@ class Setting:
     @property
     def weight_bytes(self) -> int:
         return 4 if self.weights == "float32" else 2
+
+    @property
+    def dense_mask(self) -> bool:
+        """Whether attention runs over a whole mask of tokens x tokens: unsloth 2026.10.9 has no kernel for rows laid
+        end to end whose weights are float32 (utils/hf_packed_attention.py wants the queries in half precision)."""
+        return self.padding_free and self.weights == "float32" and self.micro_batch > 1
 
     @property
     def quantized(self) -> bool:

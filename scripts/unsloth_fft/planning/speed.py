@@ -85,11 +85,24 @@ def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: Speed
     compute = setting.tokens * flops_per_token(shape, setting) / (gpu.bf16_tflops * TERA * constants.matmul_share)
     if setting.weights == "float32":
         compute *= constants.float32_slowdown
+    if setting.padding_free:
+        compute *= constants.padding_free_slowdown
+    if setting.dense_mask:
+        compute += setting.tokens * _dense_attention_s(shape, setting, gpu, constants)
     # Gradients are written, then read, added and written again.
     traffic = 4 * setting.weight_bytes * shape.parameters / _bandwidth(gpu, constants)
     layers = sum(block.count for block in shape.blocks)
     launch = layers * constants.layer_launch_s * (0.75 if setting.checkpointing == OFF else 1.0)
     return max(compute + traffic, launch, checkpoint_transfer_s(shape, setting, gpu, constants))
+
+
+def _dense_attention_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
+    """Seconds a token of attention over a dense mask: every token meets every other of its micro-batch, and nothing is
+    skipped. The kernel's rate falls with the head size (measured at 64: 260 TFLOP/s on an H200)."""
+    passes = 3 if setting.checkpointing == OFF else 4
+    head_size = max(block.head_dim for block in shape.blocks)
+    rate = gpu.bf16_tflops * TERA * constants.dense_attention_share * min(head_size / 128, 1.0)
+    return passes * attention_flops_per_token(shape, 2 * setting.tokens) / rate
 
 
 def _optimizer(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
@@ -116,7 +129,8 @@ def _host_transfer(
         # State both ways, and every micro-batch's gradients down; all but the first come up again to be added to,
         # and the sum once more for the step. Copies of gradients run beside the backward and are mostly hidden.
         gradients = setting.weight_bytes * shape.parameters
-        shown = max(setting.accumulation * 2 * gradients / link - _backward_s(shape, setting, gpu, constants), 0.0)
+        copies = setting.accumulation * 2 * gradients / (link * constants.gradient_copy_share)
+        shown = max(copies - _backward_s(shape, setting, gpu, constants), 0.0)
         return (2 * memory.state + gradients) / link + shown
     if setting.state_offload:
         return 2 * memory.state / setting.gpus / link

@@ -25,8 +25,9 @@ CHUNK_BYTES = 1024 * 2**20
 class HostGradients:
     """The gradients of `parameters`, summed in host memory over the micro-batches of a step.
 
-    `parameters` are the model's, in its order. `is_last` says whether the running backward is that of the step's last micro-batch. `optimizer` is the innermost
-    torch.optim.Optimizer; its step must be one that only touches parameters with a gradient.
+    `parameters` are the model's, in its order. `is_last` says whether the running backward is that of the step's last
+    micro-batch. `optimizer` is the innermost torch.optim.Optimizer; its step must be one that only touches parameters
+    with a gradient.
     """
 
     def __init__(self, optimizer: Any, parameters: Iterable[Any], is_last: Callable[[], bool]) -> None:
