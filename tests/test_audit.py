@@ -551,6 +551,23 @@ def test_the_command_speaks_json_and_writes_the_same_file(good: Path, tmp_path: 
     assert json.loads(finished.stdout)["verdict"] == "frozen"
 
 
+def test_the_command_imports_only_what_it_needs(good: Path) -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from unsloth_fft.commands import tool;"
+        "code = tool.main(['audit', sys.argv[2], sys.argv[2], '--json']);"
+        "print(code, *sys.modules, file=sys.stderr)"
+    )
+    finished = subprocess.run([sys.executable, "-c", script, SCRIPTS, good], capture_output=True, text=True, timeout=60)
+    code, *modules = finished.stderr.split()
+    assert code == "0" and "unsloth_fft.commands.audit" in modules
+    others = ("torch", "transformers", "matplotlib", "unsloth_fft.training", "unsloth_fft.data", "unsloth_fft.handoff")
+    assert not [name for name in modules if name.startswith(others)]
+    assert [name for name in modules if name.startswith("unsloth_fft.commands.")] == [
+        "unsloth_fft.commands.tool",
+        "unsloth_fft.commands.audit",
+    ]
+
+
 def test_require_turns_the_verdict_into_the_exit_code(good: Path, tmp_path: Path) -> None:
     moved = {name: step(values, 1e-2) for name, values in small_weights().items()}
     trained = write_folder(tmp_path / "trained", stored(moved))
