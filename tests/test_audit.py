@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from checkpoints import (
     write_folder,
 )
 from conftest import SCRIPTS, TOOL, assert_clear_error, run_script
-from unsloth_fft.auditing import floats
+from unsloth_fft.auditing import compare, floats
 from unsloth_fft.auditing.audit import AuditContext, audit_folders
 from unsloth_fft.auditing.checkpoint import open_checkpoint
 from unsloth_fft.auditing.heatmap import heat_map, level_of
@@ -171,6 +172,22 @@ def test_huge_and_tiny_weights_neither_overflow_nor_vanish(tmp_path: Path) -> No
     assert tensors[QUERY]["relative_change"] == pytest.approx(1.0)
     assert tensors[UP]["relative_change"] == pytest.approx(2.0)
     assert audit["verdict"] == "full"
+
+
+def test_sums_do_not_depend_on_which_worker_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    squares = (1e16, 1.0, 1.0, 1.0)  # 1e16 + 1 is 1e16 again in float64, but 1e16 + 3 is not
+    monkeypatch.setattr(compare, "BLOCK", 16)
+    monkeypatch.setattr(compare, "SPAN", 16)
+    monkeypatch.setattr(compare, "WORKERS", 4)
+
+    def last_first(span: compare._Span) -> compare.Comparison:
+        index = span.start // 16
+        time.sleep(0.05 * (3 - index))
+        return compare.Comparison(16, base_squares=squares[index])
+
+    monkeypatch.setattr(compare, "_compare_span", last_first)
+    folder = write_folder(tmp_path / "base", {UP: f32(np.ones((4, 16), np.float32))})
+    assert audit_folders(folder, folder).compared[UP].base_squares == 1e16
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["F64", "F32", "F16", "BF16", "F8_E5M2"]))
@@ -532,6 +549,23 @@ def test_the_command_speaks_json_and_writes_the_same_file(good: Path, tmp_path: 
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout) == json.loads((tmp_path / "audit.json").read_text())
     assert json.loads(finished.stdout)["verdict"] == "frozen"
+
+
+def test_the_command_imports_only_what_it_needs(good: Path) -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from unsloth_fft.commands import tool;"
+        "code = tool.main(['audit', sys.argv[2], sys.argv[2], '--json']);"
+        "print(code, *sys.modules, file=sys.stderr)"
+    )
+    finished = subprocess.run([sys.executable, "-c", script, SCRIPTS, good], capture_output=True, text=True, timeout=60)
+    code, *modules = finished.stderr.split()
+    assert code == "0" and "unsloth_fft.commands.audit" in modules
+    others = ("torch", "transformers", "matplotlib", "unsloth_fft.training", "unsloth_fft.data", "unsloth_fft.handoff")
+    assert not [name for name in modules if name.startswith(others)]
+    assert [name for name in modules if name.startswith("unsloth_fft.commands.")] == [
+        "unsloth_fft.commands.tool",
+        "unsloth_fft.commands.audit",
+    ]
 
 
 def test_require_turns_the_verdict_into_the_exit_code(good: Path, tmp_path: Path) -> None:

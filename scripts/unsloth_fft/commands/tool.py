@@ -1,16 +1,22 @@
-"""The command line of unsloth_fft_tool.py: one sub-command a module."""
+"""The command line of unsloth_fft_tool.py: one sub-command a module, imported only when it is the one asked for."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from .. import __version__
 from ..core import terminal
 from ..core.arguments import Parser
-from . import audit, benchmark, data, demo, doctor, eval, export, init, predict, render, status, train
+
+COMMANDS: Final = (
+    "demo", "doctor", "data", "init", "train", "status", "audit", "predict", "eval", "render", "export", "benchmark",
+)  # fmt: skip
+"""The sub-commands in the order that --help lists them; each is the module of that name."""
 
 DESCRIPTION = "Run and audit full fine-tuning with Unsloth. Plan first with generate_fft_params.py."
 EPILOG = """examples:
@@ -24,8 +30,8 @@ exit codes: 0 done, 2 bad input, 3 nothing fits, 4 something is missing here, 5 
 130 interrupted with the state saved."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of every sub-command."""
+def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the named sub-commands."""
     top = Parser(
         prog="unsloth_fft_tool.py",
         description=DESCRIPTION,
@@ -33,17 +39,19 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"unsloth-fft {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, doctor, data, init, train, status, audit, predict, eval, render, export, benchmark):
-        command.add_parser(commands)
+    for name in names:
+        importlib.import_module(f".{name}", __package__).add_parser(commands)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # Importing the modules of all commands takes longer than many a command runs.
+    needed = given[:1] if given and given[0] in COMMANDS else COMMANDS
 
     def command() -> int | None:
-        args = parser().parse_args(given)
+        args = parser(needed).parse_args(given)
         code: int | None = args.run(args)
         return code
 
