@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import conversation_rows, minimal_parameters, write_jsonl, write_parameters
+from conftest import ROOT, conversation_rows, minimal_parameters, write_jsonl, write_parameters
 from tools.kill_and_resume import Killer, newest_checkpoint, steps_logged, weights
 from workers import Finished, Run, Workers
 
@@ -162,6 +162,16 @@ def test_five_kills_at_random_moments_change_no_weight(tmp_path, workers, home):
     kills = list(Killer(workers, tmp_path, home / "tiny", seed=20261123).kills(5))
     assert [kill.equal for kill in kills] == [True] * 5
     assert all(kill.steps_logged_once for kill in kills)
+    assert any(kill.checkpoint_being_written for kill in kills)
+    assert {kill.aimed_at for kill in kills} == {"any moment", "a step", "a save"}
+
+
+def test_the_recorded_kills_changed_no_weight_and_met_saves():
+    record = json.loads((ROOT / "references" / "measurements" / "kill-and-resume-2026-11-25.json").read_text())
+    assert record["kills"] == record["equal"] == len(record["each"]) == 25
+    assert all(kill["equal"] and kill["steps_logged_once"] for kill in record["each"])
+    assert record["while_a_checkpoint_was_written"] == sum(kill["checkpoint_being_written"] for kill in record["each"])
+    assert record["while_a_checkpoint_was_written"] >= 8  # a third of the kills is aimed at a save
 
 
 def test_a_signal_while_loading_stops_at_once_and_nothing_is_lost(tmp_path, workers, new_session):
