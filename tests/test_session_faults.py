@@ -563,5 +563,5 @@ def test_a_model_that_needs_its_own_code_is_refused_without_running_it(tmp_path,
         home / "tiny", tmp_path, tmp_path / "ran", model_type="stranger", architectures=["Own"]
     )
     session = new_session(tmp_path, model, max_steps=2)
-    assert_refused(workers.run("train", session), 5)
+    assert_refused(workers.run("train", session), 2, "contains custom code", "trust_remote_code")
     assert state_of(session)["state"] == "failed" and not (tmp_path / "ran").exists()
