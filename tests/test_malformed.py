@@ -341,6 +341,16 @@ MODELS: dict[str, tuple[str, bytes | None, str]] = {
         b'{"weight_map": {"w": "model.safetensors", "v": "model.safetensors"}}',
         "lacks tensor",
     ),
+    "an index that climbs": (
+        "model.safetensors.index.json",
+        b'{"weight_map": {"w": "../model/model.safetensors"}}',
+        "names a file outside its folder",
+    ),
+    "an index that names a path": (
+        "model.safetensors.index.json",
+        b'{"weight_map": {"w": "/etc/hostname"}}',
+        "names a file outside its folder",
+    ),
     "an index of nothing": ("model.safetensors.index.json", b'{"weight_map": {}}', "no tensors"),
     "an index cut short": ("model.safetensors.index.json", b'{"weight_map": {"w"', "not valid JSON"),
     "no tokenizer": ("tokenizer.json", None, "no tokenizer"),
@@ -477,6 +487,12 @@ NO_SESSIONS = {"a file": "rows.jsonl", "another folder": "model", "nowhere": "no
 @pytest.mark.parametrize("case", list(NO_SESSIONS))
 def test_what_is_no_session(place, capsys, case, command):
     assert_refused(capsys, place, 2, "error", command, place / NO_SESSIONS[case])
+
+
+def test_a_mistyped_session_says_where_to_look(place, capsys):
+    code, said = run(capsys, "train", place / "run-l", "--resume")
+    assert code == 2 and "session folder not found" in said
+    assert "check its name and the folder you are in" in said and "init --params F" in said
 
 
 # --- checkpoints ---

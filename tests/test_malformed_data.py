@@ -1,6 +1,6 @@
 """Data that no training should meet: each is refused with exit code 2, its place and its reason, and an unchanged disk.
 
-Every case goes through both doors: the check that `init` makes, and the data doctor.
+Every case goes through three doors: the check that `init` makes, the data doctor, and the doctor without a tokenizer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ def call(function: object) -> str:
 
 # (file name, content, words of the message). Where rows are one a line, the faulty one is the second.
 ROWS = {
-    "a line cut short": ('{"messages": [', "line 2 is not valid JSON"),
+    "a line cut short": ('{"messages": [', "line 2 is not valid JSON: it ends after column 14"),
+    "a line cut in a string": ('{"text": "abc', "it ends after column 13, inside the string that begins at column 10"),
+    "a line cut in an escape": ('{"text": "abc\\', "it ends after column 14, inside the string"),
+    "a line cut before a value": ('{"text":', "it ends after column 8 (Expecting value)"),
+    "a missing comma": ('{"text": "a" "b": 1}', "line 2 is not valid JSON: Expecting ',' delimiter, column 14"),
     "no JSON": ("hello there", "line 2 is not valid JSON"),
     "single quotes": ("{'text': 'a'}", "line 2 is not valid JSON"),
     "a trailing comma": ('{"text": "a",}', "line 2 is not valid JSON"),
@@ -164,7 +168,7 @@ def refused(capsys, command) -> str:
     return said
 
 
-def check_both_doors(capsys, tmp_path: Path, model: Path, source: str, words: str) -> None:
+def check_three_doors(capsys, tmp_path: Path, model: Path, source: str, words: str) -> None:
     from unsloth_fft.commands import tool
 
     before = snapshot(tmp_path)
@@ -172,9 +176,10 @@ def check_both_doors(capsys, tmp_path: Path, model: Path, source: str, words: st
     assert words in said, said
     assert [line.split(":")[0] for line in said.splitlines()] == ["error", "hint"], said
     capsys.readouterr()
-    assert tool.main(["data", source, "--model", str(model)]) == 2
-    said = capsys.readouterr().err
-    assert words in said, said
+    for tokenizer in (["--model", str(model)], []):
+        assert tool.main(["data", source, *tokenizer]) == 2
+        said = capsys.readouterr().err
+        assert words in said and "Traceback" not in said, said
     assert snapshot(tmp_path) == before
 
 
@@ -197,13 +202,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", list(FILES))
-def test_malformed_data_are_refused_at_both_doors(tmp_path, model, capsys, case):
+def test_malformed_data_are_refused_at_three_doors(tmp_path, model, capsys, case):
     name, content, words = FILES[case]
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
     file = tmp_path / name
     file.write_bytes(content)
-    check_both_doors(capsys, tmp_path, model, str(file), words)
+    check_three_doors(capsys, tmp_path, model, str(file), words)
 
 
 def test_there_are_enough_cases():
@@ -301,6 +306,54 @@ def test_unusual_but_sound_data_are_taken(tmp_path, model, capsys, case):
     count, _ = scanning.check(Source(str(file)), "auto", "line")
     assert count is not None and count >= 1
     assert tool.main(["data", str(file), "--model", str(model)]) == 0, capsys.readouterr().err
+    assert tool.main(["data", str(file)]) == 0, capsys.readouterr().err
+
+
+def test_the_column_is_the_same_with_any_line_end_and_with_none(tmp_path, capsys):
+    for end in (b"", b"\n", b"\r\n", b"\n" + GOOD.encode()):
+        file = tmp_path / "rows.jsonl"
+        file.write_bytes(GOOD.encode() + b'\n{"messages": [' + end)
+        said = refused(capsys, lambda file=file: scanning.check(Source(str(file)), "auto", "line") and None)
+        assert "line 2 is not valid JSON: it ends after column 14 (Expecting value)" in said, end
+
+
+def test_every_fault_of_a_file_is_listed_without_a_tokenizer(tmp_path, capsys):
+    from unsloth_fft.commands import tool
+    from unsloth_fft.core import schema
+
+    faulty = {4: "{", 7: '{"messages": []}', 900: "null", 1100: '{"a": NaN}'}
+    lines = [faulty.get(line, GOOD) for line in range(1, 1201)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(lines))
+    assert tool.main(["data", str(file), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert schema.problems(found, "data-check") == []
+    assert found["verdict"] == "refused" and found["rows"] == 1200 and "--model DIR" in found["not_checked"]
+    assert [fault["line"] for fault in found["faults"]["shown"]] == sorted(faulty)
+    assert tool.main(["data", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert all(f"line {line} " in said for line in faulty)
+
+
+def test_of_very_many_faults_the_first_thousand_have_their_lines(tmp_path, capsys):
+    from unsloth_fft.commands import tool
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text("{\n" * 1500)
+    assert tool.main(["data", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("fault: ") == 1000 and "line 1000 " in said and "and 500 more faults" in said
+
+
+def test_what_needs_a_tokenizer_is_refused_without_one(tmp_path, capsys):
+    from unsloth_fft.commands import tool
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text(GOOD)
+    for flag, value in (("--max-seq-length", "64"), ("--report", str(tmp_path / "r.html")), ("--seed", "1")):
+        assert tool.main(["data", str(file), flag, value]) == 2
+        assert f"{flag} needs --model DIR" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 MODELS: dict[str, tuple[str, bytes | None, str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import conversation_rows, minimal_parameters, write_jsonl, write_parameters
+from conftest import ROOT, conversation_rows, minimal_parameters, write_jsonl, write_parameters
 from tools.kill_and_resume import Killer, newest_checkpoint, steps_logged, weights
+from unsloth_fft.core import schema
 from workers import Finished, Run, Workers
 
 pytest.importorskip("unsloth")
@@ -162,6 +164,16 @@ def test_five_kills_at_random_moments_change_no_weight(tmp_path, workers, home):
     kills = list(Killer(workers, tmp_path, home / "tiny", seed=20261123).kills(5))
     assert [kill.equal for kill in kills] == [True] * 5
     assert all(kill.steps_logged_once for kill in kills)
+    assert any(kill.checkpoint_being_written for kill in kills)
+    assert {kill.aimed_at for kill in kills} == {"any moment", "a step", "a save"}
+
+
+def test_the_recorded_kills_changed_no_weight_and_met_saves():
+    record = json.loads((ROOT / "references" / "measurements" / "kill-and-resume-2026-11-25.json").read_text())
+    assert record["kills"] == record["equal"] == len(record["each"]) == 25
+    assert all(kill["equal"] and kill["steps_logged_once"] for kill in record["each"])
+    assert record["while_a_checkpoint_was_written"] == sum(kill["checkpoint_being_written"] for kill in record["each"])
+    assert record["while_a_checkpoint_was_written"] >= 8  # a third of the kills is aimed at a save
 
 
 def test_a_signal_while_loading_stops_at_once_and_nothing_is_lost(tmp_path, workers, new_session):
@@ -322,6 +334,22 @@ def test_a_completed_session_is_not_trained_again(workers, finished):
     assert snapshot(finished) == before
 
 
+def test_the_page_of_a_finished_session_shows_its_data(finished):
+    found = json.loads((finished / "data-report.json").read_text())
+    assert schema.problems(found, "data-report") == []
+    assert found["rows"] == 40 and found["model"] == str(finished / "model")
+    page = (finished / "report.html").read_text()
+    assert "<h2>The data</h2>" in page and "Rows by length in tokens" in page and "padding at micro-batch 4" in page
+
+
+def test_a_finished_run_is_not_spoilt_by_data_that_cannot_be_examined(tmp_path, workers, finished):
+    session = shutil.copytree(finished, tmp_path / "session")
+    (session / "report.html").unlink()
+    (session / "model" / "tokenizer.json").write_text("{")
+    completed(workers, session, "--resume")
+    assert "The data could not be examined" in (session / "report.html").read_text()
+
+
 def test_a_run_stopped_between_its_end_and_its_report_gets_its_report(tmp_path, workers, finished):
     session = shutil.copytree(finished, tmp_path / "session")
     (session / "report.html").unlink()
@@ -437,3 +465,103 @@ def test_a_resumed_run_stops_early_where_the_unbroken_one_did(tmp_path, workers,
         for path in (moved / "checkpoints").glob("*/trainer_state.json")
     ]
     assert all(".staging" not in name for name in named)
+
+
+# --- trackers: off unless asked for, and then in the session's own folder ---
+
+SECRETS = {
+    "HF_TOKEN": "hf_planted0secret0aaaaaaaaaaaaaaaaaa",
+    "WANDB_API_KEY": "planted1secret1" + "b" * 25,
+    "AWS_SECRET_ACCESS_KEY": "planted2secret2cccc",
+    "OPENAI_API_KEY": "sk-planted3secret3dddd",
+}
+NOWHERE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+# What each writes, under the session; wandb sends its files away unless its own variable says offline.
+TRACKERS = {
+    "tensorboard": "tensorboard/events.out.tfevents.*",
+    "trackio": "trackio/*.db",
+    "wandb": "wandb/offline-run-*",
+}
+
+
+def assert_no_secret(folder: Path, *ended: Finished) -> None:
+    said = "".join(run.stdout + run.stderr for run in ended)
+    for name, secret in SECRETS.items():
+        assert secret not in said, name
+        holders = [path for path, content in snapshot(folder).items() if secret.encode() in content]
+        assert holders == [], name
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_tracker_that_is_installed_gets_the_metrics_in_the_session(tmp_path, workers, new_session, name):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed here")
+    session = new_session(tmp_path, max_steps=2, report_to=name)
+    done = workers.run("train", session, env={**SECRETS, **NOWHERE, "WANDB_MODE": "offline"})
+    assert done.returncode == 0, done.stderr
+    written = list(session.glob(TRACKERS[name]))
+    assert written, sorted(snapshot(session))
+    assert_no_secret(session, done)
+    if name == "tensorboard":
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(session / "tensorboard")).Reload()
+        assert [event.step for event in events.Scalars("train/loss")] == steps_logged(session) == [1, 2]
+
+
+def test_a_tracker_that_is_not_installed_stops_before_anything_is_loaded(tmp_path, workers, home):
+    absent = [name for name in TRACKERS if importlib.util.find_spec(name) is None]
+    if not absent:
+        pytest.skip("every tracker is installed here")
+    schedule = {**EVERY, "report_to": absent[0]}
+    value = minimal_parameters(home / "tiny", home / "rows.jsonl", schedule=schedule)
+    params = write_parameters(tmp_path / "p.json", value)
+    refused = workers.run("init", "--params", params, "--session", tmp_path / "s")
+    assert_refused(refused, 4, f"not installed here: {absent[0]}", f"pip install {absent[0]}")
+    assert not (tmp_path / "s").exists()
+
+
+def test_no_tracker_writes_anything_unasked(finished):
+    assert not [path for name in TRACKERS for path in finished.glob(f"{name}*")]
+
+
+# --- strangers' models, and secrets ---
+
+
+def test_secrets_of_the_environment_are_in_no_file_and_no_output(tmp_path, workers, new_session):
+    session = new_session(tmp_path, max_steps=2, save_steps=1)
+    runs = [workers.run("train", session, "--json", env=SECRETS), workers.run("status", session, "--json", env=SECRETS)]
+    runs.append(workers.run("train", session, "--resume", env={**SECRETS, "UNSLOTH_FFT_DEBUG": "1"}))
+    assert [run.returncode for run in runs] == [0, 0, 2], runs[0].stderr
+    assert_no_secret(tmp_path, *runs)
+
+
+def with_code_of_its_own(model: Path, folder: Path, touches: Path, **config: object) -> Path:
+    """A copy of `model` whose configuration, model and tokenizer name Python files of its own, which leave a trace."""
+    copy = shutil.copytree(model, folder / "with-code")
+    for module in ("configuration_own", "modeling_own", "tokenization_own"):
+        (copy / f"{module}.py").write_text(f"open({str(touches)!r}, 'a').write('{module} ')\nclass Own: pass\n")
+    own = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
+    changes = {
+        "config.json": {"auto_map": own, **config},
+        "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokenization_own.Own", "tokenization_own.Own"]}},
+    }
+    for name, values in changes.items():
+        path = copy / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    return copy
+
+
+def test_code_in_a_models_folder_is_not_run_where_transformers_knows_the_model(tmp_path, workers, home, new_session):
+    model = with_code_of_its_own(home / "tiny", tmp_path, tmp_path / "ran")
+    completed(workers, new_session(tmp_path, model, max_steps=2))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_needs_its_own_code_is_refused_without_running_it(tmp_path, workers, home, new_session):
+    model = with_code_of_its_own(
+        home / "tiny", tmp_path, tmp_path / "ran", model_type="stranger", architectures=["Own"]
+    )
+    session = new_session(tmp_path, model, max_steps=2)
+    assert_refused(workers.run("train", session), 2, "contains custom code", "trust_remote_code")
+    assert state_of(session)["state"] == "failed" and not (tmp_path / "ran").exists()

@@ -18,6 +18,7 @@ import pytest
 import pages
 from conftest import ROOT, conversation_rows, write_jsonl
 from unsloth_fft.commands import build
+from unsloth_fft.core.errors import BadInput
 
 MAX_BYTES = 1_000_000
 # What jsonschema itself needs (its own requirements), and nothing else of the training environment.
@@ -106,6 +107,34 @@ def test_nothing_of_the_developers_is_in_it(content: bytes) -> None:
         assert not name.endswith((".pyc", "build_skill.py", "build.py", "uv.lock", "test.py")), name
 
 
+def test_every_name_stays_in_the_folder_wherever_it_is_unpacked(content: bytes) -> None:
+    for name in members(content):
+        assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", part) for part in name.split("/")), name
+    with zipfile.ZipFile(io.BytesIO(content)) as bundle:
+        assert {info.external_attr >> 16 for info in bundle.infolist()} == {0o644}  # plain files, no links
+
+
+@pytest.mark.parametrize("name", ["a\\..\\..\\evil.py", "C:evil.py", "two words.py", "caf\u00e9.py", "new\nline.py"])
+def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / name).write_text("", encoding="utf-8")
+    with pytest.raises(BadInput, match="is no plain name"):
+        build.archive_of(tmp_path, ("scripts",))
+
+
+def test_links_are_not_followed_into_it(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.md").write_text("secret", encoding="utf-8")
+    inside = tmp_path / "bundle" / "references"
+    inside.mkdir(parents=True)
+    (inside / "page.md").write_text("page", encoding="utf-8")
+    (inside / "link.md").symlink_to(outside / "secret.md")
+    (inside / "folder").symlink_to(outside)
+    packed = build.archive_of(tmp_path / "bundle", ("references",))
+    assert members(packed) == ["unsloth-fft/references/page.md"]
+
+
 def test_no_module_in_it_needs_one_that_was_left_out(unpacked: Path) -> None:
     left_out = {Path(name).stem for name in build.LEFT_OUT} - {"build", "evals"}
     for path in (unpacked / "scripts").rglob("*.py"):
@@ -160,6 +189,17 @@ def test_what_needs_more_says_so_in_a_bare_python(unpacked: Path, bare: dict[str
     assert finished.returncode in (2, 4)
     assert "Traceback" not in finished.stderr
     assert [line.split(":")[0] for line in finished.stderr.splitlines()] == ["error", "hint"]
+
+
+def test_data_files_are_checked_in_a_bare_python(unpacked: Path, bare: dict[str, str], tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(3))
+    words = ["scripts/unsloth_fft_tool.py", "data", str(rows), "--json"]
+    finished = run_bare(words, bare, unpacked)
+    assert finished.returncode == 0 and json.loads(finished.stdout)["verdict"] == "readable", finished.stderr
+    rows.write_text(rows.read_text(encoding="utf-8") + "{", encoding="utf-8")
+    finished = run_bare(words, bare, unpacked)
+    assert finished.returncode == 2
+    assert [fault["line"] for fault in json.loads(finished.stdout)["faults"]["shown"]] == [4]
 
 
 def test_bare_really_is_bare(unpacked: Path, bare: dict[str, str]) -> None:

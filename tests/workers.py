@@ -42,13 +42,22 @@ class Run:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def hold(self) -> None:
+        """Stop the process where it is, until SIGCONT; at once back when it has ended."""
+        self.send(signal.SIGSTOP)
+        while self._state() not in ("T", "Z"):
+            time.sleep(0.0005)
+
     def is_over(self) -> bool:
         """Whether it ended; a child stays a zombie until it is waited for."""
+        return self._state() == "Z"
+
+    def _state(self) -> str:
+        """The process's state as /proc has it: R, S, D, T (stopped), Z (ended)."""
         try:
-            state = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         except FileNotFoundError:
-            return True
-        return state == "Z"
+            return "Z"
 
     def said(self) -> str:
         return (self._folder / "stderr").read_text(errors="replace")

@@ -4,6 +4,7 @@
 
 Moments are drawn in turn from the whole life of the process, from single steps, and from the writing of checkpoints,
 which are saved after every step. Each kill is a SIGKILL to a process of its own; resumed means `train DIR --resume`.
+A kill that is aimed at a save always meets one: the process is held still first, and goes on when the save is over.
 """
 
 from __future__ import annotations
@@ -29,22 +30,28 @@ HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "scripts")]
 
 from conftest import conversation_rows, minimal_parameters, write_jsonl, write_parameters  # noqa: E402
+from unsloth_fft.training import checkpoints  # noqa: E402
 from workers import Run, Workers  # noqa: E402
 
 STEPS = 12
 KINDS = ("any moment", "a step", "a save")
+LONGEST_SAVE = 0.03  # seconds that writing a checkpoint of the small model takes, about
 PACKAGES = ("unsloth", "torch", "transformers", "trl")
 
 
 @dataclass(frozen=True)
 class Kill:
-    """What one kill met and what came of the resumed run. `equal` compares model.safetensors byte for byte."""
+    """What one kill met and what came of the resumed run.
+
+    `seconds` is the moment, counted from the start of `train`. `checkpoint_being_written` means that the kill left one
+    half written. `equal` compares model.safetensors byte for byte with the unbroken run's.
+    """
 
     aimed_at: str
     seconds: float
     last_step_logged: int
     newest_checkpoint: int
-    half_written_checkpoint: bool
+    checkpoint_being_written: bool
     equal: bool
     steps_logged_once: bool
 
@@ -94,7 +101,7 @@ class Killer:
             "seconds": round(seconds, 3),
             "last_step_logged": max(steps_logged(session), default=0),
             "newest_checkpoint": newest_checkpoint(session),
-            "half_written_checkpoint": (session / "checkpoints" / ".staging").exists(),
+            "checkpoint_being_written": staging_of(session).exists(),
         }
         resumed = self._workers.run("train", session, "--resume")
         assert resumed.returncode == 0, resumed.stderr
@@ -111,10 +118,16 @@ class Killer:
         if kind == "a step":
             time.sleep(self._random.uniform(0, 0.2))
             return
-        staging = session / "checkpoints" / ".staging"
+        while not run.is_over() and not self._holds_during_a_save(run, staging_of(session)):
+            run.send(signal.SIGCONT)
+
+    def _holds_during_a_save(self, run: Run, staging: Path) -> bool:
+        """Stop the run at a random moment after a save has begun; whether the save was still under way."""
         while not run.is_over() and not staging.exists():
             pass
-        time.sleep(self._random.uniform(0, 0.03))
+        time.sleep(self._random.uniform(0, LONGEST_SAVE))
+        run.hold()
+        return staging.exists()
 
     def _session(self) -> Path:
         session = self._folder / f"session-{self._count}"
@@ -122,6 +135,11 @@ class Killer:
         made = self._workers.run("init", "--params", self._parameters, "--session", session)
         assert made.returncode == 0, made.stderr
         return session
+
+
+def staging_of(session: Path) -> Path:
+    """Where a checkpoint is until it is whole."""
+    return session / "checkpoints" / checkpoints.STAGING
 
 
 def weights(session: Path) -> bytes:
@@ -164,7 +182,7 @@ def main() -> int:
         "unbroken_run_sha256": killer.digest,
         "kills": len(kills),
         "equal": sum(kill.equal for kill in kills),
-        "left_a_half_written_checkpoint": sum(kill.half_written_checkpoint for kill in kills),
+        "while_a_checkpoint_was_written": sum(kill.checkpoint_being_written for kill in kills),
         "each": [dataclasses.asdict(kill) for kill in kills],
     }
     text = json.dumps(record, indent=2) + "\n"

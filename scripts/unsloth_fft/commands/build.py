@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ LEFT_OUT = {
 SUFFIXES = {".md", ".py", ".json", ".jsonl", ".toml", ".png", ".svg", ""}
 # The oldest time a ZIP can hold (APPNOTE 4.4.6): the same bytes whenever and wherever it is built.
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+# A backslash or a colon in a name would be a folder or a drive where the ZIP is unpacked on Windows.
+PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 MAX_NAME, MAX_DESCRIPTION = 64, 1024
 ALLOWED_KEYS = {"name", "description", "license", "allowed-tools", "metadata", "compatibility"}
 EPILOG = """example:
@@ -64,12 +67,22 @@ def archive_of(root: Path, contents: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as bundle:
         for path in _members(root, contents):
-            info = zipfile.ZipInfo(f"{NAME}/{path.relative_to(root).as_posix()}", TIMESTAMP)
+            info = zipfile.ZipInfo(f"{NAME}/{_plain(path.relative_to(root))}", TIMESTAMP)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3  # Unix, so that the permissions below mean the same everywhere
             info.external_attr = 0o644 << 16
             bundle.writestr(info, path.read_bytes(), compresslevel=9)
     return buffer.getvalue()
+
+
+def _plain(path: Path) -> str:
+    """`path` as a name that means the same on every system. Raises BadInput for one that could lead elsewhere."""
+    odd = next((part for part in path.parts if not PLAIN_NAME.fullmatch(part)), None)
+    if odd is not None:
+        raise BadInput(
+            f"{path} cannot be packed: {odd!r} is no plain name", hint="rename it: letters, digits, . _ and -"
+        )
+    return path.as_posix()
 
 
 def _members(root: Path, contents: Sequence[str]) -> Iterator[Path]:

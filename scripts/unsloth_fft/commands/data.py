@@ -14,15 +14,22 @@ from ..planning.parameters import Data, Parameters
 from ..planning.row_format import FORMATS
 
 EPILOG = """examples:
-  unsloth_fft_tool.py data rows.jsonl --model MODEL_DIR
+  unsloth_fft_tool.py data rows.jsonl                       faults alone, with their lines: needs no tokenizer
+  unsloth_fft_tool.py data rows.jsonl --model MODEL_DIR     lengths, what is learned, and repeats as well
   unsloth_fft_tool.py data rows.jsonl --model MODEL_DIR --max-seq-length 2048 --json
   unsloth_fft_tool.py data --params params.json --report data.html      the data and settings of a plan
 
-exit codes: 0 training would take the data (read the warnings), 2 training would refuse them."""
+exit codes: 0 training would take the data (read the warnings), 2 training would refuse them. Without --model, 0 says
+that the files hold no fault; whether their rows suit the model is then still open."""
 
 INSTALL = "pip install numpy tokenizers transformers jinja2   (or: uv sync --extra train)"
 DEFAULT_MICRO_BATCH = 4
 DEFAULT_EFFECTIVE_BATCH = 16
+# What says nothing without a tokenizer.
+OF_TOKENS = (
+    *("max_seq_length", "loss_on", "chat_template", "eval_fraction", "seed"),
+    *("micro_batch", "effective_batch", "report"),
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -34,7 +41,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("dataset", nargs="*", metavar="FILE", help="file, folder or Hub name; several are mixed")
-    command.add_argument("--model", type=Path, metavar="DIR", help="folder with the model's tokenizer.json")
+    command.add_argument("--model", type=Path, metavar="DIR", help="folder with the model's tokenizer.json, to count")
     command.add_argument("--params", type=Path, metavar="F", help="take data, model and lengths from a parameters file")
     command.add_argument("--max-seq-length", type=int, metavar="N", help="tokens at which rows are cut (recommended)")
     command.add_argument("--format", choices=["auto", *FORMATS], help="row format (auto)")
@@ -55,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     given = parameters.load(args.params) if args.params else None
     data, model = _data(args, given), _model(args, given)
     _refuse_numbers(args)
+    if model is None:
+        return _check_files(args, data)
     try:
         import numpy  # noqa: F401
 
@@ -81,10 +90,30 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if report.is_refused else EXIT_DONE
 
 
+def _check_files(args: argparse.Namespace, data: Data) -> int:
+    """What can be said without a tokenizer: every fault of the files."""
+    asked = [f"--{name.replace('_', '-')}" for name in OF_TOKENS if getattr(args, name) is not None]
+    if asked:
+        raise BadInput(
+            f"{', '.join(asked)} needs --model DIR: tokens cannot be counted without its tokenizer",
+            hint="data FILE --model DIR, or leave it out to look for faults alone",
+        )
+    from ..data import checking
+
+    found = checking.check(data)
+    if args.json:
+        terminal.emit(found.to_json())
+    else:
+        terminal.say(checking.table(found))
+    return EXIT_BAD_INPUT if found.is_refused else EXIT_DONE
+
+
 def _data(args: argparse.Namespace, given: Parameters | None) -> Data:
     """The data section to examine: that of the parameters file, or defaults, with what was said on top."""
     if given is None and not args.dataset:
-        raise BadInput("data needs a file to examine", hint="use: data FILE --model DIR, or: data --params F")
+        raise BadInput(
+            "data needs a file to examine", hint="use: data FILE, data FILE --model DIR, or: data --params F"
+        )
     section = schema.load("parameters")["properties"]["data"]
     base = given.data if given else Data(**parameters.with_defaults({}, section))
     changes: dict[str, Any] = {
@@ -98,14 +127,11 @@ def _data(args: argparse.Namespace, given: Parameters | None) -> Data:
     return dataclasses.replace(base, **changes)
 
 
-def _model(args: argparse.Namespace, given: Parameters | None) -> Path:
+def _model(args: argparse.Namespace, given: Parameters | None) -> Path | None:
+    """The folder of the tokenizer to count with; None when none was named."""
     if args.model:
         return Path(args.model)
-    if given is None:
-        raise BadInput(
-            "data needs --model DIR: tokens cannot be counted without its tokenizer", hint="data FILE --model DIR"
-        )
-    return Path(given.model.name)
+    return None if given is None else Path(given.model.name)
 
 
 def _refuse_numbers(args: argparse.Namespace) -> None:

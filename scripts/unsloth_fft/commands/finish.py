@@ -1,4 +1,4 @@
-"""What follows every completed run: the audit, the report and a few words. Shared by train and demo."""
+"""What follows every completed run: the audit, a look at its data, the report and a few words. For train and demo."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from typing import Any
 
 from ..core import files
 from ..core.terminal import say
+from ..data.doctor_report import Report
+from ..training import session
 from ..training.session import Folder, Session
 
 
 def audit_and_report(root: Path, samples: list[Any] | None = None) -> dict[str, Any]:
-    """Audit the session against its base, write audit.json, loss.png and report.html; return the audit as JSON."""
-    from ..auditing.audit import audit_session
-    from ..reporting import report
+    """Audit the session against its base and write audit.json, data-report.json, loss.png and report.html.
 
-    folder = Folder(root)
+    Returns the audit as JSON.
+    """
+    from ..auditing.audit import audit_session
+    from ..reporting import report, session_data
+
+    folder, state, parameters = session.load(root)
     moved: dict[str, Any] = audit_session(root).to_json()
     files.write_json(folder.audit, moved)
-    report.write(root, samples or [])
+    data = session_data.examine(folder, state, parameters)
+    if isinstance(data, Report):
+        files.write_json(folder.data_report, data.to_json())
+    report.write(root, samples or [], data)
     return moved
 
 

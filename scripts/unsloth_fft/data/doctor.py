@@ -6,18 +6,11 @@ Memory is bounded: a batch of rows, and about 90 bytes for each row seen. No tor
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput, FFTError
-from ..planning import row_format
-from ..planning.json_rows import Fault
 from ..planning.parameters import Data
-from ..planning.row_format import EmptyRow, RowProblem
-from . import lengths, scanning, sources, splitting
+from . import lengths, reading, splitting
 from .counting import Counted, Counter
 from .doctor_report import (
     Duplicates,
@@ -26,7 +19,6 @@ from .doctor_report import (
     Leakage,
     Packing,
     Report,
-    ShownFault,
     SourceSummary,
     Supervision,
     Template,
@@ -34,133 +26,43 @@ from .doctor_report import (
 )
 from .doctor_tokenizer import ModelTokenizer
 from .doctor_words import warnings_of
-from .scanning import Row
-from .sources import Source
-
-BATCH = 1000  # rows tokenized at once
-FAULTS_SHOWN = 20
+from .reading import Part
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a run the doctor needs to know. `max_seq_length` None means: whatever is recommended."""
+    """What of a run the doctor needs to know.
+
+    `max_seq_length` None means: whatever is recommended. After `seconds` of reading it gives up; None means never.
+    """
 
     max_seq_length: int | None
     micro_batch: int
     effective_batch: int
+    seconds: float | None = None
 
 
 def examine(data: Data, tokenizer: ModelTokenizer, plan: Plan) -> Report:
     """Examine all sources of `data`.
 
     Raises BadInput when a file cannot be read at all, when there is not one row in any known format, or when
-    conversations meet a tokenizer without chat template.
+    conversations meet a tokenizer without chat template; reading.OutOfTime when the plan's time is over.
     """
     began = time.perf_counter()
     counter = Counter(tokenizer, loss_on=data.loss_on, limit=plan.max_seq_length)
-    parts = [_examine_source(source, data, counter) for source in sources.sources_of(data)]
-    shown = [fault for part in parts for fault in part.shown][:FAULTS_SHOWN]
-    faults = Faults(sum(part.faults for part in parts), shown)
+    parts = reading.read(data, counter, plan.seconds)
+    faults = reading.faults_of(parts)
     counted = counter.result()
     if not counted.has_tokens:
-        _refuse(parts, faults)
+        reading.refuse_unusable(parts, faults)
     return _report(data, tokenizer, plan, parts, faults, counted, time.perf_counter() - began)
-
-
-@dataclass(frozen=True)
-class _Part:
-    source: Source
-    format: str
-    start: int
-    stop: int
-    set_apart: int
-    faults: int
-    shown: list[ShownFault]
-
-
-def _examine_source(source: Source, data: Data, counter: Counter) -> _Part:
-    found = sources.files_of(source.dataset)
-    start = counter.rows
-    shown: list[ShownFault] = []
-    faults, form = 0, data.format
-    stream = _hub_rows(source) if found is None else scanning.scan(found.train, data.sample_by)
-    set_apart = iter(()) if found is None else scanning.scan(found.held_out, data.sample_by)
-    boundary = None
-    for phase, rows in enumerate((stream, set_apart)):
-        if phase == 1:
-            boundary = counter.rows
-        while batch := list(islice(rows, BATCH)):
-            if form == "auto":
-                form = _recognised(batch)
-            for fault in _count(batch, form, counter):
-                faults += 1
-                if len(shown) < FAULTS_SHOWN:
-                    shown.append(fault)
-    held = counter.rows - (boundary if boundary is not None else counter.rows)
-    return _Part(source, form, start, counter.rows, held, faults, shown)
-
-
-def _recognised(batch: list[Row]) -> str:
-    """The format of the first row that is in one; "auto" when none of the batch is."""
-    for row in batch:
-        if isinstance(row.value, dict):
-            try:
-                return row_format.recognise(row.value)
-            except RowProblem:
-                continue
-    return "auto"
-
-
-def _count(batch: list[Row], form: str, counter: Counter) -> Iterator[ShownFault]:
-    """Hand the usable rows of `batch` to `counter`; yield what is wrong with the others."""
-    for row in batch:
-        try:
-            if isinstance(row.value, Fault):
-                raise RowProblem(row.value.message)
-            if form == "auto":
-                row_format.recognise(row.value)
-            counter.add(row_format.read(row.value, form))
-        except EmptyRow:
-            counter.add_empty()
-        except RowProblem as problem:
-            yield ShownFault(str(row.file), row.line, str(problem)[:500])
-    counter.flush()
-
-
-def _hub_rows(source: Source) -> Iterator[Row]:
-    try:
-        from datasets import load_dataset
-
-        stream = load_dataset(source.dataset, source.subset, split=source.split, streaming=True)
-        for number, value in enumerate(stream, start=1):
-            yield Row(Path(source.dataset), number, {key: item for key, item in value.items() if item is not None})
-    except FFTError:
-        raise
-    except Exception as error:  # datasets raises many kinds; each is about the name or the network
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise BadInput(
-            f"{source.dataset} cannot be read from the Hub: {reason}", hint="check the name, subset, split and network"
-        ) from None
-
-
-def _refuse(parts: list[_Part], faults: Faults) -> None:
-    names = ", ".join(part.source.dataset for part in parts)
-    if faults.shown:
-        first = faults.shown[0]
-        raise BadInput(
-            f"{names}: not one row can be used; the first fault: line {first.line} {first.message}",
-            hint=f"expected rows like {row_format.EXPECTED}",
-        )
-    if all(part.stop == part.start for part in parts):
-        raise BadInput(f"data file {names} is empty: it has no rows", hint="put at least one row into it")
-    raise BadInput(f"{names}: every row is empty, so there is nothing to learn", hint="check its columns")
 
 
 def _report(
     data: Data,
     tokenizer: ModelTokenizer,
     plan: Plan,
-    parts: list[_Part],
+    parts: list[Part],
     faults: Faults,
     counted: Counted,
     seconds: float,
@@ -208,7 +110,7 @@ def _report(
     return report.with_warnings(warnings_of(report))
 
 
-def _split(parts: list[_Part], data: Data, usable: Any) -> tuple[Any, Any]:
+def _split(parts: list[Part], data: Data, usable: Any) -> tuple[Any, Any]:
     """(usable row numbers for training, repeated as weighted; row numbers held out), split as prepare() splits them."""
     import numpy
 

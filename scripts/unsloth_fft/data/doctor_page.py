@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 
+from .checking import fault_lines
 from .doctor_report import Report
 from .lengths import Bin, Tokens
 
 _BAR = 36  # characters of the longest bar
+_FAULTS_ON_A_PAGE = 20
 _WIDTH, _HEIGHT, _FOOT = 640, 200, 34  # of the plot, in user units
 
 
@@ -17,10 +19,7 @@ def table(report: Report) -> str:
     lines = [f"{name:<{label}}  {value}" for name, value in _figures(report)]
     lines += ["", "tokens a row", *_bars(report.tokens), ""]
     lines += [f"warning: {sentence}" for sentence in report.warnings]
-    lines += [f"fault: {fault.file}: line {fault.line} {fault.message}" for fault in report.faults.shown]
-    if report.faults.count > len(report.faults.shown):
-        lines.append(f"... and {report.faults.count - len(report.faults.shown):,} more faults")
-    return "\n".join(lines)
+    return "\n".join([*lines, *fault_lines(report.faults)])
 
 
 def section(report: Report) -> str:
@@ -29,11 +28,9 @@ def section(report: Report) -> str:
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in _figures(report)
     )
     warnings = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
-    faults = "".join(
-        f"<li>{html.escape(f'{fault.file}: line {fault.line} {fault.message}')}</li>" for fault in report.faults.shown
-    )
+    faults = "".join(f"<li>{html.escape(line)}</li>" for line in fault_lines(report.faults, _FAULTS_ON_A_PAGE))
     return (
-        f'<div class="wide">{length_plot(report)}</div>'
+        f'<div class="wide">{length_plot(report)}</div><p class="soft">{_plot_words(report)}</p>'
         + f'<div class="wide"><table><tbody>{rows}</tbody></table></div>'
         + (f'<p class="bad">Worth a look:</p><ul>{warnings}</ul>' if warnings else "")
         + (f'<p class="bad">{report.faults.count:,} rows cannot be used:</p><ul>{faults}</ul>' if faults else "")
@@ -67,6 +64,16 @@ def length_plot(report: Report) -> str:
         f'<text x="0" y="{_HEIGHT + 16}" font-size="12" fill="var(--soft)">{bins[0].start:,}</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT + 16}" font-size="12" fill="var(--soft)" text-anchor="end">'
         f"{last:,} tokens and more</text></svg>"
+    )
+
+
+def _plot_words(report: Report) -> str:
+    """What the plot shows, in letters that a phone does not shrink with the picture."""
+    highest = max(report.tokens.histogram, key=lambda part: part.rows)
+    until = "tokens or more" if highest.stop is None else f"to {highest.stop - 1:,} tokens"
+    return (
+        f"Rows by length in tokens. The highest bar is {highest.rows:,} rows of {highest.start:,} {until}. Rows cut at"
+        f" {report.max_seq_length:,} tokens: {report.truncation.rows:,}."
     )
 
 

@@ -86,16 +86,17 @@ def format_of(row: Row) -> str:
 def content_of(row: Row, form: str) -> Content | None:
     """What `row` holds, None when it is empty. Raises BadInput naming its line when it cannot be used."""
     if isinstance(row.value, Fault):
-        raise BadInput(f"{place(row)} {row.value.message}", hint=row.value.hint)
+        raise BadInput(f"{place(row)} {row.value.message}", hint=f"{row.value.hint}; {_all_faults(row)}")
     try:
         return row_format.read(row.value, form)
     except EmptyRow:
         return None
     except RowProblem as problem:
-        raise BadInput(
-            f"{place(row)} {problem}",
-            hint=f"mend or remove that row; all faults at once: unsloth_fft_tool.py data {row.file} --model DIR",
-        ) from None
+        raise BadInput(f"{place(row)} {problem}", hint=f"mend or remove that row; {_all_faults(row)}") from None
+
+
+def _all_faults(row: Row) -> str:
+    return f"all faults at once: unsloth_fft_tool.py data {row.file}"
 
 
 _Reader = Callable[[Path], Iterator[tuple[int, dict[str, Any] | Fault]]]

@@ -70,7 +70,7 @@ def parse_object(text: str) -> dict[str, Any]:
     try:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise Refused(f"is not valid JSON: {error.msg}, column {error.colno}") from None
+        raise Refused(f"is not valid JSON: {_broken(error)}") from None
     except RecursionError:
         raise Refused("is not valid JSON: nested too deeply") from None
     except Refused:
@@ -119,7 +119,8 @@ def _scan_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
 
 def _row_or_fault(line: bytes, path: Path) -> dict[str, Any] | Fault:
     try:
-        return parse_object(line.decode("utf-8"))
+        # Without its line end: in a line that was cut short, that would be the first thing not expected.
+        return parse_object(line.rstrip(b"\r\n").decode("utf-8"))
     except UnicodeDecodeError as error:
         return encoding_fault(line, error)
     except Refused as problem:
@@ -131,6 +132,16 @@ def _row_or_fault(line: bytes, path: Path) -> dict[str, Any] | Fault:
         if b"\0" in line:
             return Fault("holds a NUL byte, so it is not text", "save the file as UTF-8 text")
         return Fault(str(problem))
+
+
+def _broken(error: json.JSONDecodeError) -> str:
+    """What breaks the JSON, and at which column counted from 1; of a text that was cut short, where it ends."""
+    end = f"it ends after column {len(error.doc)}"
+    if error.msg.startswith("Unterminated string"):
+        return f"{end}, inside the string that begins at column {error.colno}"
+    if error.pos >= len(error.doc):
+        return f"{end} ({error.msg})"
+    return f"{error.msg}, column {error.colno}"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

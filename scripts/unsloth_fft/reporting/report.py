@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files
+from ..data import doctor_page
+from ..data.doctor_report import Report
 from ..planning.parameters import Parameters
 from ..training import metrics, session
 from ..training.session import Folder, Session
-from . import plots, symptoms
+from . import plots, session_data, symptoms
 from .symptoms import Finding
 
 STYLE = """
@@ -48,15 +50,18 @@ class Sample:
     after: str
 
 
-def write(root: Path, samples: Sequence[Sample]) -> None:
-    """Write loss.png and report.html into the session `root` from what its other files say."""
+def write(root: Path, samples: Sequence[Sample], data: Report | str) -> None:
+    """Write loss.png and report.html into the session `root` from what its other files say.
+
+    `data` is the report on its data, or a sentence that says why there is none.
+    """
     folder, state, parameters = session.load(root)
     lines = metrics.read(folder.metrics)
     light = plots.loss_png(lines)
     files.write_bytes(folder.loss_plot, light)
     audit = files.read_json(folder.audit, "audit")
     pictures = light, plots.loss_png(lines, plots.DARK)
-    page = render(folder, state, parameters, audit, pictures, samples, symptoms.findings(lines))
+    page = render(folder, state, parameters, audit, pictures, samples, symptoms.findings(lines), data)
     files.write_text(folder.report, page)
 
 
@@ -68,6 +73,7 @@ def render(
     loss_plots: tuple[bytes, bytes],
     samples: Sequence[Sample],
     found: Sequence[Finding],
+    data: Report | str,
 ) -> str:
     """The page as HTML; `loss_plots` are the light and the dark picture."""
     sections = [
@@ -77,6 +83,7 @@ def render(
         _section("What to look at", _advice(found)),
         _section("Which weights moved", _moved(audit)),
         _section("Before and after", "".join(_sample(sample) for sample in samples)) if samples else "",
+        _section("The data", _data(folder, data)),
         _section("Planned and measured", _plan(state, parameters)),
         _section("Settings", _settings(parameters)),
         _section("Made with", _versions(state)),
@@ -168,6 +175,13 @@ def _moved(audit: dict[str, Any]) -> str:
         f'<th class="n">share</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
     return f'<div class="wide">{heat_map(audit)}</div>{table}{words}'
+
+
+def _data(folder: Folder, data: Report | str) -> str:
+    if isinstance(data, Report):
+        return doctor_page.section(data)
+    later = html.escape(session_data.command(folder))
+    return f'<p class="soft">{html.escape(data)} See them with:</p><p><code>{later}</code></p>'
 
 
 def _sample(sample: Sample) -> str:

@@ -12,6 +12,7 @@ from ..data import templates
 from ..planning.parameters import Parameters
 from . import processes
 
+OWN_CODE_HINT = "read that code; where you trust it, set model.trust_remote_code to true and init a new session"
 CHECKPOINTING = {"unsloth": "unsloth", "true": True, "off": False}
 # What huggingface_hub allows in OWNER/NAME (1.33.0, utils/_validators.py, REPO_ID_REGEX, read 2026-11-23).
 _HUB_PART = r"(?!\S*(--|\.\.))\w([\w.-]{0,94}\w)?"
@@ -172,8 +173,7 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors each raise kinds of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"model {parameters.model.name} cannot be loaded: {reason[:300]}", hint="check the name or folder"
-        ) from None
+        hint = OWN_CODE_HINT if "custom code" in reason else "check the name or folder"
+        raise BadInput(f"model {parameters.model.name} cannot be loaded: {reason[:300]}", hint=hint) from None
     name = parameters.data.chat_template
     return model, tokenizer if name is None else templates.named(tokenizer, name)

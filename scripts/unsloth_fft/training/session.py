@@ -59,6 +59,10 @@ class Folder:
         return self.root / "audit.json"
 
     @property
+    def data_report(self) -> Path:
+        return self.root / "data-report.json"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 
@@ -154,7 +158,9 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
         found = root.is_dir()
     if not found:
         raise BadInput(
-            f"session folder not found: {root}", hint=f"unsloth_fft_tool.py init --params F --session {root}"
+            f"session folder not found: {root}",
+            hint="check its name and the folder you are in; a new session is made with:"
+            f" unsloth_fft_tool.py init --params F --session {root}",
         )
     _refuse_links(folder)
     if not folder.state.is_file():
@@ -173,7 +179,8 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
 
 def _refuse_links(folder: Folder) -> None:
     """What a run writes stays in its folder: a link in a session from elsewhere would lead it out."""
-    own = ("state", "parameters", "metrics", "checkpoints", "model", "audit", "report", "loss_plot", "lock")
+    state = ("state", "parameters", "metrics", "checkpoints", "lock")
+    own = (*state, "model", "audit", "data_report", "report", "loss_plot")
     for path in (getattr(folder, name) for name in own):
         if path.is_symlink():
             raise BadInput(
