@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,12 +42,19 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Target:
-    """One way to hand a plan over. `file_name` is a good name for the file; `render` may raise BadInput."""
+    """One way to hand a plan over. `file_name` is a good name for the file.
+
+    `write` gets the parameters and the file's name as a shell word, for commands that name it; it may raise BadInput.
+    """
 
     name: str
     file_name: str
     summary: str
-    render: Callable[[Parameters], Rendered]
+    write: Callable[[Parameters, str], Rendered]
+
+    def render(self, parameters: Parameters, file: str | None = None) -> Rendered:
+        """The finished file, which will be called `file` (default: `file_name`). Raises BadInput where it cannot be."""
+        return self.write(parameters, shlex.quote(file or self.file_name))
 
 
 def plan_comment(parameters: Parameters, lost: Sequence[Loss] = ()) -> list[str]:
