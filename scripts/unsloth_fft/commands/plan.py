@@ -136,16 +136,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # Imported here: --help must not wait for them.
-    from ..planning.plan import make_plan
+    from ..planning.plan import plan_from
+    from ..planning.search import search
     from ..planning.table import explain
 
     request = request_from(args)
-    planned = make_plan(request, alternatives=args.alternatives, dataset=args.dataset)
+    outcome = search(request)
+    if args.explain:
+        terminal.say(explain(outcome))
+    planned = plan_from(request, outcome, alternatives=args.alternatives, dataset=args.dataset)
     text = files.to_json(planned.parameters.to_json())
     if args.output:
         files.write_text(Path(args.output), text)
     if args.explain:
-        terminal.say(explain(planned.outcome))
         for sentence in planned.parameters.plan.why if planned.parameters.plan else ():
             terminal.say(f"- {sentence}")
     for warning in planned.parameters.plan.warnings if planned.parameters.plan else ():
@@ -184,7 +187,13 @@ def request_from(args: argparse.Namespace) -> Request:
             micro_batch=args.micro_batch,
             accumulation=args.grad_accumulation,
         ),
+        given=_hardware_flags(args),
     )
+
+
+def _hardware_flags(args: argparse.Namespace) -> frozenset[str]:
+    flags = {"--vram-gib": args.vram_gib, "--host-ram-gib": args.host_ram_gib, "--gpus": args.gpus}
+    return frozenset(flag for flag, value in flags.items() if value is not None)
 
 
 def _check_amount(args: argparse.Namespace, amount: Amount) -> None:

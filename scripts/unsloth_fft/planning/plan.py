@@ -44,7 +44,11 @@ class Planned:
 
 def make_plan(request: Request, *, alternatives: int, dataset: str | None) -> Planned:
     """The fastest plan that fits. Raises NothingFits with the nearest plan and what would make it fit."""
-    outcome = search(request)
+    return plan_from(request, search(request), alternatives=alternatives, dataset=dataset)
+
+
+def plan_from(request: Request, outcome: Outcome, *, alternatives: int, dataset: str | None) -> Planned:
+    """The plan that won `outcome`, the contest of `request`. Raises NothingFits as `make_plan` does."""
     best = outcome.best
     if best is None:
         from . import advice  # only a plan that fails pays for it

@@ -52,6 +52,7 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         learning_rate=parameters.optimizer.learning_rate,
         data=rows.read_facts(data.dataset) if data.dataset else None,
         price_per_hour=plan.hardware.price_per_hour,
+        given=frozenset({"--vram-gib", "--gpus", "--host-ram-gib"}),
     )
 
 

@@ -33,7 +33,10 @@ class Amount:
 
 @dataclass(frozen=True)
 class Request:
-    """`seq_length` in tokens, `effective_batch` in rows an optimizer step over all GPUs, prices in USD a GPU-hour."""
+    """`seq_length` in tokens, `effective_batch` in rows an optimizer step over all GPUs, prices in USD a GPU-hour.
+
+    `given` names the hardware flags that stood on the command line ("--vram-gib"): they stay when a hint is followed.
+    """
 
     model: str
     shape: ModelShape
@@ -47,6 +50,7 @@ class Request:
     data: DataFacts | None = None
     price_per_hour: float | None = None
     pins: Pins = Pins()
+    given: frozenset[str] = frozenset()
 
     @property
     def gpus(self) -> int:

@@ -55,6 +55,6 @@ def _verdict(candidate: Candidate, chosen: bool) -> str:
         return f"chosen: {candidate.exactness}"
     if candidate.fits:
         return f"fits: {candidate.exactness}"
-    if candidate.missing > 0:
-        return f"lacks {candidate.missing:.1f} GiB"
-    return f"lacks {candidate.host_missing:.1f} GiB of host memory"
+    lacking = [f"{candidate.missing:.1f} GiB"] if candidate.missing > 0 else []
+    lacking += [f"{candidate.host_missing:.1f} GiB of host memory"] if candidate.host_missing > 0 else []
+    return f"lacks {' and '.join(lacking)}"
