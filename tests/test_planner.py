@@ -84,6 +84,7 @@ def test_a_plan_stays_in_its_budget_keeps_its_promise_and_honours_every_pin(aske
         "weights": found.precision.weights,
         "optimizer": found.optimizer.name,
         "state_offload": found.optimizer.state_offload,
+        "gradient_offload": found.memory.gradient_offload,
         "checkpointing": found.memory.gradient_checkpointing,
         "micro_batch": found.batch.per_device_train_batch_size,
         "accumulation": found.batch.gradient_accumulation_steps,
