@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PLANNER, SCRIPTS, assert_clear_error, conversation_rows, run_script, write_jsonl
+from conftest import PLANNER, SCRIPTS, TOOL, assert_clear_error, conversation_rows, run_script, write_jsonl
 from unsloth_fft.core import schema
 
 LLAMA = ("--model", "meta-llama/Llama-3.1-8B")
@@ -80,15 +80,35 @@ def test_other_text_formats_are_counted_too(tmp_path: Path, suffix: str) -> None
 
 
 def test_a_model_folder_is_planned_for_this_machine(tmp_path: Path) -> None:
-    config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-              "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
-              "tie_word_embeddings": True}  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
     finished = generate("--model", tmp_path, "--max-steps", 5)
     assert finished.returncode == 0, finished.stderr
     found = json.loads(finished.stdout)
     assert found["model"]["max_seq_length"] == 256
     assert found["plan"]["predicted"]["peak_vram_gib"] > 0
+
+
+TINY = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
+        "tie_word_embeddings": True}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["config.json", "."])
+def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(tmp_path: Path, model: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
+    asked = ("--model", model, "--gpu", "L4", "--max-steps", 5, "--dataset", "owner/data")
+    bare = generate(*asked, "--output", "bare.json", cwd=tmp_path)
+    found = json.loads(bare.stdout)
+    assert found["model"]["name"] == model
+    assert any("--model-name" in warning for warning in found["plan"]["warnings"])
+    refused = run_script(TOOL, "render", "--params", "bare.json", "--target", "script", cwd=tmp_path)
+    assert_clear_error(refused, 2, "model/name", model, "--model-name")
+    named = json.loads(generate(*asked, "--model-name", "owner/model", "--output", "p.json", cwd=tmp_path).stdout)
+    assert named["model"] == {**found["model"], "name": "owner/model"}
+    assert not any("--model-name" in warning for warning in named["plan"]["warnings"])
+    rendered = run_script(TOOL, "render", "--params", "p.json", "--target", "script", cwd=tmp_path)
+    assert rendered.returncode == 0, rendered.stderr
+    assert "'model_name': 'owner/model'" in rendered.stdout
 
 
 @pytest.mark.parametrize(

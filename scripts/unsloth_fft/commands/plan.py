@@ -59,6 +59,9 @@ def _add_task(top: argparse.ArgumentParser) -> None:
         "--model", required=True, metavar="NAME|DIR|FILE", help="catalogue name, model folder, or config.json"
     )
     group.add_argument(
+        "--model-name", metavar="NAME", help="model.name of the plan, where --model is only a file with the shape"
+    )
+    group.add_argument(
         "--dataset", metavar="PATH|NAME", help="rows to train on: .jsonl, .json, .csv or .txt is counted"
     )
     group.add_argument(
@@ -167,7 +170,7 @@ def request_from(args: argparse.Namespace) -> Request:
     shape = model_source.resolve(args.model)
     machine = _hardware(args)
     return Request(
-        model=args.model,
+        model=args.model_name or args.model,
         shape=shape,
         hardware=machine,
         seq_length=_length(args.seq_length, shape.max_positions, args.model),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BadInput
+from ..planning import model_source
 from ..planning.parameters import Parameters
 from ..planning.row_format import FORMATS
 from . import made_for
@@ -54,6 +55,7 @@ class Target:
 
     def render(self, parameters: Parameters, file: str | None = None) -> Rendered:
         """The finished file, which will be called `file` (default: `file_name`). Raises BadInput where it cannot be."""
+        require_model(parameters)
         return self.write(parameters, shlex.quote(file or self.file_name))
 
 
@@ -125,6 +127,16 @@ def is_local_data(name: str) -> bool:
 def is_local_model(name: str) -> bool:
     """Whether a model is a folder rather than a name on the Hub."""
     return Path(name).exists() or name.startswith((".", "/", "~"))
+
+
+def require_model(parameters: Parameters) -> None:
+    """Raise BadInput for a model's name that nothing can be loaded by."""
+    reason = model_source.unloadable(parameters.model.name)
+    if reason is not None:
+        raise BadInput(
+            f"model/name cannot be loaded: {reason}",
+            hint="plan with --model-name OWNER/MODEL, or --model FOLDER with the weights",
+        )
 
 
 def require_dataset(parameters: Parameters, target: str) -> str:

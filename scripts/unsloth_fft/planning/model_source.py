@@ -28,6 +28,15 @@ def resolve(model: str) -> ModelShape:
     return ModelShape.from_config(_config_from_hub(model), model)
 
 
+def unloadable(name: str) -> str | None:
+    """Why no training can load a model by this name, wherever it runs; None where nothing speaks against it."""
+    if name.endswith(".json") or os.path.isfile(name):
+        return f"{name} is a file that holds a model's shape, not its weights"
+    if os.path.basename(name.rstrip("/")) in ("", ".", ".."):
+        return f"{name} means whatever folder it is read from"
+    return None
+
+
 def _is_listed(model: str) -> bool:
     try:
         catalogue.find_entry(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import model_source
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
 from .recipes import is_nvidia
@@ -11,6 +12,7 @@ from .setting import OFF, UNSLOTH
 from .shape import ModelShape
 from .survival import WANTED_SHARE
 
+NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
 _WHY_OFFLOAD = (
     "Optimizer state stays in pinned host memory between steps: {state:.1f} GiB that the GPU does not have to hold."
 )
@@ -115,7 +117,7 @@ def warnings(request: Request, best: Candidate, survival: float, basis: str) -> 
         found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
-    return [*found, *_shape_warnings(request.shape), *_data_warnings(request)]
+    return [*found, *_name_warnings(request.model), *_shape_warnings(request.shape), *_data_warnings(request)]
 
 
 def setting_is_multi_node(best: Candidate) -> bool:
@@ -134,6 +136,11 @@ def _survival_warning(best: Candidate, survival: float) -> list[str]:
         f"Only about {survival:.1%} of the weight updates survive bf16 rounding at this learning rate: the rest of the"
         " model does not train. --exactness exact mends it."
     ]
+
+
+def _name_warnings(name: str) -> list[str]:
+    reason = model_source.unloadable(name)
+    return [f"Nothing can be trained from model.name as it is: {reason}; say {NAME_IT}."] if reason else []
 
 
 def _shape_warnings(shape: ModelShape) -> list[str]:
