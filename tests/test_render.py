@@ -14,7 +14,7 @@ from conftest import SCRIPTS, TOOL, assert_clear_error, minimal_parameters, run_
 from render_helpers import TARGET_NAMES, plans, rendered, settings_in
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.handoff import joining, targets, yaml_text
-from unsloth_fft.planning import parameters
+from unsloth_fft.planning import duration, parameters
 from unsloth_fft.training.arguments import training_arguments
 from unsloth_fft.training.environment import variables_for
 from unsloth_fft.training.model import from_pretrained_arguments
@@ -46,13 +46,14 @@ def test_every_target_carries_the_plan_or_refuses_clearly(three, name, target):
     for words in (
         plan.model.name,
         f"{plan.plan.predicted.peak_vram_gib:.1f} GiB",
-        f"{plan.plan.predicted.hours:.2f} hours",
+        f"Predicted time: {duration.in_words(plan.plan.predicted.hours)}",
         "unsloth 2026.10.9",
         "Made for:",
     ):
         assert words in text, words
     cost = plan.plan.predicted.cost_usd
     assert ("Cost: not known" if cost is None else f"Cost: {cost:.2f} USD") in text
+    assert "0.00 hours" not in text
 
 
 @pytest.mark.parametrize("name", list(REFUSED))

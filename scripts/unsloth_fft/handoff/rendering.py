@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BadInput
-from ..planning import model_source
+from ..planning import duration, model_source
 from ..planning.parameters import Parameters
 from ..planning.row_format import FORMATS
 from . import made_for
@@ -101,15 +101,18 @@ def _prediction_lines(parameters: Parameters) -> list[str]:
         return ["", "The parameters carried no plan, so nothing is predicted."]
     hardware, predicted = plan.hardware, plan.predicted
     cost = "not known (no price was given)" if predicted.cost_usd is None else f"{predicted.cost_usd:.2f} USD"
-    spread = predicted.tokens_per_second_range
-    around = "" if spread is None else f" ({spread[0]:,.0f} to {spread[1]:,.0f})"
+    speed, hours, costs = predicted.tokens_per_second_range, predicted.hours_range, predicted.cost_usd_range
+    around = "" if speed is None else f" ({speed[0]:,.0f} to {speed[1]:,.0f})"
+    lasting = "" if hours is None else f" ({duration.in_words(hours[0])} to {duration.in_words(hours[1])})"
+    cost += "" if costs is None else f" ({costs[0]:.2f} to {costs[1]:.2f})"
     nodes = f" on each of {hardware.nodes} nodes" if hardware.nodes > 1 else ""
     return [
         "",
         f"Planned for {hardware.gpus} x {hardware.name} with {hardware.vram_gib:.1f} GiB{nodes}; {plan.basis}.",
         f"Predicted peak: {predicted.peak_vram_gib:.1f} GiB a GPU; host memory: {predicted.host_ram_gib:.1f} GiB.",
-        f"Predicted time: {predicted.hours:.2f} hours for {predicted.steps:,} steps and {predicted.tokens:,} tokens at "
-        f"{predicted.tokens_per_second:,.0f} tokens/s{around}. Cost: {cost}.",
+        f"Predicted time: {duration.in_words(predicted.hours)}{lasting} for {predicted.steps:,} steps and"
+        f" {predicted.tokens:,} tokens, at {predicted.tokens_per_second:,.0f} tokens/s{around} on full rows."
+        f" Cost: {cost}.",
         *(f"Why: {sentence}" for sentence in plan.why),
         *(f"Warning: {sentence}" for sentence in plan.warnings),
     ]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
+from ..data.splitting import held_out_count
 from .request import Request
 
 # Rows held out for evaluation when training on a data set (the parameters file's eval_fraction).
@@ -59,7 +60,7 @@ def _steps(request: Request, per_row: float, epochs: float | None) -> int:
 def _training_rows(request: Request) -> float:
     """Rows an epoch reads: without the held-out ones, and packed into full sequences where that is done."""
     assert request.data is not None
-    rows = max(request.data.rows - math.ceil(request.data.rows * EVAL_FRACTION), 1)
+    rows = request.data.rows - held_out_count(request.data.rows, EVAL_FRACTION)
     if not packs(request):
         return rows
     total = sum(request.data.lengths) * rows / request.data.rows

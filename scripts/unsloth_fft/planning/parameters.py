@@ -109,7 +109,7 @@ class PlannedHardware:
     price_per_hour: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Predicted:
     peak_vram_gib: float
     vram_breakdown_gib: dict[str, float]
@@ -119,7 +119,9 @@ class Predicted:
     steps: int
     tokens: int
     hours: float
+    hours_range: list[float] | None = None
     cost_usd: float | None
+    cost_usd_range: list[float] | None = None
     update_survival: float
     disk_gib: float | None = None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from . import model_source
+from . import duration, model_source
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
+from .parameters import Predicted
 from .recipes import is_nvidia
 from .request import Request
 from .search import Candidate, Outcome
@@ -93,9 +94,9 @@ def _sharding_reason(request: Request, best: Candidate) -> str:
     return f"{text}; layers are gathered when they run."
 
 
-def warnings(request: Request, best: Candidate, survival: float, basis: str) -> list[str]:
+def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str) -> list[str]:
     """What could surprise: lost updates, unmeasured hardware, approximated shapes, unknown host memory."""
-    found = [*_survival_warning(best, survival), *request.hardware.notes]
+    found = [*_survival_warning(best, predicted.update_survival), *request.hardware.notes]
     if request.hardware.is_cpu:
         found.append("There is no GPU: this trains on the CPU, which is slow; the speed is a rough guess.")
     elif request.hardware.gpu is None:
@@ -108,6 +109,7 @@ def warnings(request: Request, best: Candidate, survival: float, basis: str) -> 
             "Memory and speed were fitted on one NVIDIA H200 with Llama-3.1-8B and Qwen2.5-0.5B; this plan carries them"
             " over to another card, model or length."
         )
+    found += _range_warning(predicted)
     if not is_nvidia(request.hardware):
         found.append(f"Unsloth runs on AMD GPUs too, but nothing was measured on {request.hardware.name}.")
     needs = best.memory.host
@@ -118,6 +120,15 @@ def warnings(request: Request, best: Candidate, survival: float, basis: str) -> 
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
     return [*found, *_name_warnings(request.model), *_shape_warnings(request.shape), *_data_warnings(request)]
+
+
+def _range_warning(predicted: Predicted) -> list[str]:
+    if predicted.hours_range is None:
+        return []
+    shortest, longest = (duration.in_words(hours) for hours in predicted.hours_range)
+    costs = predicted.cost_usd_range
+    cost = f", and cost {costs[0]:,.2f} to {costs[1]:,.2f} USD" if costs else ""
+    return [f"The time is an estimate: the run may take {shortest} to {longest}{cost}."]
 
 
 def setting_is_multi_node(best: Candidate) -> bool:
