@@ -69,6 +69,29 @@ def test_a_local_data_file_is_counted(tmp_path: Path) -> None:
     assert found["plan"]["predicted"]["steps"] == 6  # 45 rows to train on, twice, in batches of 16
 
 
+@pytest.mark.parametrize(
+    ("model", "warned"),
+    [("meta-llama/Llama-3.1-8B", True), ("meta-llama/Llama-3.1-8B-Instruct", False), ("Qwen/Qwen3-8B", False),
+     ("Qwen/Qwen3-8B-Base", True), ("google/gemma-3-1b-pt", True), ("google/gemma-3-1b-it", False)],
+)  # fmt: skip
+def test_conversations_for_a_base_model_may_need_a_chat_template(rows_file: Path, model: str, warned: bool) -> None:
+    asked = ("--model", model, "--gpu", "H200", "--dataset", rows_file)
+    plain = json.loads(generate(*asked).stdout)
+    assert plain["data"]["chat_template"] is None
+    warnings = [warning for warning in plain["plan"]["warnings"] if "--chat-template" in warning]
+    assert bool(warnings) == warned
+    assert all(" may " in warning for warning in warnings)
+    named = json.loads(generate(*asked, "--chat-template", "chatml").stdout)
+    assert named["data"]["chat_template"] == "chatml"
+    assert not any("--chat-template" in warning for warning in named["plan"]["warnings"])
+
+
+def test_raw_text_needs_no_chat_template(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "One line of a text."}] * 20)
+    found = generate(*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain")
+    assert "--chat-template" not in found.stdout
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".txt", ".json"])
 def test_other_text_formats_are_counted_too(tmp_path: Path, suffix: str) -> None:
     texts = {".csv": "text\none\ntwo\n", ".txt": "one\n\ntwo\n", ".json": '[{"text": "one"}, {"text": "two"}]'}

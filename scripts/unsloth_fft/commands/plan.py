@@ -65,6 +65,9 @@ def _add_task(top: argparse.ArgumentParser) -> None:
         "--dataset", metavar="PATH|NAME", help="rows to train on: .jsonl, .json, .csv or .txt is counted"
     )
     group.add_argument(
+        "--chat-template", metavar="NAME", help="one of Unsloth's chat templates (default: the tokenizer's own)"
+    )
+    group.add_argument(
         "--objective", choices=OBJECTIVES, default="sft", help="sft: instructions; pretrain: raw text (default sft)"
     )
     group.add_argument("--exactness", choices=tuple(sorted(RANK, key=lambda name: -RANK[name])), default="exact",
@@ -191,6 +194,7 @@ def request_from(args: argparse.Namespace) -> Request:
             accumulation=args.grad_accumulation,
         ),
         given=_hardware_flags(args),
+        chat_template=args.chat_template,
     )
 
 

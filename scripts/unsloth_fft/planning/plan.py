@@ -108,7 +108,7 @@ def _data(request: Request, dataset: str | None) -> Data:
         eval_fraction=EVAL_FRACTION,
         rows=facts.rows if facts else None,
         tokens_per_row=round(facts.mean_length(request.seq_length), 1) if facts else None,
-        chat_template=None,
+        chat_template=request.chat_template,
         seed=SEED,
     )
 

@@ -51,6 +51,7 @@ class Request:
     price_per_hour: float | None = None
     pins: Pins = Pins()
     given: frozenset[str] = frozenset()
+    chat_template: str | None = None
 
     @property
     def gpus(self) -> int:

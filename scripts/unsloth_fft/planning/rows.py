@@ -6,12 +6,14 @@ Reads .jsonl, .json, .csv and .txt with the standard library. Nothing is kept bu
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput
+from . import row_format
 from .json_rows import read_json_rows
 
 # "1 token ~= 4 characters in English" (OpenAI, Tokenizer page, read 2026-11-23); bytes are counted here, so other
@@ -26,10 +28,14 @@ NEEDS_AMOUNT = "say how much to train instead: --max-steps N or --tokens N"
 
 @dataclass(frozen=True)
 class DataFacts:
-    """`lengths` are sorted estimates of tokens a row, before cutting to the sequence length."""
+    """`lengths` are sorted estimates of tokens a row, before cutting to the sequence length.
+
+    `form` is the format of the first row, one of row_format.FORMATS, or None where it was not recognised.
+    """
 
     rows: int
     lengths: tuple[int, ...]
+    form: str | None = None
 
     def mean_length(self, limit: int) -> float:
         """Mean tokens a row when rows are cut at `limit`."""
@@ -64,14 +70,23 @@ def read_facts(name: str) -> DataFacts | None:
     if path.suffix.lower() not in READABLE:
         return None
     try:
-        lengths = tuple(sorted(_tokens(row) for row in _rows(path)))
+        rows = _rows(path)
+        first = next(rows, None)
+        lengths = () if first is None else tuple(sorted(map(_tokens, itertools.chain([first], rows))))
     except UnicodeDecodeError as error:
         raise BadInput(f"data file {name} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
     except OSError as error:
         raise BadInput(f"data file {name} cannot be read: {error.strerror}", hint="check its permissions") from None
     if not lengths:
         raise BadInput(f"data file {name} holds no rows", hint="put at least one row into it")
-    return DataFacts(len(lengths), lengths)
+    return DataFacts(len(lengths), lengths, _form(first))
+
+
+def _form(row: Any) -> str | None:
+    try:
+        return row_format.recognise(row) if isinstance(row, dict) else "text"
+    except row_format.RowProblem:  # `data` and `init` say what is wrong with it
+        return None
 
 
 def _rows(path: Path) -> Iterator[Any]:

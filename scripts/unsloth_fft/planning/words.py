@@ -14,6 +14,8 @@ from .shape import ModelShape
 from .survival import WANTED_SHARE
 
 NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
+# Row formats that go through a chat template.
+CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
     "Optimizer state stays in pinned host memory between steps: {state:.1f} GiB that the GPU does not have to hold."
 )
@@ -119,7 +121,8 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
-    return [*found, *_name_warnings(request.model), *_shape_warnings(request.shape), *_data_warnings(request)]
+    found += [*_name_warnings(request.model), *_template_warnings(request)]
+    return [*found, *_shape_warnings(request.shape), *_data_warnings(request)]
 
 
 def _range_warning(predicted: Predicted) -> list[str]:
@@ -152,6 +155,18 @@ def _survival_warning(best: Candidate, survival: float) -> list[str]:
 def _name_warnings(name: str) -> list[str]:
     reason = model_source.unloadable(name)
     return [f"Nothing can be trained from model.name as it is: {reason}; say {NAME_IT}."] if reason else []
+
+
+def _template_warnings(request: Request) -> list[str]:
+    """Conversations need a chat template, which no catalogue of shapes knows of: only the name can be judged."""
+    if request.data is None or request.data.form not in CONVERSATIONS or request.chat_template is not None:
+        return []
+    if not model_source.may_be_a_base_model(request.model):
+        return []
+    return [
+        f"The rows are conversations, and {request.model} may be a base model whose tokenizer has no chat template: if"
+        " so, name one with --chat-template (for example chatml)."
+    ]
 
 
 def _shape_warnings(shape: ModelShape) -> list[str]:
