@@ -180,6 +180,56 @@ def test_bad_data_is_named_by_file_and_line(tmp_path: Path, name: str, text: str
     assert not (tmp_path / "p.json").exists()
 
 
+def test_data_on_another_machine_is_planned_for_when_that_is_said(tmp_path: Path) -> None:
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", "/data/there.jsonl", "--tokens", "1e6")
+    assert_clear_error(generate(*asked), 2, "/data/there.jsonl", "--dataset-elsewhere")
+    finished = generate(*asked, "--dataset-elsewhere", "--output", tmp_path / "p.json")
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert (found["data"]["dataset"], found["data"]["rows"]) == ("/data/there.jsonl", None)
+    assert any("/data/there.jsonl was not read" in warning for warning in found["plan"]["warnings"])
+    rendered = run_script(TOOL, "render", "--params", tmp_path / "p.json", "--target", "slurm")
+    assert rendered.returncode == 0 and "--dataset /data/there.jsonl" in rendered.stdout
+    no_amount = (*LLAMA, "--gpu", "H200", "--dataset", "/data/there.jsonl", "--dataset-elsewhere")
+    assert_clear_error(generate(*no_amount), 2, "--tokens")
+    assert_clear_error(generate(*H200, "--dataset-elsewhere"), 2, "--dataset FILE")
+
+
+def test_data_elsewhere_are_not_looked_at_even_where_a_file_has_that_name(rows_file: Path) -> None:
+    finished = generate(*H200, "--dataset", rows_file, "--dataset-elsewhere")
+    assert json.loads(finished.stdout)["data"]["rows"] is None
+
+
+@pytest.mark.parametrize("sample_by", ["line", "paragraph", "document"])
+def test_rows_of_a_text_are_counted_as_training_reads_them(tmp_path: Path, sample_by: str) -> None:
+    from unsloth_fft.data import scanning
+
+    path = tmp_path / "text.md"
+    path.write_text("One\ntwo.\n\n \nThree.\n\nFour\nfive\nsix.\n\n" * 20, encoding="utf-8")
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain", "--sample-by", sample_by)
+    found = json.loads(generate(*asked).stdout)
+    assert found["data"]["sample_by"] == sample_by
+    assert found["data"]["rows"] == len(list(scanning.scan([path], sample_by)))
+
+
+def test_sample_by_is_refused_for_rows_that_are_no_text(rows_file: Path) -> None:
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", rows_file, "--sample-by", "document")
+    assert_clear_error(generate(*asked), 2, str(rows_file), "--sample-by")
+
+
+def test_held_out_text_is_told_and_can_be_changed(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"text": f"Line {number} of a text. " * 400} for number in range(40)])
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain", "--effective-batch", 1)
+    usual = json.loads(generate(*asked).stdout)
+    assert usual["data"]["eval_fraction"] == 0.1
+    assert any("4 of 40 rows" in warning and "--eval-fraction" in warning for warning in usual["plan"]["warnings"])
+    everything = json.loads(generate(*asked, "--eval-fraction", 0).stdout)
+    assert everything["data"]["eval_fraction"] == 0
+    assert not any("--eval-fraction" in warning for warning in everything["plan"]["warnings"])
+    assert everything["plan"]["predicted"]["steps"] > usual["plan"]["predicted"]["steps"]
+    assert_clear_error(generate(*asked, "--eval-fraction", 0.9), 2, "0.5")
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "HuggingFaceH4/ultrachat_200k"])
 def test_data_that_cannot_be_counted_here_needs_an_amount(tmp_path: Path, name: str) -> None:
     (tmp_path / "rows.parquet").write_bytes(b"PAR1")

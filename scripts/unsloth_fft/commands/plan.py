@@ -13,11 +13,11 @@ from .. import __version__
 from ..core import files, terminal
 from ..core.arguments import Parser
 from ..core.errors import BadInput
-from ..planning import detection, hardware
+from ..planning import hardware
 from ..planning.defaults import OBJECTIVES
 from ..planning.hardware import Hardware
 from ..planning.recipes import RANK, RECIPES
-from ..planning.request import Amount, Pins, Request
+from ..planning.request import EVAL_FRACTION, Amount, Pins, Reading, Request
 
 DESCRIPTION = """Plan a full fine-tuning run: the fastest settings that fit the memory at hand and really train every
 weight, as JSON for unsloth_fft_tool.py. Needs no GPU, no network and no torch."""
@@ -64,6 +64,13 @@ def _add_task(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dataset", metavar="PATH|NAME", help="rows to train on: .jsonl, .json, .csv or .txt is counted"
     )
+    group.add_argument(
+        "--dataset-elsewhere", action="store_true", help="the data are on another machine: do not look for them here"
+    )
+    group.add_argument("--sample-by", choices=("line", "paragraph", "document"), default="line",
+                       help="what is one row of a text file (default line)")  # fmt: skip
+    group.add_argument("--eval-fraction", type=_share, default=EVAL_FRACTION, metavar="X",
+                       help=f"share of rows held out for evaluation, 0 to 0.5 (default {EVAL_FRACTION:g})")  # fmt: skip
     group.add_argument(
         "--chat-template", metavar="NAME", help="one of Unsloth's chat templates (default: the tokenizer's own)"
     )
@@ -168,10 +175,12 @@ def request_from(args: argparse.Namespace) -> Request:
     """The request that parsed flags ask for. Raises BadInput or MissingHere where they cannot be met."""
     from ..planning import model_source, rows
 
+    _check_data(args)
     amount = Amount(args.epochs, args.max_steps, args.tokens)
     _check_amount(args, amount)
     shape = model_source.resolve(args.model)
     machine = _hardware(args)
+    facts = rows.read_facts(args.dataset, args.sample_by) if args.dataset and not args.dataset_elsewhere else None
     return Request(
         model=args.model_name or args.model,
         shape=shape,
@@ -182,7 +191,8 @@ def request_from(args: argparse.Namespace) -> Request:
         objective=args.objective,
         amount=amount,
         learning_rate=args.learning_rate,
-        data=rows.read_facts(args.dataset) if args.dataset else None,
+        data=facts,
+        unread=args.dataset if facts is None else None,
         price_per_hour=_price(args, machine),
         pins=Pins(
             weights=args.precision,
@@ -194,13 +204,25 @@ def request_from(args: argparse.Namespace) -> Request:
             accumulation=args.grad_accumulation,
         ),
         given=_hardware_flags(args),
-        chat_template=args.chat_template,
+        reading=Reading(args.chat_template, args.sample_by, args.eval_fraction),
     )
 
 
 def _hardware_flags(args: argparse.Namespace) -> frozenset[str]:
     flags = {"--vram-gib": args.vram_gib, "--host-ram-gib": args.host_ram_gib, "--gpus": args.gpus}
     return frozenset(flag for flag, value in flags.items() if value is not None)
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    if args.dataset is None:
+        for flag, value in (("--dataset-elsewhere", args.dataset_elsewhere), ("--sample-by", args.sample_by != "line")):
+            if value:
+                raise BadInput(f"{flag} says something about data, and none are named", hint="add --dataset FILE")
+    elif args.sample_by != "line" and Path(args.dataset).suffix.lower() in (".jsonl", ".ndjson", ".json", ".csv"):
+        raise BadInput(
+            f"--sample-by {args.sample_by} is for text files, and {args.dataset} has rows of its own",
+            hint="leave --sample-by out",
+        )
 
 
 def _check_amount(args: argparse.Namespace, amount: Amount) -> None:
@@ -229,6 +251,8 @@ def _hardware(args: argparse.Namespace) -> Hardware:
         return _capped(machine, args.vram_gib)
     if args.vram_gib is not None:
         return hardware.on_memory(args.vram_gib, gpus=gpus, nodes=nodes, host_ram_gib=host)
+    from ..planning import detection  # looking at this machine is slower than planning for another
+
     found = detection.detect()
     if found.is_cpu and gpus * nodes > 1:
         raise BadInput("this machine has no GPU to plan several of", hint="name the card: --gpu NAME --gpus N")
@@ -276,6 +300,7 @@ def _integer(least: int, expected: str) -> Callable[[str], int]:
 
 
 _positive = _number(lambda value: value > 0, "a number above 0")
+_share = _number(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5")
 _not_negative = _number(lambda value: value >= 0, "a number of at least 0")
 _whole = _integer(1, "a whole number of at least 1")
 _count = _integer(1, "a whole number of at least 1")

@@ -9,9 +9,6 @@ from ..core.errors import BadInput
 from ..data.splitting import held_out_count
 from .request import Request
 
-# Rows held out for evaluation when training on a data set (the parameters file's eval_fraction).
-EVAL_FRACTION = 0.1
-
 
 @dataclass(frozen=True)
 class RunLength:
@@ -60,7 +57,7 @@ def _steps(request: Request, per_row: float, epochs: float | None) -> int:
 def _training_rows(request: Request) -> float:
     """Rows an epoch reads: without the held-out ones, and packed into full sequences where that is done."""
     assert request.data is not None
-    rows = request.data.rows - held_out_count(request.data.rows, EVAL_FRACTION)
+    rows = request.data.rows - held_out_count(request.data.rows, request.reading.eval_fraction)
     if not packs(request):
         return rows
     total = sum(request.data.lengths) * rows / request.data.rows

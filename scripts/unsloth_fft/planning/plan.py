@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from . import basis, disk, duration, words
-from .amount import EVAL_FRACTION, RunLength, packs, run_length
+from .amount import RunLength, packs, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .parameters import (
     Alternative,
@@ -105,11 +105,12 @@ def _data(request: Request, dataset: str | None) -> Data:
         objective=request.objective,
         loss_on="all" if request.objective == "pretrain" else "responses",
         packing=packs(request),
-        eval_fraction=EVAL_FRACTION,
+        eval_fraction=request.reading.eval_fraction,
         rows=facts.rows if facts else None,
         tokens_per_row=round(facts.mean_length(request.seq_length), 1) if facts else None,
-        chat_template=request.chat_template,
+        chat_template=request.reading.chat_template,
         seed=SEED,
+        sample_by=request.reading.sample_by,
     )
 
 

@@ -8,6 +8,9 @@ from .hardware import Hardware
 from .rows import DataFacts
 from .shape import ModelShape
 
+# Rows held out for evaluation where nothing else is asked for (the parameters file's eval_fraction).
+EVAL_FRACTION = 0.1
+
 
 @dataclass(frozen=True)
 class Pins:
@@ -32,10 +35,20 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the data set is read: which chat template, what a row of a text file is, and the share of rows held out."""
+
+    chat_template: str | None = None
+    sample_by: str = "line"
+    eval_fraction: float = EVAL_FRACTION
+
+
+@dataclass(frozen=True)
 class Request:
     """`seq_length` in tokens, `effective_batch` in rows an optimizer step over all GPUs, prices in USD a GPU-hour.
 
     `given` names the hardware flags that stood on the command line ("--vram-gib"): they stay when a hint is followed.
+    `unread` is the data set whose rows are not known, because it is on the Hub, on another machine or not countable.
     """
 
     model: str
@@ -51,7 +64,8 @@ class Request:
     price_per_hour: float | None = None
     pins: Pins = Pins()
     given: frozenset[str] = frozenset()
-    chat_template: str | None = None
+    reading: Reading = Reading()
+    unread: str | None = None
 
     @property
     def gpus(self) -> int:

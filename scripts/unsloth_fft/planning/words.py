@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ..data.splitting import held_out_count
 from . import duration, model_source
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
 from .parameters import Predicted
 from .recipes import is_nvidia
 from .request import Request
+from .rows import DataFacts
 from .search import Candidate, Outcome
 from .setting import OFF, UNSLOTH
 from .shape import ModelShape
@@ -159,7 +161,7 @@ def _name_warnings(name: str) -> list[str]:
 
 def _template_warnings(request: Request) -> list[str]:
     """Conversations need a chat template, which no catalogue of shapes knows of: only the name can be judged."""
-    if request.data is None or request.data.form not in CONVERSATIONS or request.chat_template is not None:
+    if request.data is None or request.data.form not in CONVERSATIONS or request.reading.chat_template is not None:
         return []
     if not model_source.may_be_a_base_model(request.model):
         return []
@@ -185,11 +187,30 @@ def _shape_warnings(shape: ModelShape) -> list[str]:
 
 
 def _data_warnings(request: Request) -> list[str]:
+    if request.unread is not None:
+        return [
+            f"{request.unread} was not read here: its rows are not known, and rows of {request.seq_length} tokens"
+            " were assumed."
+        ]
     if request.data is None:
         return []
-    longer = sum(length > request.seq_length for length in request.data.lengths)
-    if longer:
-        return [
-            f"About {longer} of {request.data.rows} rows are longer than {request.seq_length} tokens and will be cut."
-        ]
+    return [*_held_out_warnings(request, request.data), *_length_warnings(request, request.data)]
+
+
+def _held_out_warnings(request: Request, data: DataFacts) -> list[str]:
+    """Of instructions some are held out by custom; of a text somebody may want every line learned."""
+    share = request.reading.eval_fraction
+    held_out = held_out_count(data.rows, share)
+    if request.objective != "pretrain" or held_out == 0:
+        return []
+    return [
+        f"{held_out:,} of {data.rows:,} rows ({share:.3g} of them) are held out for evaluation and not learned:"
+        " --eval-fraction X changes that."
+    ]
+
+
+def _length_warnings(request: Request, data: DataFacts) -> list[str]:
+    longer = sum(length > request.seq_length for length in data.lengths)
+    if longer and data.form != "text":  # a long text goes on in the next sequence
+        return [f"About {longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut."]
     return []
