@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PLANNER, SCRIPTS, TOOL, assert_clear_error, conversation_rows, run_script, write_jsonl
+from conftest import (
+    PLANNER,
+    SCRIPTS,
+    TOOL,
+    assert_clear_error,
+    conversation_rows,
+    run_script,
+    write_jsonl,
+    write_parameters,
+)
 from unsloth_fft.core import schema
 
 LLAMA = ("--model", "meta-llama/Llama-3.1-8B")
@@ -305,3 +314,34 @@ def test_a_cold_plan_and_help_are_quick(tmp_path: Path) -> None:
         nothing = min(_cpu_seconds(*quick, "-c", "pass") for _ in range(5))
         assert took <= COLD_SECONDS, f"{took:.3f} s"
         assert took <= COLD_OF_PASS * nothing, f"{took:.3f} s against {nothing:.3f} s"
+
+
+def test_a_misspelt_key_is_told_what_to_rename_it_to(tmp_path: Path) -> None:
+    value = json.loads(generate(*H200).stdout)
+    value["optimizer"]["learing_rate"] = value["optimizer"].pop("learning_rate")
+    path = write_parameters(tmp_path / "p.json", value)
+    refused = run_script(TOOL, "render", "--params", path, "--target", "script")
+    assert_clear_error(refused, 2, "rename learing_rate to learning_rate (in optimizer)")
+    value = json.loads(generate(*H200).stdout)
+    value["optimizer"]["learing_rate"] = 1e-5  # beside the right one: a rename would give two of it
+    refused = run_script(TOOL, "render", "--params", write_parameters(path, value), "--target", "script")
+    assert_clear_error(refused, 2, "unknown key 'learing_rate'")
+    assert "rename" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "wrong", "words"),
+    [
+        ("schedule", "warmup_steps", 1.5, "mend that key"),
+        ("batch", "effective_batch_size", 17, "plan anew"),
+        ("precision", "master", "none", "plan anew"),
+    ],
+)
+def test_a_contradiction_says_whether_it_may_be_mended_by_hand(
+    tmp_path: Path, section: str, key: str, wrong: object, words: str
+) -> None:
+    value = json.loads(generate(*H200).stdout)
+    value[section][key] = wrong
+    path = write_parameters(tmp_path / "p.json", value)
+    refused = run_script(TOOL, "render", "--params", path, "--target", "script")
+    assert_clear_error(refused, 2, f"{section}/{key}", words, "data and schedule may be edited by hand")

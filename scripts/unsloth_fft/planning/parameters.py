@@ -13,6 +13,9 @@ from typing import Any
 from ..core import files, schema
 from ..core.errors import BadInput
 
+# Sections that a person may edit in the file. Memory, speed and exactness were predicted from the others.
+BY_HAND = ("data", "schedule")
+
 
 @dataclass(frozen=True)
 class Model:
@@ -194,10 +197,15 @@ def from_json(value: Any, where: str) -> Parameters:
         plan=_plan(filled["plan"]) if "plan" in filled else None,
     )
     for problem in contradictions(parameters):
-        raise BadInput(
-            f"{where}: {problem}", hint="mend that key, or generate the file anew with generate_fft_params.py"
-        )
+        raise BadInput(f"{where}: {problem}", hint=_way_out(problem))
     return parameters
+
+
+def _way_out(problem: str) -> str:
+    """What to do about a contradiction: by hand where nothing was predicted from it, else by planning anew."""
+    if problem.startswith(BY_HAND):
+        return "mend that key: data and schedule may be edited by hand"
+    return "plan anew with generate_fft_params.py: only data and schedule may be edited by hand"
 
 
 def load(path: Path) -> Parameters:
