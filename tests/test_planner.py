@@ -356,6 +356,36 @@ def test_the_rows_held_out_are_counted_as_training_holds_them_out(rows: int) -> 
     assert found.plan.predicted.steps == rows - len(held_out_rows(rows, found.data.eval_fraction, found.data.seed))
 
 
+@pytest.mark.parametrize(
+    ("rows", "model", "few"),
+    [(900, MODELS[2], True), (1000, MODELS[2], False), (900, MODELS[0], False), (900, MODELS[1], True)],
+)
+def test_few_rows_for_a_large_model_are_warned_about_with_the_source(rows: int, model: str, few: bool) -> None:
+    found = plan(request(model, data=DataFacts(rows, (100,) * rows, "messages"), amount=Amount(epochs=1.0))).plan
+    warned = [warning for warning in found.warnings if "LoRA" in warning]
+    assert bool(warned) == few
+    assert all("fft-for-knowledge" in warning and "judgement" in warning for warning in warned)
+
+
+def test_a_text_of_few_rows_is_not_called_small() -> None:
+    facts = DataFacts(3, (10**6,) * 3, "text")
+    found = plan(request(data=facts, objective="pretrain", amount=Amount(epochs=1.0))).plan
+    assert not any("LoRA" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("amount", "objective", "many"),
+    [(Amount(epochs=10.0), "sft", False), (Amount(epochs=12.0), "sft", True), (Amount(max_steps=3000), "sft", True),
+     (Amount(max_steps=500), "sft", False), (Amount(tokens=10**8), "pretrain", True),
+     (Amount(tokens=10**6), "pretrain", False)],
+)  # fmt: skip
+def test_many_passes_over_the_data_are_warned_about(amount: Amount, objective: str, many: bool) -> None:
+    """2,000 rows of 200 tokens: 113 steps a pass, or 11 of packed text."""
+    facts = DataFacts(2000, (200,) * 2000)
+    found = plan(request(MODELS[0], data=facts, objective=objective, amount=amount)).plan
+    assert any("times" in warning and "judgement" in warning for warning in found.warnings) == many
+
+
 def test_padding_grows_with_the_micro_batch() -> None:
     facts = DataFacts(4, (10, 20, 30, 40))
     assert facts.padded_length(100, 1) == facts.mean_length(100) == 25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..data.splitting import held_out_count
-from . import duration, model_source
+from . import amount, duration, model_source
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
 from .parameters import Predicted
@@ -16,6 +16,7 @@ from .shape import ModelShape
 from .survival import WANTED_SHARE
 
 NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
+FEW_ROWS, LARGE_MODEL, MANY_PASSES = 1000, 10**9, 10
 # Row formats that go through a chat template.
 CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
@@ -123,7 +124,7 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
-    found += [*_name_warnings(request.model), *_template_warnings(request)]
+    found += [*_name_warnings(request.model), *_template_warnings(request), *_amount_warnings(request, predicted.steps)]
     return [*found, *_shape_warnings(request.shape), *_data_warnings(request)]
 
 
@@ -182,6 +183,28 @@ def _shape_warnings(shape: ModelShape) -> list[str]:
     if shape.assumed_llama_like:
         found.append(
             f"model_type {shape.model_type} is not known; its config has exactly Llama's keys, so Llama was assumed."
+        )
+    return found
+
+
+def _amount_warnings(request: Request, steps: int) -> list[str]:
+    """Few rows for so many weights, and many passes over them: advice, not a fault."""
+    if request.data is None:
+        return []
+    found = []
+    small = request.objective == "sft" and request.data.form != "text" and request.data.rows < FEW_ROWS
+    if small and request.shape.parameters >= LARGE_MODEL:
+        found.append(
+            f"{request.data.rows:,} rows are few for training all {request.shape.parameters / 1e9:.1f} billion weights:"
+            " for a small instruction set LoRA is usually the better answer (references/evidence.md,"
+            f" fft-for-knowledge; where small ends, here at {FEW_ROWS:,}, is a judgement)."
+        )
+    times = amount.passes(request, steps)
+    if times is not None and times > MANY_PASSES:
+        found.append(
+            f"The run goes over the data about {times:,.0f} times: the recipes in references/hyperparameters.md take 1"
+            f" to 5 passes, and beyond about {MANY_PASSES} a model tends to learn its rows by heart (a judgement)."
+            " Train for less, or with more data."
         )
     return found
 
