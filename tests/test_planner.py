@@ -189,6 +189,25 @@ def test_plain_bf16_is_warned_about_with_the_share_that_survives_and_the_flag_th
     assert "--exactness exact" in warning
 
 
+@pytest.mark.parametrize("pinned", [Pins(), Pins(optimizer="adamw_8bit", weights="bfloat16")])
+def test_less_exactness_is_compared_with_the_best_exact_plan_on_the_same_card(pinned: Pins) -> None:
+    machine = hardware.on_gpu(hardware.find_gpu("L40S"), host_ram_gib=256.0)
+    exact = plan(request(machine=machine)).plan.predicted
+    found = plan(request(machine=machine, exactness="any", pins=pinned)).plan
+    sentence = next(sentence for sentence in found.why if "best exact plan" in sentence)
+    assert f"{exact.tokens_per_second:,.0f} tokens/s instead of {found.predicted.tokens_per_second:,.0f}" in sentence
+    assert f"{exact.peak_vram_gib:.1f} GiB instead of {found.predicted.peak_vram_gib:.1f}" in sentence
+
+
+def test_where_no_exact_plan_fits_or_exact_is_the_fastest_that_is_said() -> None:
+    small = hardware.on_memory(34.0, host_ram_gib=64.0)
+    found = plan(request(machine=small, exactness="any", effective_batch=1)).plan
+    assert "No exact plan fits here." in found.why
+    cpu = plan(request(MODELS[0], CPU, effective_batch=4, seq_length=512, exactness="any")).plan
+    assert any("the plan is exact" in sentence for sentence in cpu.why)
+    assert not any("exact plan" in sentence for sentence in plan(request()).plan.why)
+
+
 def test_less_exactness_is_never_slower() -> None:
     machine = hardware.on_memory(80.0, host_ram_gib=256.0)
     speeds = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from . import basis, disk, duration, words
+from . import basis, disk, duration, exact_rival, words
 from .amount import RunLength, packs, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .parameters import (
@@ -168,7 +168,11 @@ def _plan(
         ),
         predicted=predicted,
         basis=kind,
-        why=[*words.why(request, outcome, best), *basis.measured_sentence(request, best.setting)],
+        why=[
+            *words.why(request, outcome, best),
+            *exact_rival.sentences(request, outcome, best),
+            *basis.measured_sentence(request, best.setting),
+        ],
         warnings=words.warnings(request, best, predicted, kind),
         alternatives=[_alternative(one) for one in outcome.runners_up(alternatives)],
     )
