@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core import files, terminal
@@ -19,6 +20,9 @@ from ..planning.hardware import Hardware
 from ..planning.recipes import RANK, RECIPES
 from ..planning.request import EVAL_FRACTION, Amount, Pins, Reading, Request
 
+if TYPE_CHECKING:
+    from ..planning.search import Outcome
+
 DESCRIPTION = """Plan a full fine-tuning run: the fastest settings that fit the memory at hand and really train every
 weight, as JSON for unsloth_fft_tool.py. Needs no GPU, no network and no torch."""
 EPILOG = """examples:
@@ -26,6 +30,7 @@ EPILOG = """examples:
   generate_fft_params.py --model ./my-model --dataset train.jsonl            plan for this machine
   generate_fft_params.py --model Qwen/Qwen2.5-0.5B --vram-gib 16 --max-steps 1000 --explain
   generate_fft_params.py --model meta-llama/Llama-3.1-8B --vram-gib 40 --host-ram-gib 128 --max-steps 500
+  generate_fft_params.py --model meta-llama/Llama-3.1-8B --gpu L40S,A100-80GB,H200 --host-ram-gib 128 --tokens 1e9
   generate_fft_params.py --model ./my-model --gpu A100-80GB --gpus 8 --tokens 1e9 --objective pretrain
 
 stdout carries the JSON parameters and nothing else, with --output too; notes and tables go to stderr.
@@ -77,6 +82,8 @@ def _add_task(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--objective", choices=OBJECTIVES, default="sft", help="sft: instructions; pretrain: raw text (default sft)"
     )
+    group.add_argument("--prefer", choices=("speed", "memory"), default="speed",
+                       help="of the plans that fit, the fastest or the smallest (default speed)")  # fmt: skip
     group.add_argument("--exactness", choices=tuple(sorted(RANK, key=lambda name: -RANK[name])), default="exact",
                        help="how weight updates must be kept (default exact)")  # fmt: skip
     group.add_argument(
@@ -92,7 +99,9 @@ def _add_task(top: argparse.ArgumentParser) -> None:
 def _add_hardware(top: argparse.ArgumentParser) -> None:
     group = top.add_argument_group("on what")
     group.add_argument(
-        "--gpu", metavar="NAME|auto", help="card, or auto for this machine (default auto; CPU where there is no GPU)"
+        "--gpu",
+        metavar="NAME|auto",
+        help="card, or auto for this machine (default auto; CPU where there is no GPU); A,B,C compares several",
     )
     group.add_argument(
         "--vram-gib", type=_positive, metavar="X", help="usable GiB of each GPU, alone or to cap --gpu NAME"
@@ -150,11 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     # Imported here: --help must not wait for them.
     from ..planning.plan import plan_from
-    from ..planning.search import search
     from ..planning.table import explain
 
-    request = request_from(args)
-    outcome = search(request)
+    request, outcome = _contest(args)
     if args.explain:
         terminal.say(explain(outcome))
     planned = plan_from(request, outcome, alternatives=args.alternatives, dataset=args.dataset)
@@ -169,6 +176,37 @@ def _run(args: argparse.Namespace) -> int:
     sys.stdout.write(text)
     sys.stdout.flush()
     return 0
+
+
+def _contest(args: argparse.Namespace) -> tuple[Request, Outcome]:
+    """The request and its contest; of several cards those of the card to take, after a table of all."""
+    from ..planning import plan
+
+    requests = requests_from(args)
+    if len(requests) == 1:
+        return requests[0], plan.contest(requests[0])
+    from ..planning import comparison
+
+    entries = comparison.compare(requests)
+    terminal.say(comparison.table(entries))
+    best = comparison.chosen(entries)
+    assert best.outcome is not None
+    return best.request, best.outcome
+
+
+def requests_from(args: argparse.Namespace) -> list[Request]:
+    """A request for each card of --gpu, where several are named with commas; the rest is read once."""
+    names = [name.strip() for name in (args.gpu or "").split(",")]
+    if len(names) == 1:
+        return [request_from(args)]
+    if not all(names):
+        raise BadInput(f"--gpu {args.gpu} names an empty card", hint="write --gpu A,B,C")
+    first = request_from(argparse.Namespace(**{**vars(args), "gpu": names[0]}))
+    found = {first.hardware.name: first}
+    for name in names[1:]:
+        machine = _hardware(argparse.Namespace(**{**vars(args), "gpu": name}))
+        found.setdefault(machine.name, replace(first, hardware=machine, price_per_hour=_price(args, machine)))
+    return list(found.values())
 
 
 def request_from(args: argparse.Namespace) -> Request:
@@ -204,6 +242,7 @@ def request_from(args: argparse.Namespace) -> Request:
             accumulation=args.grad_accumulation,
         ),
         given=_hardware_flags(args),
+        prefer=args.prefer,
         reading=Reading(args.chat_template, args.sample_by, args.eval_fraction),
     )
 

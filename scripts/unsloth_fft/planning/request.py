@@ -48,6 +48,7 @@ class Request:
     """`seq_length` in tokens, `effective_batch` in rows an optimizer step over all GPUs, prices in USD a GPU-hour.
 
     `given` names the hardware flags that stood on the command line ("--vram-gib"): they stay when a hint is followed.
+    `prefer` says what the best of the plans that fit has most of: "speed", or least of: "memory".
     `unread` is the data set whose rows are not known, because it is on the Hub, on another machine or not countable.
     """
 
@@ -66,6 +67,7 @@ class Request:
     given: frozenset[str] = frozenset()
     reading: Reading = Reading()
     unread: str | None = None
+    prefer: str = "speed"
 
     @property
     def gpus(self) -> int:

@@ -30,12 +30,12 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
     rate, setting = best.speed.tokens_per_second, best.setting
     where = "the host" if request.hardware.is_cpu else "each GPU"
     sentences = [
-        f"Fastest of {fitting} settings that fit, out of {len(outcome.candidates)} that keep '{request.exactness}':"
-        f" {rate:,.0f} tokens/s expected.",
+        f"{'Least memory' if request.prefer == 'memory' else 'Fastest'} of {fitting} settings that fit, out of"
+        f" {len(outcome.candidates)} that keep '{request.exactness}': {rate:,.0f} tokens/s expected.",
         f"The peak is {best.memory.peak:.1f} GiB of {request.hardware.vram_gib:.1f} on {where}, at the moment"
         f" '{best.memory.moment}'; {best.margin:.1f} GiB is left free on purpose{_margin_reason(request)}.",
         _exactness_reason(best),
-        _checkpointing_reason(outcome, best),
+        _checkpointing_reason(request, outcome, best),
     ]
     if setting.state_offload:
         sentences.append(_WHY_OFFLOAD.format(state=best.memory.pinned))
@@ -71,8 +71,10 @@ def _exactness_reason(best: Candidate) -> str:
     return "Plain bf16 weights: an update smaller than half the spacing of a weight is lost."
 
 
-def _checkpointing_reason(outcome: Outcome, best: Candidate) -> str:
+def _checkpointing_reason(request: Request, outcome: Outcome, best: Candidate) -> str:
     mode = best.setting.checkpointing
+    if request.prefer == "memory" and mode != OFF:
+        return "Activations are recomputed from checkpoints, which takes less memory than keeping them all."
     if mode == OFF:
         return "Activations are kept rather than recomputed: memory allows it, and recomputing costs a third more work."
     faster = [
