@@ -38,6 +38,7 @@ from unsloth_fft.auditing.heatmap import heat_map, level_of
 from unsloth_fft.auditing.naming import group_of, layer_of
 from unsloth_fft.auditing.table import render
 from unsloth_fft.core.errors import BadInput
+from unsloth_fft.planning import survival
 
 Weights = dict[str, np.ndarray]
 ELEMENTS = 2 * 600 * 64 + 64 * 64 + 256 * 64 + 64
@@ -355,14 +356,38 @@ def test_bf16_rounding_is_the_cause_with_the_learning_rate_of_the_session(tmp_pa
     assert audit["changed_fraction"] == pytest.approx(0.155, abs=0.01)
     cause = causes_of(audit)["bf16_rounding"]
     assert cause["learning_rate"] == 1e-5 and "1e-05" in cause["explanation"]
+    assert cause["learning_rate_range"] is None
     assert not cause["explained"]
+    assert cause["remedy"] == survival.REMEDY, "the same words that predict has"
     assert cause["tensors"][0] == NORM, "the one that moved least comes first"
 
 
 def test_bf16_rounding_is_recognised_from_the_files_alone(tmp_path: Path) -> None:
     audit = audited(tmp_path, *one_step(1e-5))
     assert (audit["verdict"], audit["basis"]) == ("partial", "data")
-    assert "between 7.6e-06 and 1.5e-05" in causes_of(audit)["bf16_rounding"]["explanation"]
+    cause = causes_of(audit)["bf16_rounding"]
+    assert "between 7.6e-06 and 1.5e-05" in cause["explanation"]
+    low, high = cause["learning_rate_range"]
+    assert cause["learning_rate"] is None and low < 1e-5 <= high
+    assert (f"{low:.2g}", f"{high:.2g}") == ("7.6e-06", "1.5e-05"), "the fields are what the text says"
+
+
+def test_every_cause_has_a_remedy_unless_a_session_explains_it(tmp_path: Path) -> None:
+    weights = small_weights()
+    moved = stored(weights), stored(gradual(weights, 1e-4))
+    for given_context in (None, context(), context(**PLAIN), context(weights="float32", optimizer="adamw_8bit")):
+        for pair in (one_step(1e-5), moved, (moved[0], moved[0])):
+            for cause in audited(tmp_path, *pair, given_context)["causes"]:
+                assert bool(cause["remedy"]) != cause["explained"]
+
+
+def test_the_table_ends_with_the_next_step(tmp_path: Path) -> None:
+    assert render(audited(tmp_path, *one_step(1e-5))).splitlines()[-1] == f"next       {survival.REMEDY}"
+    weights = small_weights()
+    full = audited(tmp_path, stored(weights, f32), stored(gradual(weights, 1e-4), f32))
+    assert full["verdict"] == "full" and "eval" in render(full).splitlines()[-1]
+    other = stored({name: values for name, values in weights.items() if name != UP})
+    assert render(audited(tmp_path, stored(weights), other)).splitlines()[-1].startswith("next       name as BASE")
 
 
 def gradual(weights: Weights, size: float) -> Weights:

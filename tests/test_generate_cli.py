@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PLANNER, SCRIPTS, assert_clear_error, conversation_rows, run_script, write_jsonl
+from conftest import (
+    PLANNER,
+    SCRIPTS,
+    TOOL,
+    assert_clear_error,
+    conversation_rows,
+    run_script,
+    write_jsonl,
+    write_parameters,
+)
 from unsloth_fft.core import schema
 
 LLAMA = ("--model", "meta-llama/Llama-3.1-8B")
@@ -69,6 +78,29 @@ def test_a_local_data_file_is_counted(tmp_path: Path) -> None:
     assert found["plan"]["predicted"]["steps"] == 6  # 45 rows to train on, twice, in batches of 16
 
 
+@pytest.mark.parametrize(
+    ("model", "warned"),
+    [("meta-llama/Llama-3.1-8B", True), ("meta-llama/Llama-3.1-8B-Instruct", False), ("Qwen/Qwen3-8B", False),
+     ("Qwen/Qwen3-8B-Base", True), ("google/gemma-3-1b-pt", True), ("google/gemma-3-1b-it", False)],
+)  # fmt: skip
+def test_conversations_for_a_base_model_may_need_a_chat_template(rows_file: Path, model: str, warned: bool) -> None:
+    asked = ("--model", model, "--gpu", "H200", "--dataset", rows_file)
+    plain = json.loads(generate(*asked).stdout)
+    assert plain["data"]["chat_template"] is None
+    warnings = [warning for warning in plain["plan"]["warnings"] if "--chat-template" in warning]
+    assert bool(warnings) == warned
+    assert all(" may " in warning for warning in warnings)
+    named = json.loads(generate(*asked, "--chat-template", "chatml").stdout)
+    assert named["data"]["chat_template"] == "chatml"
+    assert not any("--chat-template" in warning for warning in named["plan"]["warnings"])
+
+
+def test_raw_text_needs_no_chat_template(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "One line of a text."}] * 20)
+    found = generate(*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain")
+    assert "--chat-template" not in found.stdout
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".txt", ".json"])
 def test_other_text_formats_are_counted_too(tmp_path: Path, suffix: str) -> None:
     texts = {".csv": "text\none\ntwo\n", ".txt": "one\n\ntwo\n", ".json": '[{"text": "one"}, {"text": "two"}]'}
@@ -80,15 +112,35 @@ def test_other_text_formats_are_counted_too(tmp_path: Path, suffix: str) -> None
 
 
 def test_a_model_folder_is_planned_for_this_machine(tmp_path: Path) -> None:
-    config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-              "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
-              "tie_word_embeddings": True}  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
     finished = generate("--model", tmp_path, "--max-steps", 5)
     assert finished.returncode == 0, finished.stderr
     found = json.loads(finished.stdout)
     assert found["model"]["max_seq_length"] == 256
     assert found["plan"]["predicted"]["peak_vram_gib"] > 0
+
+
+TINY = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
+        "tie_word_embeddings": True}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["config.json", "."])
+def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(tmp_path: Path, model: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
+    asked = ("--model", model, "--gpu", "L4", "--max-steps", 5, "--dataset", "owner/data")
+    bare = generate(*asked, "--output", "bare.json", cwd=tmp_path)
+    found = json.loads(bare.stdout)
+    assert found["model"]["name"] == model
+    assert any("--model-name" in warning for warning in found["plan"]["warnings"])
+    refused = run_script(TOOL, "render", "--params", "bare.json", "--target", "script", cwd=tmp_path)
+    assert_clear_error(refused, 2, "model/name", model, "--model-name")
+    named = json.loads(generate(*asked, "--model-name", "owner/model", "--output", "p.json", cwd=tmp_path).stdout)
+    assert named["model"] == {**found["model"], "name": "owner/model"}
+    assert not any("--model-name" in warning for warning in named["plan"]["warnings"])
+    rendered = run_script(TOOL, "render", "--params", "p.json", "--target", "script", cwd=tmp_path)
+    assert rendered.returncode == 0, rendered.stderr
+    assert "'model_name': 'owner/model'" in rendered.stdout
 
 
 @pytest.mark.parametrize(
@@ -135,6 +187,56 @@ def test_bad_data_is_named_by_file_and_line(tmp_path: Path, name: str, text: str
     finished = generate(*LLAMA, "--gpu", "H200", "--dataset", tmp_path / name, "--output", tmp_path / "p.json")
     assert_clear_error(finished, 2, *words)
     assert not (tmp_path / "p.json").exists()
+
+
+def test_data_on_another_machine_is_planned_for_when_that_is_said(tmp_path: Path) -> None:
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", "/data/there.jsonl", "--tokens", "1e6")
+    assert_clear_error(generate(*asked), 2, "/data/there.jsonl", "--dataset-elsewhere")
+    finished = generate(*asked, "--dataset-elsewhere", "--output", tmp_path / "p.json")
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert (found["data"]["dataset"], found["data"]["rows"]) == ("/data/there.jsonl", None)
+    assert any("/data/there.jsonl was not read" in warning for warning in found["plan"]["warnings"])
+    rendered = run_script(TOOL, "render", "--params", tmp_path / "p.json", "--target", "slurm")
+    assert rendered.returncode == 0 and "--dataset /data/there.jsonl" in rendered.stdout
+    no_amount = (*LLAMA, "--gpu", "H200", "--dataset", "/data/there.jsonl", "--dataset-elsewhere")
+    assert_clear_error(generate(*no_amount), 2, "--tokens")
+    assert_clear_error(generate(*H200, "--dataset-elsewhere"), 2, "--dataset FILE")
+
+
+def test_data_elsewhere_are_not_looked_at_even_where_a_file_has_that_name(rows_file: Path) -> None:
+    finished = generate(*H200, "--dataset", rows_file, "--dataset-elsewhere")
+    assert json.loads(finished.stdout)["data"]["rows"] is None
+
+
+@pytest.mark.parametrize("sample_by", ["line", "paragraph", "document"])
+def test_rows_of_a_text_are_counted_as_training_reads_them(tmp_path: Path, sample_by: str) -> None:
+    from unsloth_fft.data import scanning
+
+    path = tmp_path / "text.md"
+    path.write_text("One\ntwo.\n\n \nThree.\n\nFour\nfive\nsix.\n\n" * 20, encoding="utf-8")
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain", "--sample-by", sample_by)
+    found = json.loads(generate(*asked).stdout)
+    assert found["data"]["sample_by"] == sample_by
+    assert found["data"]["rows"] == len(list(scanning.scan([path], sample_by)))
+
+
+def test_sample_by_is_refused_for_rows_that_are_no_text(rows_file: Path) -> None:
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", rows_file, "--sample-by", "document")
+    assert_clear_error(generate(*asked), 2, str(rows_file), "--sample-by")
+
+
+def test_held_out_text_is_told_and_can_be_changed(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"text": f"Line {number} of a text. " * 400} for number in range(40)])
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain", "--effective-batch", 1)
+    usual = json.loads(generate(*asked).stdout)
+    assert usual["data"]["eval_fraction"] == 0.1
+    assert any("4 of 40 rows" in warning and "--eval-fraction" in warning for warning in usual["plan"]["warnings"])
+    everything = json.loads(generate(*asked, "--eval-fraction", 0).stdout)
+    assert everything["data"]["eval_fraction"] == 0
+    assert not any("--eval-fraction" in warning for warning in everything["plan"]["warnings"])
+    assert everything["plan"]["predicted"]["steps"] > usual["plan"]["predicted"]["steps"]
+    assert_clear_error(generate(*asked, "--eval-fraction", 0.9), 2, "0.5")
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "HuggingFaceH4/ultrachat_200k"])
@@ -212,3 +314,34 @@ def test_a_cold_plan_and_help_are_quick(tmp_path: Path) -> None:
         nothing = min(_cpu_seconds(*quick, "-c", "pass") for _ in range(5))
         assert took <= COLD_SECONDS, f"{took:.3f} s"
         assert took <= COLD_OF_PASS * nothing, f"{took:.3f} s against {nothing:.3f} s"
+
+
+def test_a_misspelt_key_is_told_what_to_rename_it_to(tmp_path: Path) -> None:
+    value = json.loads(generate(*H200).stdout)
+    value["optimizer"]["learing_rate"] = value["optimizer"].pop("learning_rate")
+    path = write_parameters(tmp_path / "p.json", value)
+    refused = run_script(TOOL, "render", "--params", path, "--target", "script")
+    assert_clear_error(refused, 2, "rename learing_rate to learning_rate (in optimizer)")
+    value = json.loads(generate(*H200).stdout)
+    value["optimizer"]["learing_rate"] = 1e-5  # beside the right one: a rename would give two of it
+    refused = run_script(TOOL, "render", "--params", write_parameters(path, value), "--target", "script")
+    assert_clear_error(refused, 2, "unknown key 'learing_rate'")
+    assert "rename" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "wrong", "words"),
+    [
+        ("schedule", "warmup_steps", 1.5, "mend that key"),
+        ("batch", "effective_batch_size", 17, "plan anew"),
+        ("precision", "master", "none", "plan anew"),
+    ],
+)
+def test_a_contradiction_says_whether_it_may_be_mended_by_hand(
+    tmp_path: Path, section: str, key: str, wrong: object, words: str
+) -> None:
+    value = json.loads(generate(*H200).stdout)
+    value[section][key] = wrong
+    path = write_parameters(tmp_path / "p.json", value)
+    refused = run_script(TOOL, "render", "--params", path, "--target", "script")
+    assert_clear_error(refused, 2, f"{section}/{key}", words, "data and schedule may be edited by hand")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unsloth_fft.core import schema
 from unsloth_fft.core.errors import BadInput, NothingFits
-from unsloth_fft.planning import catalogue, hardware, parameters, recipes
+from unsloth_fft.planning import catalogue, duration, hardware, parameters, recipes
 from unsloth_fft.planning.hardware import Hardware
 from unsloth_fft.planning.plan import make_plan
 from unsloth_fft.planning.request import Amount, Pins, Request
@@ -84,6 +84,7 @@ def test_a_plan_stays_in_its_budget_keeps_its_promise_and_honours_every_pin(aske
         "weights": found.precision.weights,
         "optimizer": found.optimizer.name,
         "state_offload": found.optimizer.state_offload,
+        "gradient_offload": found.memory.gradient_offload,
         "checkpointing": found.memory.gradient_checkpointing,
         "micro_batch": found.batch.per_device_train_batch_size,
         "accumulation": found.batch.gradient_accumulation_steps,
@@ -188,6 +189,25 @@ def test_plain_bf16_is_warned_about_with_the_share_that_survives_and_the_flag_th
     assert "--exactness exact" in warning
 
 
+@pytest.mark.parametrize("pinned", [Pins(), Pins(optimizer="adamw_8bit", weights="bfloat16")])
+def test_less_exactness_is_compared_with_the_best_exact_plan_on_the_same_card(pinned: Pins) -> None:
+    machine = hardware.on_gpu(hardware.find_gpu("L40S"), host_ram_gib=256.0)
+    exact = plan(request(machine=machine)).plan.predicted
+    found = plan(request(machine=machine, exactness="any", pins=pinned)).plan
+    sentence = next(sentence for sentence in found.why if "best exact plan" in sentence)
+    assert f"{exact.tokens_per_second:,.0f} tokens/s instead of {found.predicted.tokens_per_second:,.0f}" in sentence
+    assert f"{exact.peak_vram_gib:.1f} GiB instead of {found.predicted.peak_vram_gib:.1f}" in sentence
+
+
+def test_where_no_exact_plan_fits_or_exact_is_the_fastest_that_is_said() -> None:
+    small = hardware.on_memory(34.0, host_ram_gib=64.0)
+    found = plan(request(machine=small, exactness="any", effective_batch=1)).plan
+    assert "No exact plan fits here." in found.why
+    cpu = plan(request(MODELS[0], CPU, effective_batch=4, seq_length=512, exactness="any")).plan
+    assert any("the plan is exact" in sentence for sentence in cpu.why)
+    assert not any("exact plan" in sentence for sentence in plan(request()).plan.why)
+
+
 def test_less_exactness_is_never_slower() -> None:
     machine = hardware.on_memory(80.0, host_ram_gib=256.0)
     speeds = [
@@ -281,6 +301,108 @@ def test_rows_decide_steps_and_tokens() -> None:
     assert found.data.tokens_per_row == pytest.approx((100 + 2048) / 2)
     assert found.plan.predicted.tokens == pytest.approx(113 * 16 * (100 + 2048) / 2, rel=1e-3)
     assert any("500 of 1000 rows are longer" in sentence for sentence in found.plan.warnings)
+
+
+def test_full_rows_take_their_tokens_at_the_planned_speed() -> None:
+    found = plan(request(data=DataFacts(160, (2048,) * 160), amount=Amount(max_steps=100))).plan.predicted
+    assert found.hours == pytest.approx(found.tokens / found.tokens_per_second / 3600, rel=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 2047), st.integers(1, 2047), st.sampled_from(MODELS), st.sampled_from([41.0, 80.0, 140.0]))
+def test_short_rows_save_only_what_grows_with_tokens(one: int, other: int, model: str, vram: float) -> None:
+    """Shorter rows never take longer, and the fixed parts of a step take as long as in the plan for full rows."""
+    machine = hardware.on_memory(vram, host_ram_gib=256.0)
+    short, longer = sorted((one, other))
+    found = [
+        plan(request(model, machine, data=DataFacts(160, (length,) * 160))).plan.predicted
+        for length in (short, longer, 2048)
+    ]
+    hours = [each.hours for each in found]
+    assert hours == sorted(hours)
+    assert all(each.tokens_per_second == found[2].tokens_per_second for each in found)
+    best = search(request(model, machine)).best
+    assert best is not None
+    fixed = sum(seconds for part, seconds in best.speed.parts.items() if part in ("optimizer", "network"))
+    assert hours[0] * 3600 >= 100 * fixed * (1 - 1e-4)
+    naive = found[0].tokens / found[0].tokens_per_second / 3600
+    assert hours[0] > naive * (1 - 1e-4)
+
+
+def test_very_short_rows_take_many_times_what_their_tokens_alone_would() -> None:
+    """State offload moves 64 GB over the host link every step, however few tokens the step reads."""
+    machine = hardware.on_gpu(hardware.find_gpu("L40S"), host_ram_gib=128.0)
+    found = plan(request(machine=machine, data=DataFacts(160, (50,) * 160), amount=Amount(epochs=1.0)))
+    predicted = found.plan.predicted
+    assert found.optimizer.state_offload
+    assert predicted.hours > 5 * predicted.tokens / predicted.tokens_per_second / 3600
+
+
+def test_an_extrapolated_plan_has_ranges_of_time_and_cost_and_says_them() -> None:
+    machine = hardware.on_gpu(hardware.find_gpu("L40S"), host_ram_gib=128.0)
+    found = plan(request(machine=machine, price_per_hour=2.0)).plan
+    shortest, longest = found.predicted.hours_range
+    slow, fast = found.predicted.tokens_per_second_range
+    assert shortest < found.predicted.hours < longest
+    assert longest / shortest == pytest.approx(fast / slow, rel=1e-3)
+    assert found.predicted.cost_usd_range == pytest.approx([2 * shortest, 2 * longest], abs=0.01)
+    assert any(f"{found.predicted.cost_usd_range[1]:.2f} USD" in warning for warning in found.warnings)
+    free = plan(request(machine=machine)).plan.predicted
+    assert free.hours_range == found.predicted.hours_range and free.cost_usd_range is None
+    known = plan(request()).plan.predicted
+    assert known.hours_range is None and known.cost_usd_range is None
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [
+        (30.1234, "30.12 hours"),
+        (1.0, "1.00 hours"),
+        (0.5, "30.0 minutes"),
+        (0.01, "36 seconds"),
+        (1e-4, "0.36 seconds"),
+    ],
+)
+def test_hours_are_told_in_a_unit_that_shows_them(hours: float, words: str) -> None:
+    assert duration.in_words(hours) == words
+
+
+@pytest.mark.parametrize("rows", [2, 7, 12, 50, 1000])
+def test_the_rows_held_out_are_counted_as_training_holds_them_out(rows: int) -> None:
+    from unsloth_fft.data.splitting import held_out_rows
+
+    found = plan(request(data=DataFacts(rows, (100,) * rows), amount=Amount(epochs=1.0), effective_batch=1))
+    assert found.plan.predicted.steps == rows - len(held_out_rows(rows, found.data.eval_fraction, found.data.seed))
+
+
+@pytest.mark.parametrize(
+    ("rows", "model", "few"),
+    [(900, MODELS[2], True), (1000, MODELS[2], False), (900, MODELS[0], False), (900, MODELS[1], True)],
+)
+def test_few_rows_for_a_large_model_are_warned_about_with_the_source(rows: int, model: str, few: bool) -> None:
+    found = plan(request(model, data=DataFacts(rows, (100,) * rows, "messages"), amount=Amount(epochs=1.0))).plan
+    warned = [warning for warning in found.warnings if "LoRA" in warning]
+    assert bool(warned) == few
+    assert all("fft-for-knowledge" in warning and "judgement" in warning for warning in warned)
+
+
+def test_a_text_of_few_rows_is_not_called_small() -> None:
+    facts = DataFacts(3, (10**6,) * 3, "text")
+    found = plan(request(data=facts, objective="pretrain", amount=Amount(epochs=1.0))).plan
+    assert not any("LoRA" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("amount", "objective", "many"),
+    [(Amount(epochs=10.0), "sft", False), (Amount(epochs=12.0), "sft", True), (Amount(max_steps=3000), "sft", True),
+     (Amount(max_steps=500), "sft", False), (Amount(tokens=10**8), "pretrain", True),
+     (Amount(tokens=10**6), "pretrain", False)],
+)  # fmt: skip
+def test_many_passes_over_the_data_are_warned_about(amount: Amount, objective: str, many: bool) -> None:
+    """2,000 rows of 200 tokens: 113 steps a pass, or 11 of packed text."""
+    facts = DataFacts(2000, (200,) * 2000)
+    found = plan(request(MODELS[0], data=facts, objective=objective, amount=amount)).plan
+    assert any("times" in warning and "judgement" in warning for warning in found.warnings) == many
 
 
 def test_padding_grows_with_the_micro_batch() -> None:

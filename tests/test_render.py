@@ -14,7 +14,7 @@ from conftest import SCRIPTS, TOOL, assert_clear_error, minimal_parameters, run_
 from render_helpers import TARGET_NAMES, plans, rendered, settings_in
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.handoff import joining, targets, yaml_text
-from unsloth_fft.planning import parameters
+from unsloth_fft.planning import duration, parameters
 from unsloth_fft.training.arguments import training_arguments
 from unsloth_fft.training.environment import variables_for
 from unsloth_fft.training.model import from_pretrained_arguments
@@ -46,13 +46,14 @@ def test_every_target_carries_the_plan_or_refuses_clearly(three, name, target):
     for words in (
         plan.model.name,
         f"{plan.plan.predicted.peak_vram_gib:.1f} GiB",
-        f"{plan.plan.predicted.hours:.2f} hours",
+        f"Predicted time: {duration.in_words(plan.plan.predicted.hours)}",
         "unsloth 2026.10.9",
         "Made for:",
     ):
         assert words in text, words
     cost = plan.plan.predicted.cost_usd
     assert ("Cost: not known" if cost is None else f"Cost: {cost:.2f} USD") in text
+    assert "0.00 hours" not in text
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
@@ -109,6 +110,30 @@ def test_json_says_what_is_lost_and_how_to_run(three, tmp_path):
     comments = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
     for loss in value["lost"]:
         assert f"{loss['setting']}: {loss['wanted']} becomes {loss['becomes']}" in " ".join(comments.split())
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+def test_commands_name_the_file_as_it_is_called_and_never_a_suggested_name(three, target):
+    """In what `render` says, and in the file's own comments; a name with a space is quoted for the shell."""
+    found = targets.find(target)
+    rendered = found.render(parameters.load(three["float32"]), "jobs/my job.x")
+    assert "'jobs/my job.x'" in rendered.run
+    assert found.file_name not in rendered.run
+    if target not in ("script", "slurm", "hf-jobs", "notebook", "dpo"):  # these have no such line
+        assert "'jobs/my job.x'" in " ".join(rendered.text.replace("#", " ").split())
+    if target != "script":  # targets that carry the script call it train_fft.py inside
+        assert found.file_name not in rendered.text
+
+
+def test_render_says_how_to_run_the_file_it_wrote(three, tmp_path):
+    arguments = ("render", "--params", three["one-card"], "--target", "slurm")
+    named = run_script(TOOL, *arguments, "--output", "job.sh", cwd=tmp_path)
+    assert "run it with: sbatch job.sh\n" in named.stderr and "slurm_train_fft" not in named.stderr
+    as_json = run_script(TOOL, *arguments, "--output", "job.sh", "--json", cwd=tmp_path)
+    assert json.loads(as_json.stdout)["run"] == "sbatch job.sh"
+    refused = run_script(TOOL, *arguments, "--output", "job\nrm.sh", cwd=tmp_path)
+    assert_clear_error(refused, 2, "--output")
+    assert [path.name for path in tmp_path.iterdir()] == ["job.sh"]
 
 
 def test_a_broken_promise_needs_consent_and_writes_nothing_without(three, tmp_path):

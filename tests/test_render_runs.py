@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,21 @@ def test_what_would_fail_later_fails_first(script, arguments, env, code, words):
     assert not (script.parent / "never" / "model").exists()
 
 
+def test_a_missing_chat_template_is_found_before_the_weights_are_loaded(tmp_path, tiny_model, rows_file):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    (model / "model.safetensors").write_bytes(b"loading this would fail in another way")
+    path = tmp_path / "train_fft.py"
+    path.write_text(rendered(tiny_parameters(tmp_path, model, rows_file), "script"))
+    run = run_rendered(path)
+    assert run.returncode == 2, run.stderr
+    assert "no chat template" in run.stderr and "--chat-template" in run.stderr and "Traceback" not in run.stderr
+
+
 def test_a_plan_for_a_gpu_stops_at_once_where_there_is_none(tmp_path, tiny_model, rows_file):
     import torch
 
@@ -166,7 +182,7 @@ def test_its_tokens_and_labels_are_those_of_the_bundle(tmp_path, tiny_model, for
     parameters = from_json(value, "test")
     theirs = preparing.prepare(parameters.data, tokenizer, 128, tmp_path)
     settings = {key: getattr(parameters.data, key) for key in ("dataset", "format", "loss_on", "eval_fraction", "seed")}
-    train, held_out = standalone_rows.prepare(settings, tokenizer, 128)
+    train, held_out = standalone_rows.learn(standalone_rows.split(settings), settings, tokenizer, 128)
     assert train.to_dict() == theirs.train.to_dict()
     assert held_out.to_dict() == theirs.held_out.to_dict()
 
@@ -182,7 +198,7 @@ def test_it_holds_out_the_rows_that_the_bundle_holds_out(tmp_path, tiny_model, c
     parameters = from_json(minimal_parameters(tiny_model, file), "test")
     theirs = preparing.prepare(parameters.data, tokenizer, 128, tmp_path)
     settings = {key: getattr(parameters.data, key) for key in ("dataset", "format", "loss_on", "eval_fraction", "seed")}
-    train, held_out = standalone_rows.prepare(settings, tokenizer, 128)
+    train, held_out = standalone_rows.learn(standalone_rows.split(settings), settings, tokenizer, 128)
     assert (train.to_dict(), held_out.to_dict()) == (theirs.train.to_dict(), theirs.held_out.to_dict())
 
 

@@ -97,6 +97,7 @@ def test_groups_are_predicted_apart_and_a_tied_head_counts_once(tmp_path: Path) 
     folder = write_folder(tmp_path / "m", {name: bf16(values) for name, values in weights.items()})
     value = predict(str(folder), 1e-5, "bfloat16").to_json()
     assert value["elements"] == 600 * 64 + 64 * 64 + 256 * 64 + 64
+    assert value["note"] is None
     assert value["groups"]["norms"]["survival"] == 0, "a norm of 1 needs steps of 2**-9"
     assert value["groups"]["mlp"]["survival"] == pytest.approx(0.155, abs=0.01)
 
@@ -108,6 +109,7 @@ def test_the_command_predicts_from_the_catalogue_and_says_so() -> None:
     assert finished.returncode == 0, finished.stderr
     value = json.loads(finished.stdout)
     assert (value["source"], value["weight_std"], value["elements"]) == ("typical", 0.02, None)
+    assert "N(0, 0.02)" in value["note"] and "not measured" in value["note"]
     assert value["survival"] == pytest.approx(0.155, abs=0.001)
     assert value["smallest_learning_rate"] == pytest.approx(1.23e-4)
     shares = [point["survival"] for point in value["curve"]]

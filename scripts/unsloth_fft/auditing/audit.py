@@ -72,6 +72,8 @@ class Audit:
                     "tensors": list(cause.tensors),
                     "explanation": cause.explanation,
                     "learning_rate": cause.learning_rate,
+                    "learning_rate_range": cause.learning_rate_range and list(cause.learning_rate_range),
+                    "remedy": cause.remedy,
                 }
                 for cause in self.judgement.causes
             ],

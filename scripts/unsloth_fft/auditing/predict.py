@@ -36,6 +36,16 @@ class Weights:
     groups: Mapping[str, ExponentCounts]
 
     @property
+    def note(self) -> str | None:
+        """How far an assumption can be trusted; None where real weights were counted."""
+        if self.source == "checkpoint":
+            return None
+        return (
+            f"no checkpoint was read: typical weights, drawn from N(0, {self.std:g}), were assumed and not measured;"
+            " a model folder gives the share of its own weights"
+        )
+
+    @property
     def elements(self) -> int | None:
         """Weights counted; None where they were only assumed."""
         return int(sum(counts.total for counts in self.groups.values())) if self.source == "checkpoint" else None
@@ -72,6 +82,7 @@ class Prediction:
             "model": self.weights.model,
             "source": self.weights.source,
             "weight_std": self.weights.std,
+            "note": self.weights.note,
             "elements": self.weights.elements,
             "learning_rate": self.learning_rate,
             "precision": self.precision,

@@ -24,7 +24,17 @@ def render(audit: dict[str, Any]) -> str:
     parts += ["", _groups(audit["groups"])] if audit["groups"] else []
     parts += [line for cause in audit["causes"] for line in _cause(cause, audit["tensors"])]
     parts += [line for line in _oddities(audit) if line]
-    return "\n".join(parts)
+    return "\n".join([*parts, "", f"next       {_next_step(audit)}"])
+
+
+def _next_step(audit: dict[str, Any]) -> str:
+    """What to do now: mend the worst cause, or go on."""
+    if audit["verdict"] == "incomparable":
+        return "name as BASE the checkpoint that training began from"
+    remedies = [cause["remedy"] for cause in audit["causes"] if cause["remedy"]]
+    if remedies:
+        return str(remedies[0])
+    return "unsloth_fft_tool.py eval SESSION compares loss and answers before and after"
 
 
 def share(fraction: float) -> str:

@@ -38,6 +38,17 @@ EXPLANATIONS: Final = {
     "unexplained": "some elements moved and others did not, in no pattern that rounding leaves",
 }
 
+REMEDIES: Final = {
+    "not_finite": "train again from the base with a lower learning rate or a longer warm-up",
+    "frozen": "load the model with full_finetuning=True and without get_peft_model, freeze nothing, and train again",
+    "bf16_rounding": survival.REMEDY,
+    "unused_rows": "none is needed, unless these tokens matter: then add text that uses them",
+    "finer_master": "audit --session DIR: its settings tell a precise master from lost updates",
+    "stochastic_rounding": "train for more steps, or plan with --exactness exact",
+    "unexplained": "compare the tensors with what the run was meant to train, and train again from the base",
+}
+"""What to do about a cause; nothing where the session explains it."""
+
 
 @dataclass(frozen=True)
 class AuditContext:
@@ -99,7 +110,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Cause:
-    """One reason for what did not move: how many elements, in which tensors, worst first."""
+    """One reason for what did not move: how many elements, in which tensors, worst first.
+
+    `learning_rate` is the session's; `learning_rate_range` is (more than, at most) as the files alone tell it.
+    """
 
     name: str
     explained: bool
@@ -107,6 +121,12 @@ class Cause:
     tensors: tuple[str, ...]
     explanation: str
     learning_rate: float | None = None
+    learning_rate_range: tuple[float, float] | None = None
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do about it; None where nothing needs mending."""
+        return None if self.explained else REMEDIES.get(self.name)
 
 
 @dataclass(frozen=True)
@@ -206,26 +226,30 @@ def _causes(findings: Sequence[Finding], pattern: Signature, context: AuditConte
             for finding in concerned
         )
         explained = context is not None and name in ("storage_rounding", "unused_rows")
-        rate, words = _rate_words(name, pattern, context)
+        rate, rates, words = _rate_evidence(name, pattern, context)
         tensors = tuple(finding.pair.name for finding in concerned)
-        causes.append(Cause(name, explained, elements, tensors, explanation + words, rate))
+        causes.append(Cause(name, explained, elements, tensors, explanation + words, rate, rates))
     causes.sort(key=lambda cause: (cause.explained, -cause.elements))
     return tuple(causes)
 
 
-def _rate_words(name: str, pattern: Signature, context: AuditContext | None) -> tuple[float | None, str]:
+def _rate_evidence(
+    name: str, pattern: Signature, context: AuditContext | None
+) -> tuple[float | None, tuple[float, float] | None, str]:
+    """The session's learning rate, or the range of rates that the files alone fit, and either in words."""
     if name != "bf16_rounding":
-        return None, ""
+        return None, None, ""
     if context is not None:
         limit = _edge_of(context.learning_rate)
         claim = ", although the session promises a precise master" if context.update.rounds_to != "bfloat16" else ""
-        return context.learning_rate, (
+        words = (
             f"; at the session's learning rate {context.learning_rate:g} only weights below {limit:g} can move{claim}"
         )
+        return context.learning_rate, None, words
     rates = pattern.learning_rates
     assert rates is not None
     low, high = rates
-    return None, f"; the edge at {256 * low * 2:g} fits a learning rate between {low:.2g} and {high:.2g}"
+    return None, rates, f"; the edge at {256 * low * 2:g} fits a learning rate between {low:.2g} and {high:.2g}"
 
 
 def _edge_of(learning_rate: float) -> float:

@@ -8,16 +8,20 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core import files, terminal
 from ..core.arguments import Parser
 from ..core.errors import BadInput
-from ..planning import detection, hardware
+from ..planning import hardware
 from ..planning.defaults import OBJECTIVES
 from ..planning.hardware import Hardware
 from ..planning.recipes import RANK, RECIPES
-from ..planning.request import Amount, Pins, Request
+from ..planning.request import EVAL_FRACTION, Amount, Pins, Reading, Request
+
+if TYPE_CHECKING:
+    from ..planning.search import Outcome
 
 DESCRIPTION = """Plan a full fine-tuning run: the fastest settings that fit the memory at hand and really train every
 weight, as JSON for unsloth_fft_tool.py. Needs no GPU, no network and no torch."""
@@ -26,6 +30,7 @@ EPILOG = """examples:
   generate_fft_params.py --model ./my-model --dataset train.jsonl            plan for this machine
   generate_fft_params.py --model Qwen/Qwen2.5-0.5B --vram-gib 16 --max-steps 1000 --explain
   generate_fft_params.py --model meta-llama/Llama-3.1-8B --vram-gib 40 --host-ram-gib 128 --max-steps 500
+  generate_fft_params.py --model meta-llama/Llama-3.1-8B --gpu L40S,A100-80GB,H200 --host-ram-gib 128 --tokens 1e9
   generate_fft_params.py --model ./my-model --gpu A100-80GB --gpus 8 --tokens 1e9 --objective pretrain
 
 stdout carries the JSON parameters and nothing else, with --output too; notes and tables go to stderr.
@@ -59,11 +64,26 @@ def _add_task(top: argparse.ArgumentParser) -> None:
         "--model", required=True, metavar="NAME|DIR|FILE", help="catalogue name, model folder, or config.json"
     )
     group.add_argument(
+        "--model-name", metavar="NAME", help="model.name of the plan, where --model is only a file with the shape"
+    )
+    group.add_argument(
         "--dataset", metavar="PATH|NAME", help="rows to train on: .jsonl, .json, .csv or .txt is counted"
+    )
+    group.add_argument(
+        "--dataset-elsewhere", action="store_true", help="the data are on another machine: do not look for them here"
+    )
+    group.add_argument("--sample-by", choices=("line", "paragraph", "document"), default="line",
+                       help="what is one row of a text file (default line)")  # fmt: skip
+    group.add_argument("--eval-fraction", type=_share, default=EVAL_FRACTION, metavar="X",
+                       help=f"share of rows held out for evaluation, 0 to 0.5 (default {EVAL_FRACTION:g})")  # fmt: skip
+    group.add_argument(
+        "--chat-template", metavar="NAME", help="one of Unsloth's chat templates (default: the tokenizer's own)"
     )
     group.add_argument(
         "--objective", choices=OBJECTIVES, default="sft", help="sft: instructions; pretrain: raw text (default sft)"
     )
+    group.add_argument("--prefer", choices=("speed", "memory"), default="speed",
+                       help="of the plans that fit, the fastest or the smallest (default speed)")  # fmt: skip
     group.add_argument("--exactness", choices=tuple(sorted(RANK, key=lambda name: -RANK[name])), default="exact",
                        help="how weight updates must be kept (default exact)")  # fmt: skip
     group.add_argument(
@@ -79,7 +99,9 @@ def _add_task(top: argparse.ArgumentParser) -> None:
 def _add_hardware(top: argparse.ArgumentParser) -> None:
     group = top.add_argument_group("on what")
     group.add_argument(
-        "--gpu", metavar="NAME|auto", help="card, or auto for this machine (default auto; CPU where there is no GPU)"
+        "--gpu",
+        metavar="NAME|auto",
+        help="card, or auto for this machine (default auto; CPU where there is no GPU); A,B,C compares several",
     )
     group.add_argument(
         "--vram-gib", type=_positive, metavar="X", help="usable GiB of each GPU, alone or to cap --gpu NAME"
@@ -136,16 +158,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     # Imported here: --help must not wait for them.
-    from ..planning.plan import make_plan
+    from ..planning.plan import plan_from
     from ..planning.table import explain
 
-    request = request_from(args)
-    planned = make_plan(request, alternatives=args.alternatives, dataset=args.dataset)
+    request, outcome = _contest(args)
+    if args.explain:
+        terminal.say(explain(outcome))
+    planned = plan_from(request, outcome, alternatives=args.alternatives, dataset=args.dataset)
     text = files.to_json(planned.parameters.to_json())
     if args.output:
         files.write_text(Path(args.output), text)
     if args.explain:
-        terminal.say(explain(planned.outcome))
         for sentence in planned.parameters.plan.why if planned.parameters.plan else ():
             terminal.say(f"- {sentence}")
     for warning in planned.parameters.plan.warnings if planned.parameters.plan else ():
@@ -155,16 +178,49 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _contest(args: argparse.Namespace) -> tuple[Request, Outcome]:
+    """The request and its contest; of several cards those of the card to take, after a table of all."""
+    from ..planning import plan
+
+    requests = requests_from(args)
+    if len(requests) == 1:
+        return requests[0], plan.contest(requests[0])
+    from ..planning import comparison
+
+    entries = comparison.compare(requests)
+    terminal.say(comparison.table(entries))
+    best = comparison.chosen(entries)
+    assert best.outcome is not None
+    return best.request, best.outcome
+
+
+def requests_from(args: argparse.Namespace) -> list[Request]:
+    """A request for each card of --gpu, where several are named with commas; the rest is read once."""
+    names = [name.strip() for name in (args.gpu or "").split(",")]
+    if len(names) == 1:
+        return [request_from(args)]
+    if not all(names):
+        raise BadInput(f"--gpu {args.gpu} names an empty card", hint="write --gpu A,B,C")
+    first = request_from(argparse.Namespace(**{**vars(args), "gpu": names[0]}))
+    found = {first.hardware.name: first}
+    for name in names[1:]:
+        machine = _hardware(argparse.Namespace(**{**vars(args), "gpu": name}))
+        found.setdefault(machine.name, replace(first, hardware=machine, price_per_hour=_price(args, machine)))
+    return list(found.values())
+
+
 def request_from(args: argparse.Namespace) -> Request:
     """The request that parsed flags ask for. Raises BadInput or MissingHere where they cannot be met."""
     from ..planning import model_source, rows
 
+    _check_data(args)
     amount = Amount(args.epochs, args.max_steps, args.tokens)
     _check_amount(args, amount)
     shape = model_source.resolve(args.model)
     machine = _hardware(args)
+    facts = rows.read_facts(args.dataset, args.sample_by) if args.dataset and not args.dataset_elsewhere else None
     return Request(
-        model=args.model,
+        model=args.model_name or args.model,
         shape=shape,
         hardware=machine,
         seq_length=_length(args.seq_length, shape.max_positions, args.model),
@@ -173,7 +229,8 @@ def request_from(args: argparse.Namespace) -> Request:
         objective=args.objective,
         amount=amount,
         learning_rate=args.learning_rate,
-        data=rows.read_facts(args.dataset) if args.dataset else None,
+        data=facts,
+        unread=args.dataset if facts is None else None,
         price_per_hour=_price(args, machine),
         pins=Pins(
             weights=args.precision,
@@ -184,7 +241,27 @@ def request_from(args: argparse.Namespace) -> Request:
             micro_batch=args.micro_batch,
             accumulation=args.grad_accumulation,
         ),
+        given=_hardware_flags(args),
+        prefer=args.prefer,
+        reading=Reading(args.chat_template, args.sample_by, args.eval_fraction),
     )
+
+
+def _hardware_flags(args: argparse.Namespace) -> frozenset[str]:
+    flags = {"--vram-gib": args.vram_gib, "--host-ram-gib": args.host_ram_gib, "--gpus": args.gpus}
+    return frozenset(flag for flag, value in flags.items() if value is not None)
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    if args.dataset is None:
+        for flag, value in (("--dataset-elsewhere", args.dataset_elsewhere), ("--sample-by", args.sample_by != "line")):
+            if value:
+                raise BadInput(f"{flag} says something about data, and none are named", hint="add --dataset FILE")
+    elif args.sample_by != "line" and Path(args.dataset).suffix.lower() in (".jsonl", ".ndjson", ".json", ".csv"):
+        raise BadInput(
+            f"--sample-by {args.sample_by} is for text files, and {args.dataset} has rows of its own",
+            hint="leave --sample-by out",
+        )
 
 
 def _check_amount(args: argparse.Namespace, amount: Amount) -> None:
@@ -213,6 +290,8 @@ def _hardware(args: argparse.Namespace) -> Hardware:
         return _capped(machine, args.vram_gib)
     if args.vram_gib is not None:
         return hardware.on_memory(args.vram_gib, gpus=gpus, nodes=nodes, host_ram_gib=host)
+    from ..planning import detection  # looking at this machine is slower than planning for another
+
     found = detection.detect()
     if found.is_cpu and gpus * nodes > 1:
         raise BadInput("this machine has no GPU to plan several of", hint="name the card: --gpu NAME --gpus N")
@@ -260,6 +339,7 @@ def _integer(least: int, expected: str) -> Callable[[str], int]:
 
 
 _positive = _number(lambda value: value > 0, "a number above 0")
+_share = _number(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5")
 _not_negative = _number(lambda value: value >= 0, "a number of at least 0")
 _whole = _integer(1, "a whole number of at least 1")
 _count = _integer(1, "a whole number of at least 1")

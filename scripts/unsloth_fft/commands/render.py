@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """The `render` command."""
     target = targets.find(args.target)
     given = parameters.load(args.params)
-    rendered = target.render(given)
+    rendered = target.render(given, _named(args.output))
     _refuse_broken(target.name, rendered, args.accept_lost)
     if args.output is not None:
         files.write_text(args.output, rendered.text)
@@ -54,11 +54,22 @@ def run(args: argparse.Namespace) -> int:
     elif args.output is None:
         print(rendered.text, end="")
     else:
-        terminal.say(f"wrote {args.output} (suggested name: {target.file_name})")
+        terminal.say(f"wrote {args.output}")
     for loss in rendered.lost:
         terminal.say(f"lost: {loss.sentence}")
     terminal.say(f"run it with: {rendered.run}")
     return 0
+
+
+def _named(output: Path | None) -> str | None:
+    """The name that the file's own comments and commands use: the one it is written under."""
+    if output is None:
+        return None
+    if not str(output).isprintable():
+        raise BadInput(
+            f"--output {str(output)!r} cannot be named in a command", hint="choose a name without line breaks"
+        )
+    return str(output)
 
 
 def _refuse_broken(target: str, rendered: Rendered, accepted: bool) -> None:

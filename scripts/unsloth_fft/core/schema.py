@@ -38,8 +38,11 @@ def _validator(name: str) -> Any:
 
 def problems(value: Any, name: str) -> list[str]:
     """Every violation of schema `name`, one sentence each, in document order; empty when valid."""
-    errors = sorted(_validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
-    return [sentence for error in errors for sentence in _sentences(error)]
+    return [sentence for error in _errors(value, name) for sentence in _sentences(error)]
+
+
+def _errors(value: Any, name: str) -> list[Any]:
+    return sorted(_validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
 
 
 def check(value: Any, name: str, where: str) -> None:
@@ -47,20 +50,37 @@ def check(value: Any, name: str, where: str) -> None:
     found = problems(value, name)
     if found:
         shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+        renames = list(_renames(value, name))[:3]
         raise BadInput(
             f"{where} does not match schemas/{name}.schema.json: {shown}",
-            hint=f"see schemas/{name}.schema.json",
+            hint="; ".join([*renames, f"see schemas/{name}.schema.json"]),
         )
+
+
+def _renames(value: Any, name: str) -> Iterator[str]:
+    """What to rename: each unknown key of `value` that is close to an allowed one which is not there yet."""
+    for error in _errors(value, name):
+        place = "/".join(str(part) for part in error.absolute_path)
+        for key, close in _unknown_keys(error):
+            if close is not None and close not in error.instance and key.isprintable():
+                yield f"rename {key} to {close}" + (f" (in {place})" if place else "")
 
 
 def _sentences(error: Any) -> Iterator[str]:
     place = "/".join(str(part) for part in error.absolute_path) or "the top level"
+    unknown = list(_unknown_keys(error))
+    for key, close in unknown:
+        yield f"{place}: unknown key '{key}'" + (f" (did you mean '{close}'?)" if close else "")
+    if not unknown:
+        yield f"{place}: {_shortened(error.message)}"
+
+
+def _unknown_keys(error: Any) -> Iterator[tuple[str, str | None]]:
+    """Each key that the schema does not know, and the allowed key nearest to it, if one is near."""
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = error.schema.get("properties", {})
         for key in sorted(set(error.instance) - set(known)):
-            yield f"{place}: unknown key '{key}'{_did_you_mean(key, known)}"
-    else:
-        yield f"{place}: {_shortened(error.message)}"
+            yield key, _nearest(key, list(known))
 
 
 def _shortened(message: str) -> str:
@@ -68,8 +88,8 @@ def _shortened(message: str) -> str:
     return message if len(message) <= 300 else f"{message[:140]} ... {message[-140:]}"
 
 
-def _did_you_mean(key: str, known: dict[str, Any]) -> str:
-    import difflib
+def _nearest(key: str, known: list[str]) -> str | None:
+    import difflib  # only a misspelt key needs it
 
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    close = difflib.get_close_matches(key, known, n=1)
+    return close[0] if close else None

@@ -9,19 +9,22 @@ from typing import Any
 
 
 def held_out_rows(rows: int, fraction: float, seed: int) -> Any:
-    """The numbers of the held-out rows, sorted, as a NumPy array: at least one of two or more when asked for any.
+    """The numbers of the held-out rows, sorted, as a NumPy array.
 
     The permutation is that of `datasets.Dataset.train_test_split` (datasets 4.8.5), which draws it the same way; it is
     drawn here so that the data doctor sees the same split without loading the rows.
     """
     import numpy
 
-    count = round(rows * fraction)
-    if fraction > 0 and rows > 1:
-        count = min(max(count, 1), rows - 1)
-    else:
-        count = 0
+    count = held_out_count(rows, fraction)
     return numpy.sort(numpy.random.default_rng(seed).permutation(rows)[:count])
+
+
+def held_out_count(rows: int, fraction: float) -> int:
+    """How many rows are held out: at least one of two or more when asked for any, and never all."""
+    if fraction > 0 and rows > 1:
+        return min(max(round(rows * fraction), 1), rows - 1)
+    return 0
 
 
 def used_rows(rows: int, weight: float, seed: int) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BadInput
+from ..planning import duration, model_source
 from ..planning.parameters import Parameters
 from ..planning.row_format import FORMATS
 from . import made_for
@@ -41,12 +43,20 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Target:
-    """One way to hand a plan over. `file_name` is a good name for the file; `render` may raise BadInput."""
+    """One way to hand a plan over. `file_name` is a good name for the file.
+
+    `write` gets the parameters and the file's name as a shell word, for commands that name it; it may raise BadInput.
+    """
 
     name: str
     file_name: str
     summary: str
-    render: Callable[[Parameters], Rendered]
+    write: Callable[[Parameters, str], Rendered]
+
+    def render(self, parameters: Parameters, file: str | None = None) -> Rendered:
+        """The finished file, which will be called `file` (default: `file_name`). Raises BadInput where it cannot be."""
+        require_model(parameters)
+        return self.write(parameters, shlex.quote(file or self.file_name))
 
 
 def plan_comment(parameters: Parameters, lost: Sequence[Loss] = ()) -> list[str]:
@@ -91,15 +101,18 @@ def _prediction_lines(parameters: Parameters) -> list[str]:
         return ["", "The parameters carried no plan, so nothing is predicted."]
     hardware, predicted = plan.hardware, plan.predicted
     cost = "not known (no price was given)" if predicted.cost_usd is None else f"{predicted.cost_usd:.2f} USD"
-    spread = predicted.tokens_per_second_range
-    around = "" if spread is None else f" ({spread[0]:,.0f} to {spread[1]:,.0f})"
+    speed, hours, costs = predicted.tokens_per_second_range, predicted.hours_range, predicted.cost_usd_range
+    around = "" if speed is None else f" ({speed[0]:,.0f} to {speed[1]:,.0f})"
+    lasting = "" if hours is None else f" ({duration.in_words(hours[0])} to {duration.in_words(hours[1])})"
+    cost += "" if costs is None else f" ({costs[0]:.2f} to {costs[1]:.2f})"
     nodes = f" on each of {hardware.nodes} nodes" if hardware.nodes > 1 else ""
     return [
         "",
         f"Planned for {hardware.gpus} x {hardware.name} with {hardware.vram_gib:.1f} GiB{nodes}; {plan.basis}.",
         f"Predicted peak: {predicted.peak_vram_gib:.1f} GiB a GPU; host memory: {predicted.host_ram_gib:.1f} GiB.",
-        f"Predicted time: {predicted.hours:.2f} hours for {predicted.steps:,} steps and {predicted.tokens:,} tokens at "
-        f"{predicted.tokens_per_second:,.0f} tokens/s{around}. Cost: {cost}.",
+        f"Predicted time: {duration.in_words(predicted.hours)}{lasting} for {predicted.steps:,} steps and"
+        f" {predicted.tokens:,} tokens, at {predicted.tokens_per_second:,.0f} tokens/s{around} on full rows."
+        f" Cost: {cost}.",
         *(f"Why: {sentence}" for sentence in plan.why),
         *(f"Warning: {sentence}" for sentence in plan.warnings),
     ]
@@ -117,6 +130,16 @@ def is_local_data(name: str) -> bool:
 def is_local_model(name: str) -> bool:
     """Whether a model is a folder rather than a name on the Hub."""
     return Path(name).exists() or name.startswith((".", "/", "~"))
+
+
+def require_model(parameters: Parameters) -> None:
+    """Raise BadInput for a model's name that nothing can be loaded by."""
+    reason = model_source.unloadable(parameters.model.name)
+    if reason is not None:
+        raise BadInput(
+            f"model/name cannot be loaded: {reason}",
+            hint="plan with --model-name OWNER/MODEL, or --model FOLDER with the weights",
+        )
 
 
 def require_dataset(parameters: Parameters, target: str) -> str:

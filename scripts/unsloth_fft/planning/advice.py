@@ -1,6 +1,6 @@
 """When nothing fits: the nearest plan, what it lacks, and the smallest changes that would make something fit.
 
-Every suggestion was tried: the search was run again with it, so each one named does fit.
+Every suggestion was tried: the search was run again with it, as the command line with that change would ask for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .recipes import RANK
 from .request import Request
 from .search import Candidate, Outcome, search
 
+VRAM, HOST_RAM, GPUS = "--vram-gib", "--host-ram-gib", "--gpus"
 SHORTEST = 256
 GPU_COUNTS = (2, 4, 8)
 HOST_RAM_GIB = (32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -30,13 +31,18 @@ class Change:
 def nothing_fits(request: Request, outcome: Outcome) -> NothingFits:
     """The error that names the nearest plan and the changes that would help."""
     nearest = outcome.nearest
-    changes = [change.flags for change in _changes_that_fit(request)]
-    hint = f"any one of these fits: {'; '.join(changes)}" if changes else "no single change was found that fits"
     return NothingFits(
         f"nothing fits {request.model} at {request.seq_length} tokens on {_hardware_text(request)}: the nearest plan"
         f" ({_setting_text(nearest)}) needs {_needs_text(request, nearest)}",
-        hint=hint,
+        hint=_hint(request),
     )
+
+
+def _hint(request: Request) -> str:
+    changes = [change.flags for change in _changes_that_fit(request)]
+    hint = f"any one of these fits: {'; '.join(changes)}" if changes else "no single change was found that fits"
+    exactness_is_the_problem = any(flags.startswith("--exactness") for flags in changes)
+    return hint if exactness_is_the_problem else f"{hint}; or LoRA, which trains an adapter (SKILL.md, Decide)"
 
 
 def _hardware_text(request: Request) -> str:
@@ -71,8 +77,8 @@ def _needs_text(request: Request, nearest: Candidate) -> str:
 
 
 def _changes_that_fit(request: Request) -> list[Change]:
-    """The least change of each kind that makes a plan fit."""
-    kinds = (_unpinned, _exactness, _batch, _length, _host_memory, _cards, _more_gpus, _models)
+    """The least change of each kind that makes a plan fit, what costs least first and several GPUs last."""
+    kinds = (_unpinned, _uncapped, _batch, _host_memory, _length, _exactness, _cards, _models, _more_gpus)
     found = []
     for kind in kinds:
         change = next((change for change in kind(request) if _fits(change.request)), None)
@@ -104,6 +110,13 @@ def _unpinned(request: Request) -> Iterator[Change]:
             yield Change(f"without {flag}", replace(request, pins=replace(pins, **{name: None})))
 
 
+def _uncapped(request: Request) -> Iterator[Change]:
+    """The named card with all of its memory."""
+    now = request.hardware
+    if VRAM in request.given and now.gpu is not None:
+        yield Change(f"without {VRAM}", replace(request, hardware=replace(now, vram_gib=now.gpu.vram_gib)))
+
+
 def _exactness(request: Request) -> Iterator[Change]:
     for name in sorted(RANK, key=lambda name: -RANK[name]):
         if RANK[name] < RANK[request.exactness]:
@@ -131,18 +144,20 @@ def _host_memory(request: Request) -> Iterator[Change]:
     for size in HOST_RAM_GIB:
         if size > have:
             more = replace(request.hardware, host_ram_gib=float(size))
-            yield Change(f"--host-ram-gib {size}", replace(request, hardware=more))
+            yield Change(f"{HOST_RAM} {size}", replace(request, hardware=more))
 
 
 def _cards(request: Request) -> Iterator[Change]:
-    """Larger cards, the smallest first."""
-    now = request.hardware
+    """Larger cards, the smallest first; what was read from this machine does not hold for another card."""
+    now, given = request.hardware, request.given
     smallest = 0.0 if now.is_cpu else now.vram_gib
+    host = now.host_ram_gib if HOST_RAM in given else None
+    count = now.gpus if GPUS in given else 1
     for gpu in sorted(hardware.gpus(), key=lambda gpu: (gpu.vram_gib, gpu.name)):
-        if gpu.vram_gib > smallest:
-            host = None if now.is_cpu else now.host_ram_gib
-            other = hardware.on_gpu(gpu, gpus=now.gpus, nodes=now.nodes, host_ram_gib=host)
-            yield Change(f'--gpu "{gpu.name}"', replace(request, hardware=other))
+        if gpu.vram_gib > smallest and gpu != now.gpu:
+            other = hardware.on_gpu(gpu, gpus=count, nodes=now.nodes, host_ram_gib=host)
+            flags = f'--gpu "{gpu.name}"' + (f" without {VRAM}" if VRAM in given else "")
+            yield Change(flags, replace(request, hardware=other, given=given - {VRAM}))
 
 
 def _more_gpus(request: Request) -> Iterator[Change]:
@@ -150,7 +165,7 @@ def _more_gpus(request: Request) -> Iterator[Change]:
         return
     for count in GPU_COUNTS:
         if count > request.hardware.gpus:
-            yield Change(f"--gpus {count}", replace(request, hardware=replace(request.hardware, gpus=count)))
+            yield Change(f"{GPUS} {count}", replace(request, hardware=replace(request.hardware, gpus=count)))
 
 
 def _models(request: Request) -> Iterator[Change]:

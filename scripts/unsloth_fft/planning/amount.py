@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
+from ..data.splitting import held_out_count
 from .request import Request
-
-# Rows held out for evaluation when training on a data set (the parameters file's eval_fraction).
-EVAL_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,18 @@ def _steps(request: Request, per_row: float, epochs: float | None) -> int:
             "how much to train is not known: the data cannot be counted here",
             hint="add --max-steps N or --tokens N, or give --dataset a local .jsonl, .json, .csv or .txt file",
         )
-    return max(math.ceil(_training_rows(request) * epochs / request.effective_batch), 1)
+    return max(math.ceil(training_rows(request) * epochs / request.effective_batch), 1)
 
 
-def _training_rows(request: Request) -> float:
+def passes(request: Request, steps: int) -> float | None:
+    """How often `steps` go over the training data; None where its rows are not known."""
+    return None if request.data is None else steps * request.effective_batch / training_rows(request)
+
+
+def training_rows(request: Request) -> float:
     """Rows an epoch reads: without the held-out ones, and packed into full sequences where that is done."""
     assert request.data is not None
-    rows = max(request.data.rows - math.ceil(request.data.rows * EVAL_FRACTION), 1)
+    rows = request.data.rows - held_out_count(request.data.rows, request.reading.eval_fraction)
     if not packs(request):
         return rows
     total = sum(request.data.lengths) * rows / request.data.rows

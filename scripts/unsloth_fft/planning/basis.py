@@ -46,12 +46,12 @@ def measured_sentence(request: Request, setting: Setting) -> list[str]:
     ]
 
 
-def speed_range(request: Request, rate: float) -> list[float]:
-    """Low and high end of an extrapolated speed, tokens/s."""
+def spread(request: Request) -> tuple[float, float]:
+    """Factors below and above an extrapolated speed."""
     low, high = _factors(request)
     if request.hardware.nodes > 1:
-        low, high = low * NETWORK[0], high * NETWORK[1]
-    return [round(rate * low, 1), round(rate * high, 1)]
+        return low * NETWORK[0], high * NETWORK[1]
+    return low, high
 
 
 def _factors(request: Request) -> tuple[float, float]:

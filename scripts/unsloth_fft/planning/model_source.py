@@ -15,6 +15,10 @@ HUB = "https://huggingface.co"
 TIMEOUT_S = 10.0
 # A config.json is a few kilobytes; anything near this is not one.
 MAX_BYTES = 4 * 2**20
+_BASE_WORDS = {"base", "pt"}
+_TUNED_WORDS = {"instruct", "chat", "it", "sft", "dpo", "rlhf", "think", "thinking", "reasoning", "distill", "zephyr"}
+# Families whose plain names are the tuned models (their cards on the Hub; see planning/catalogue.json).
+_TUNED_FAMILIES = ("qwen3", "qwq", "gpt-oss", "phi-4", "smollm3", "glm-4", "granite-4", "aya", "c4ai")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -26,6 +30,26 @@ def resolve(model: str) -> ModelShape:
         if not _REPOSITORY.fullmatch(model) or os.path.exists(model) or _is_listed(model):
             raise
     return ModelShape.from_config(_config_from_hub(model), model)
+
+
+def unloadable(name: str) -> str | None:
+    """Why no training can load a model by this name, wherever it runs; None where nothing speaks against it."""
+    if name.endswith(".json") or os.path.isfile(name):
+        return f"{name} is a file that holds a model's shape, not its weights"
+    if os.path.basename(name.rstrip("/")) in ("", ".", ".."):
+        return f"{name} means whatever folder it is read from"
+    return None
+
+
+def may_be_a_base_model(name: str) -> bool:
+    """Whether a published name lacks every word by which instruction-tuned models are known; a path never is one."""
+    if os.path.exists(name) or name.startswith((".", "/", "~")):
+        return False
+    short = name.rsplit("/", 1)[-1].lower()
+    words = set(re.split(r"[-_.]", short))
+    if words & _BASE_WORDS:
+        return True
+    return not (words & _TUNED_WORDS or short.startswith(_TUNED_FAMILIES))
 
 
 def _is_listed(model: str) -> bool:

@@ -13,6 +13,9 @@ from typing import Any
 from ..core import files, schema
 from ..core.errors import BadInput
 
+# Sections that a person may edit in the file. Memory, speed and exactness were predicted from the others.
+BY_HAND = ("data", "schedule")
+
 
 @dataclass(frozen=True)
 class Model:
@@ -110,7 +113,7 @@ class PlannedHardware:
     price_per_hour: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Predicted:
     peak_vram_gib: float
     vram_breakdown_gib: dict[str, float]
@@ -120,7 +123,9 @@ class Predicted:
     steps: int
     tokens: int
     hours: float
+    hours_range: list[float] | None = None
     cost_usd: float | None
+    cost_usd_range: list[float] | None = None
     update_survival: float
     disk_gib: float | None = None
 
@@ -193,10 +198,15 @@ def from_json(value: Any, where: str) -> Parameters:
         plan=_plan(filled["plan"]) if "plan" in filled else None,
     )
     for problem in contradictions(parameters):
-        raise BadInput(
-            f"{where}: {problem}", hint="mend that key, or generate the file anew with generate_fft_params.py"
-        )
+        raise BadInput(f"{where}: {problem}", hint=_way_out(problem))
     return parameters
+
+
+def _way_out(problem: str) -> str:
+    """What to do about a contradiction: by hand where nothing was predicted from it, else by planning anew."""
+    if problem.startswith(BY_HAND):
+        return "mend that key: data and schedule may be edited by hand"
+    return "plan anew with generate_fft_params.py: only data and schedule may be edited by hand"
 
 
 def load(path: Path) -> Parameters:

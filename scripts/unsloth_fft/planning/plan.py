@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from . import basis, disk, words
-from .amount import EVAL_FRACTION, RunLength, packs, run_length
+from . import basis, disk, duration, exact_rival, words
+from .amount import RunLength, packs, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .parameters import (
     Alternative,
@@ -29,6 +29,7 @@ from .request import Request
 from .search import Candidate, Outcome, search
 from .survival import typical_survival
 
+MEMORY = "memory"
 SEED = 3407
 # Checkpoints written over a run: one killed at any moment loses at most a tenth of its steps.
 SAVES = 10
@@ -43,8 +44,21 @@ class Planned:
 
 
 def make_plan(request: Request, *, alternatives: int, dataset: str | None) -> Planned:
-    """The fastest plan that fits. Raises NothingFits with the nearest plan and what would make it fit."""
+    """The best plan that fits. Raises NothingFits with the nearest plan and what would make it fit."""
+    return plan_from(request, contest(request), alternatives=alternatives, dataset=dataset)
+
+
+def contest(request: Request) -> Outcome:
+    """Every setting that the request allows, best first by what it prefers. Raises BadInput when it allows none."""
     outcome = search(request)
+    if request.prefer != MEMORY:
+        return outcome
+    # A stable sort: of equal peaks the faster stays in front.
+    return Outcome(tuple(sorted(outcome.candidates, key=lambda one: (not one.fits, one.memory.peak))))
+
+
+def plan_from(request: Request, outcome: Outcome, *, alternatives: int, dataset: str | None) -> Planned:
+    """The plan that won `outcome`, the contest of `request`. Raises NothingFits as `make_plan` does."""
     best = outcome.best
     if best is None:
         from . import advice  # only a plan that fails pays for it
@@ -101,11 +115,12 @@ def _data(request: Request, dataset: str | None) -> Data:
         objective=request.objective,
         loss_on="all" if request.objective == "pretrain" else "responses",
         packing=packs(request),
-        eval_fraction=EVAL_FRACTION,
+        eval_fraction=request.reading.eval_fraction,
         rows=facts.rows if facts else None,
         tokens_per_row=round(facts.mean_length(request.seq_length), 1) if facts else None,
-        chat_template=None,
+        chat_template=request.reading.chat_template,
         seed=SEED,
+        sample_by=request.reading.sample_by,
     )
 
 
@@ -150,6 +165,7 @@ def _plan(
     hardware = request.hardware
     kind = basis.basis_of(request, best.setting)
     survival = typical_survival(optimizer.learning_rate, best.setting.weights, optimizer.name, optimizer.args)
+    predicted = _predicted(request, best, length, survival, kind, disk_gib)
     return Plan(
         hardware=PlannedHardware(
             name=hardware.name,
@@ -160,10 +176,14 @@ def _plan(
             host_ram_gib=hardware.host_ram_gib,
             price_per_hour=request.price_per_hour,
         ),
-        predicted=_predicted(request, best, length, survival, kind, disk_gib),
+        predicted=predicted,
         basis=kind,
-        why=[*words.why(request, outcome, best), *basis.measured_sentence(request, best.setting)],
-        warnings=words.warnings(request, best, survival, kind),
+        why=[
+            *words.why(request, outcome, best),
+            *exact_rival.sentences(request, outcome, best),
+            *basis.measured_sentence(request, best.setting),
+        ],
+        warnings=words.warnings(request, best, predicted, kind),
         alternatives=[_alternative(one) for one in outcome.runners_up(alternatives)],
     )
 
@@ -172,22 +192,32 @@ def _predicted(
     request: Request, best: Candidate, length: RunLength, survival: float, kind: str, disk_gib: float
 ) -> Predicted:
     rate = best.speed.tokens_per_second
-    hours = length.tokens / rate / 3600
-    price = request.price_per_hour
+    hours = length.steps * duration.step_seconds(request, best, length.tokens_per_row) / 3600
+    price = None if request.price_per_hour is None else request.price_per_hour * request.gpus
+    extrapolated = kind == "extrapolated"  # then every figure that follows from the speed has a range
+    low, high = basis.spread(request)
+    hours_range = [_digits(hours / high), _digits(hours / low)]
     breakdown = {name: round(size, 3) for name, size in sorted(best.memory.components.items())}
     return Predicted(
         peak_vram_gib=round(best.memory.peak, 2),
         vram_breakdown_gib=breakdown,
         host_ram_gib=round(best.memory.host, 1),
         tokens_per_second=round(rate, 1),
-        tokens_per_second_range=basis.speed_range(request, rate) if kind == "extrapolated" else None,
+        tokens_per_second_range=[round(rate * low, 1), round(rate * high, 1)] if extrapolated else None,
         steps=length.steps,
         tokens=length.tokens,
-        hours=round(hours, 4),
-        cost_usd=None if price is None else round(hours * price * request.gpus, 2),
+        hours=_digits(hours),
+        hours_range=hours_range if extrapolated else None,
+        cost_usd=None if price is None else round(hours * price, 2),
+        cost_usd_range=None if price is None or not extrapolated else [round(end * price, 2) for end in hours_range],
         update_survival=round(survival, 4),
         disk_gib=round(disk_gib, 1),
     )
+
+
+def _digits(hours: float) -> float:
+    """Five digits: enough for a long run, and no run of seconds becomes 0."""
+    return float(f"{hours:.5g}")
 
 
 def _alternative(candidate: Candidate) -> Alternative:

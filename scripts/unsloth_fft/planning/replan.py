@@ -11,7 +11,7 @@ from . import hardware, model_source, rows
 from .hardware import Hardware
 from .parameters import Parameters
 from .plan import make_plan
-from .request import Amount, Request
+from .request import EVAL_FRACTION, Amount, Reading, Request
 
 # A plan that ran out was predicted too low; the next one must be predicted lower by at least what the worst of the
 # project's own measurements missed (references/memory-model.md).
@@ -50,8 +50,10 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         objective=data.objective,
         amount=_amount(parameters),
         learning_rate=parameters.optimizer.learning_rate,
-        data=rows.read_facts(data.dataset) if data.dataset else None,
+        data=rows.read_facts(data.dataset, data.sample_by) if data.dataset else None,
         price_per_hour=plan.hardware.price_per_hour,
+        given=frozenset({"--vram-gib", "--gpus", "--host-ram-gib"}),
+        reading=Reading(data.chat_template, data.sample_by, data.eval_fraction),
     )
 
 
@@ -82,6 +84,9 @@ def _command(parameters: Parameters, vram_gib: float) -> str:
     words += ["--nodes", planned.nodes] if planned.nodes > 1 else []
     words += ["--host-ram-gib", f"{planned.host_ram_gib:g}"] if planned.host_ram_gib is not None else []
     words += ["--dataset", data.dataset] if data.dataset else []
+    words += ["--chat-template", data.chat_template] if data.chat_template else []
+    words += ["--sample-by", data.sample_by] if data.sample_by != "line" else []
+    words += ["--eval-fraction", f"{data.eval_fraction:g}"] if data.eval_fraction != EVAL_FRACTION else []
     words += ["--objective", data.objective] if data.objective != "sft" else []
     words += ["--seq-length", parameters.model.max_seq_length]
     words += ["--effective-batch", parameters.batch.effective_batch_size]

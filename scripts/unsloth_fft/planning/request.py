@@ -8,6 +8,9 @@ from .hardware import Hardware
 from .rows import DataFacts
 from .shape import ModelShape
 
+# Rows held out for evaluation where nothing else is asked for (the parameters file's eval_fraction).
+EVAL_FRACTION = 0.1
+
 
 @dataclass(frozen=True)
 class Pins:
@@ -32,8 +35,22 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the data set is read: which chat template, what a row of a text file is, and the share of rows held out."""
+
+    chat_template: str | None = None
+    sample_by: str = "line"
+    eval_fraction: float = EVAL_FRACTION
+
+
+@dataclass(frozen=True)
 class Request:
-    """`seq_length` in tokens, `effective_batch` in rows an optimizer step over all GPUs, prices in USD a GPU-hour."""
+    """`seq_length` in tokens, `effective_batch` in rows an optimizer step over all GPUs, prices in USD a GPU-hour.
+
+    `given` names the hardware flags that stood on the command line ("--vram-gib"): they stay when a hint is followed.
+    `prefer` says what the best of the plans that fit has most of: "speed", or least of: "memory".
+    `unread` is the data set whose rows are not known, because it is on the Hub, on another machine or not countable.
+    """
 
     model: str
     shape: ModelShape
@@ -47,6 +64,10 @@ class Request:
     data: DataFacts | None = None
     price_per_hour: float | None = None
     pins: Pins = Pins()
+    given: frozenset[str] = frozenset()
+    reading: Reading = Reading()
+    unread: str | None = None
+    prefer: str = "speed"
 
     @property
     def gpus(self) -> int:

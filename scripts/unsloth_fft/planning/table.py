@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .search import Candidate, Outcome
 from .setting import Setting
 
@@ -21,10 +23,16 @@ HEADER = (
 
 def explain(outcome: Outcome) -> str:
     """One line a kind of setting, the chosen one first and marked."""
-    rows = [HEADER, *(_row(candidate, outcome.best) for candidate in outcome.best_of_each_kind())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return columns([HEADER, *(_row(candidate, outcome.best) for candidate in outcome.best_of_each_kind())])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in columns as wide as their widest cell. A row may be short, and its last cell then does not count."""
+    full = len(rows[0])
+    cells = [row if len(row) == full else row[:-1] for row in rows]
+    widths = [max(len(row[column]) for row in cells if column < len(row)) for column in range(full)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows
     )
 
 
@@ -55,6 +63,6 @@ def _verdict(candidate: Candidate, chosen: bool) -> str:
         return f"chosen: {candidate.exactness}"
     if candidate.fits:
         return f"fits: {candidate.exactness}"
-    if candidate.missing > 0:
-        return f"lacks {candidate.missing:.1f} GiB"
-    return f"lacks {candidate.host_missing:.1f} GiB of host memory"
+    lacking = [f"{candidate.missing:.1f} GiB"] if candidate.missing > 0 else []
+    lacking += [f"{candidate.host_missing:.1f} GiB of host memory"] if candidate.host_missing > 0 else []
+    return f"lacks {' and '.join(lacking)}"

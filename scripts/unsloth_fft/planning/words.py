@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from ..data.splitting import held_out_count
+from . import amount, duration, model_source
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
+from .parameters import Predicted
 from .recipes import is_nvidia
 from .request import Request
+from .rows import DataFacts
 from .search import Candidate, Outcome
 from .setting import OFF, UNSLOTH
 from .shape import ModelShape
 from .survival import WANTED_SHARE
 
+NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
+FEW_ROWS, LARGE_MODEL, MANY_PASSES = 1000, 10**9, 10
+# Row formats that go through a chat template.
+CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
     "Optimizer state stays in pinned host memory between steps: {state:.1f} GiB that the GPU does not have to hold."
 )
@@ -22,12 +30,12 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
     rate, setting = best.speed.tokens_per_second, best.setting
     where = "the host" if request.hardware.is_cpu else "each GPU"
     sentences = [
-        f"Fastest of {fitting} settings that fit, out of {len(outcome.candidates)} that keep '{request.exactness}':"
-        f" {rate:,.0f} tokens/s expected.",
+        f"{'Least memory' if request.prefer == 'memory' else 'Fastest'} of {fitting} settings that fit, out of"
+        f" {len(outcome.candidates)} that keep '{request.exactness}': {rate:,.0f} tokens/s expected.",
         f"The peak is {best.memory.peak:.1f} GiB of {request.hardware.vram_gib:.1f} on {where}, at the moment"
         f" '{best.memory.moment}'; {best.margin:.1f} GiB is left free on purpose{_margin_reason(request)}.",
         _exactness_reason(best),
-        _checkpointing_reason(outcome, best),
+        _checkpointing_reason(request, outcome, best),
     ]
     if setting.state_offload:
         sentences.append(_WHY_OFFLOAD.format(state=best.memory.pinned))
@@ -63,8 +71,10 @@ def _exactness_reason(best: Candidate) -> str:
     return "Plain bf16 weights: an update smaller than half the spacing of a weight is lost."
 
 
-def _checkpointing_reason(outcome: Outcome, best: Candidate) -> str:
+def _checkpointing_reason(request: Request, outcome: Outcome, best: Candidate) -> str:
     mode = best.setting.checkpointing
+    if request.prefer == "memory" and mode != OFF:
+        return "Activations are recomputed from checkpoints, which takes less memory than keeping them all."
     if mode == OFF:
         return "Activations are kept rather than recomputed: memory allows it, and recomputing costs a third more work."
     faster = [
@@ -91,9 +101,9 @@ def _sharding_reason(request: Request, best: Candidate) -> str:
     return f"{text}; layers are gathered when they run."
 
 
-def warnings(request: Request, best: Candidate, survival: float, basis: str) -> list[str]:
+def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str) -> list[str]:
     """What could surprise: lost updates, unmeasured hardware, approximated shapes, unknown host memory."""
-    found = [*_survival_warning(best, survival), *request.hardware.notes]
+    found = [*_survival_warning(best, predicted.update_survival), *request.hardware.notes]
     if request.hardware.is_cpu:
         found.append("There is no GPU: this trains on the CPU, which is slow; the speed is a rough guess.")
     elif request.hardware.gpu is None:
@@ -106,6 +116,7 @@ def warnings(request: Request, best: Candidate, survival: float, basis: str) -> 
             "Memory and speed were fitted on one NVIDIA H200 with Llama-3.1-8B and Qwen2.5-0.5B; this plan carries them"
             " over to another card, model or length."
         )
+    found += _range_warning(predicted)
     if not is_nvidia(request.hardware):
         found.append(f"Unsloth runs on AMD GPUs too, but nothing was measured on {request.hardware.name}.")
     needs = best.memory.host
@@ -115,7 +126,17 @@ def warnings(request: Request, best: Candidate, survival: float, basis: str) -> 
         found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
+    found += [*_name_warnings(request.model), *_template_warnings(request), *_amount_warnings(request, predicted.steps)]
     return [*found, *_shape_warnings(request.shape), *_data_warnings(request)]
+
+
+def _range_warning(predicted: Predicted) -> list[str]:
+    if predicted.hours_range is None:
+        return []
+    shortest, longest = (duration.in_words(hours) for hours in predicted.hours_range)
+    costs = predicted.cost_usd_range
+    cost = f", and cost {costs[0]:,.2f} to {costs[1]:,.2f} USD" if costs else ""
+    return [f"The time is an estimate: the run may take {shortest} to {longest}{cost}."]
 
 
 def setting_is_multi_node(best: Candidate) -> bool:
@@ -136,6 +157,23 @@ def _survival_warning(best: Candidate, survival: float) -> list[str]:
     ]
 
 
+def _name_warnings(name: str) -> list[str]:
+    reason = model_source.unloadable(name)
+    return [f"Nothing can be trained from model.name as it is: {reason}; say {NAME_IT}."] if reason else []
+
+
+def _template_warnings(request: Request) -> list[str]:
+    """Conversations need a chat template, which no catalogue of shapes knows of: only the name can be judged."""
+    if request.data is None or request.data.form not in CONVERSATIONS or request.reading.chat_template is not None:
+        return []
+    if not model_source.may_be_a_base_model(request.model):
+        return []
+    return [
+        f"The rows are conversations, and {request.model} may be a base model whose tokenizer has no chat template: if"
+        " so, name one with --chat-template (for example chatml)."
+    ]
+
+
 def _shape_warnings(shape: ModelShape) -> list[str]:
     found = []
     if shape.experts:
@@ -151,12 +189,53 @@ def _shape_warnings(shape: ModelShape) -> list[str]:
     return found
 
 
-def _data_warnings(request: Request) -> list[str]:
+def _amount_warnings(request: Request, steps: int) -> list[str]:
+    """Few rows for so many weights, and many passes over them: advice, not a fault."""
     if request.data is None:
         return []
-    longer = sum(length > request.seq_length for length in request.data.lengths)
-    if longer:
+    found = []
+    small = request.objective == "sft" and request.data.form != "text" and request.data.rows < FEW_ROWS
+    if small and request.shape.parameters >= LARGE_MODEL:
+        found.append(
+            f"{request.data.rows:,} rows are few for training all {request.shape.parameters / 1e9:.1f} billion weights:"
+            " for a small instruction set LoRA is usually the better answer (references/evidence.md,"
+            f" fft-for-knowledge; where small ends, here at {FEW_ROWS:,}, is a judgement)."
+        )
+    times = amount.passes(request, steps)
+    if times is not None and times > MANY_PASSES:
+        found.append(
+            f"The run goes over the data about {times:,.0f} times: the recipes in references/hyperparameters.md take 1"
+            f" to 5 passes, and beyond about {MANY_PASSES} a model tends to learn its rows by heart (a judgement)."
+            " Train for less, or with more data."
+        )
+    return found
+
+
+def _data_warnings(request: Request) -> list[str]:
+    if request.unread is not None:
         return [
-            f"About {longer} of {request.data.rows} rows are longer than {request.seq_length} tokens and will be cut."
+            f"{request.unread} was not read here: its rows are not known, and rows of {request.seq_length} tokens"
+            " were assumed."
         ]
+    if request.data is None:
+        return []
+    return [*_held_out_warnings(request, request.data), *_length_warnings(request, request.data)]
+
+
+def _held_out_warnings(request: Request, data: DataFacts) -> list[str]:
+    """Of instructions some are held out by custom; of a text somebody may want every line learned."""
+    share = request.reading.eval_fraction
+    held_out = held_out_count(data.rows, share)
+    if request.objective != "pretrain" or held_out == 0:
+        return []
+    return [
+        f"{held_out:,} of {data.rows:,} rows ({share:.3g} of them) are held out for evaluation and not learned:"
+        " --eval-fraction X changes that."
+    ]
+
+
+def _length_warnings(request: Request, data: DataFacts) -> list[str]:
+    longer = sum(length > request.seq_length for length in data.lengths)
+    if longer and data.form != "text":  # a long text goes on in the next sequence
+        return [f"About {longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut."]
     return []

@@ -12,9 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import Interrupted, TrainingFailed
+from ...core.errors import BadInput, Interrupted, TrainingFailed
 from ...data import templates
 from .process import RANK, say
+
+
+def check_template(settings: dict[str, Any]) -> None:
+    """Raise BadInput, before any weight is loaded, when the tokenizer has no chat template and none is named."""
+    if settings["data"]["chat_template"]:
+        return
+    from transformers import AutoTokenizer
+
+    name, options = settings["model"]["model_name"], ("revision", "trust_remote_code")
+    tokenizer = AutoTokenizer.from_pretrained(name, **{key: settings["model"][key] for key in options})
+    if tokenizer.chat_template is None:
+        raise BadInput(
+            f"the tokenizer of {name} has no chat template, and the rows are conversations",
+            hint="plan with --chat-template NAME, or set chat_template in SETTINGS; for example chatml",
+        )
 
 
 def load_model(settings: dict[str, Any]) -> tuple[Any, Any]:

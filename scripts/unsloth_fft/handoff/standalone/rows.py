@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,39 @@ def examples_of(row: dict[str, Any], form: str, supervisor: Supervisor) -> list[
     return supervisor.windows(content.text)
 
 
-def prepare(data: dict[str, Any], tokenizer: Any, limit: int) -> tuple[Any, Any]:
-    """(training rows, held-out rows or None) with columns input_ids and labels; rows with nothing to learn left out."""
+@dataclass(frozen=True)
+class Split:
+    """Rows as they were read, their format, and the numbers of those to train on and of those held out."""
+
+    rows: Any
+    form: str
+    train: list[int]
+    held_out: list[int]
+
+    def has_conversations(self) -> bool:
+        """Whether the first training row goes through the chat template."""
+        try:
+            return isinstance(row_format.read(row_of(self.rows[self.train[0]]), self.form), Conversation)
+        except RowProblem:  # said when the rows are tokenized
+            return False
+
+
+def split(data: dict[str, Any]) -> Split:
+    """The rows of the data set, split as the seed says."""
     rows = read_rows(data["dataset"])
     held_out = held_out_rows(len(rows), data["eval_fraction"], data["seed"]).tolist()
     train = sorted(set(range(len(rows))) - set(held_out))
     form = data["format"] if data["format"] != "auto" else recognised(row_of(rows[train[0]]), data["dataset"])
+    return Split(rows, form, train, held_out)
+
+
+def learn(found: Split, data: dict[str, Any], tokenizer: Any, limit: int) -> tuple[Any, Any]:
+    """(training rows, held-out rows or None) with columns input_ids and labels; rows with nothing to learn left out."""
     supervisor = Supervisor(tokenizer, loss_on=data["loss_on"], max_length=limit)
-    learned = tokenized(rows, train, form, supervisor)
+    learned = tokenized(found.rows, found.train, found.form, supervisor)
     if len(learned) == 0:
         raise BadInput(f"no row keeps a token to learn after cutting to {limit} tokens", hint="raise max_seq_length")
-    return learned, tokenized(rows, held_out, form, supervisor) if held_out else None
+    return learned, tokenized(found.rows, found.held_out, found.form, supervisor) if found.held_out else None
 
 
 def recognised(row: dict[str, Any], source: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .loading import load_model, recorder, save, train_from
+from .loading import check_template, load_model, recorder, save, train_from
 from .process import say
-from .rows import prepare
+from .rows import learn, split
 
 
 def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any]:
@@ -16,8 +16,11 @@ def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any
     from unsloth import UnslothTrainer, UnslothTrainingArguments
 
     stop: list[str] = []
+    found = split(settings["data"])
+    if found.has_conversations():
+        check_template(settings)
     model, tokenizer = load_model(settings)
-    rows, held_out = prepare(settings["data"], tokenizer, settings["training"]["max_length"])
+    rows, held_out = learn(found, settings["data"], tokenizer, settings["training"]["max_length"])
     say(f"{len(rows)} rows to train on, {len(held_out or [])} held out")
     checkpoints = output / "checkpoints"
     checkpoints.mkdir(exist_ok=True)

@@ -48,7 +48,7 @@ FILE_TYPES = {
 }
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The YAML file. Raises BadInput for several nodes, or a plan that cannot fit without Unsloth."""
     require_one_node(parameters, "axolotl")
     form = first_rows_format(parameters, "axolotl")
@@ -65,7 +65,7 @@ def render(parameters: Parameters) -> Rendered:
         **_schedule(parameters),
         **_distributed(parameters),
     }
-    run = f"axolotl train {TARGET.file_name}"
+    run = f"axolotl train {file}"
     comments = commented(wrapped([*plan_comment(parameters, lost), "", f"Run: {run}"]))
     return Rendered(comments + yaml_text.dump(config), run=run, lost=tuple(lost), variables=("HF_TOKEN",))
 

@@ -11,8 +11,7 @@ from ..script import script_text
 
 TEMPLATE = """# syntax=docker/dockerfile:1
 {comments}
-# Build: docker build -t {name} -f {file_name} .
-# Run:   {run}
+# Run: {run}
 # HF_TOKEN is passed on from your environment by name; nothing secret is stored in the image.
 FROM python:3.12-slim
 # Triton compiles small helpers with the C compiler at the first step.
@@ -30,19 +29,17 @@ CMD {command}
 """
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The Dockerfile. Raises BadInput for several nodes."""
     require_dataset(parameters, "docker")
     require_one_node(parameters, "docker")
     name = shell.job_name(parameters)
-    run = _run(parameters, name)
+    run = f"docker build -t {name} -f {file} . && {_run(parameters, name)}"
     entry = ["python", "/app/train_fft.py"]
     if parameters.distributed.gpus > 1:
         entry = ["torchrun", "--nproc-per-node", str(parameters.distributed.gpus), "/app/train_fft.py"]
     text = TEMPLATE.format(
         comments=commented(wrapped(plan_comment(parameters))),
-        name=name,
-        file_name=TARGET.file_name,
         run=run,
         install=shell.install_command(parameters),
         end=shell.END,

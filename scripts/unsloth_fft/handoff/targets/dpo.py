@@ -15,7 +15,7 @@ from ..settings import settings_of
 NOT_FOR_DPO = ("packing", "dataset_num_proc", "optim", "optim_args")
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The script. Raises BadInput for several GPUs, or a float32 optimizer that cannot fit."""
     require_dataset(parameters, "dpo")
     if parameters.distributed.gpus * parameters.distributed.nodes > 1:
@@ -39,7 +39,7 @@ def render(parameters: Parameters) -> Rendered:
     )
     return Rendered(
         text,
-        run=f"uv run {TARGET.file_name} --model RUN/model --dataset PAIRS.jsonl --output dpo-output",
+        run=f"uv run {file} --model RUN/model --dataset PAIRS.jsonl --output dpo-output",
         lost=tuple(lost),
         variables=("HF_TOKEN",),
     )

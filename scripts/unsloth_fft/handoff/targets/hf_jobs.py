@@ -35,7 +35,7 @@ hf jobs uv run --flavor {flavor} --timeout {hours}h --secrets HF_TOKEN "$@" \\
 """
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The shell file. Raises BadInput for local files, several GPUs that need torchrun, or a card that is not there."""
     dataset = require_dataset(parameters, "hf-jobs")
     require_one_node(parameters, "hf-jobs")
@@ -62,9 +62,7 @@ def render(parameters: Parameters) -> Rendered:
         extra="",
         arguments=shlex.join(shell.script_arguments(parameters, "fft-output")),
     )
-    return Rendered(
-        text, run=f"FFT_PUSH_TO=OWNER/NAME bash {TARGET.file_name} --detach", variables=("HF_TOKEN", "FFT_PUSH_TO")
-    )
+    return Rendered(text, run=f"FFT_PUSH_TO=OWNER/NAME bash {file} --detach", variables=("HF_TOKEN", "FFT_PUSH_TO"))
 
 
 def _flavor(parameters: Parameters) -> str:

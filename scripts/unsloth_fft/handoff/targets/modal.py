@@ -62,7 +62,7 @@ def main() -> None:
 """
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The Modal file. Raises BadInput for several nodes, a card Modal lacks, or a run longer than it allows."""
     require_dataset(parameters, "modal")
     require_one_node(parameters, "modal")
@@ -76,7 +76,7 @@ def render(parameters: Parameters) -> Rendered:
     arguments = shell.script_arguments(parameters, "/results")
     text = TEMPLATE.format(
         comments=commented(wrapped(plan_comment(parameters))),
-        file_name=TARGET.file_name,
+        file_name=file,
         name=name,
         script=literal(script_text(parameters)),
         install=json.dumps(shell.install_command(parameters)),
@@ -88,7 +88,7 @@ def render(parameters: Parameters) -> Rendered:
         launcher=_launcher(parameters),
         arguments=", ".join(json.dumps(argument) for argument in arguments),
     )
-    return Rendered(text, run=f"modal run {TARGET.file_name}", variables=("MODAL_HF_SECRET",))
+    return Rendered(text, run=f"modal run {file}", variables=("MODAL_HF_SECRET",))
 
 
 def _gpu(parameters: Parameters) -> str | None:

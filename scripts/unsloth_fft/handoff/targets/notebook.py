@@ -41,7 +41,7 @@ except (ValueError, TypeError) as error:  # a model of raw text has no chat temp
     print(f"no answer: {error}")"""
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The notebook. Raises BadInput for a plan of several GPUs, which one kernel cannot run."""
     require_dataset(parameters, "notebook")
     processes = parameters.distributed.gpus * parameters.distributed.nodes
@@ -51,7 +51,7 @@ def render(parameters: Parameters) -> Rendered:
             hint="plan with --gpus 1, or render --target script, slurm or skypilot",
         )
     text = json.dumps(_notebook(parameters), indent=1, ensure_ascii=False) + "\n"
-    return Rendered(text, run="open it in Jupyter, Colab or Kaggle with a GPU, and run all cells")
+    return Rendered(text, run=f"open {file} in Jupyter, Colab or Kaggle with a GPU, and run all cells")
 
 
 def _notebook(parameters: Parameters) -> dict[str, Any]:

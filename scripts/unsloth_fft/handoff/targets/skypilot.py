@@ -16,7 +16,7 @@ torchrun --nnodes "$SKYPILOT_NUM_NODES" --node-rank "$SKYPILOT_NODE_RANK" --npro
 """
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The task file. Raises BadInput when SkyPilot does not know the card."""
     require_dataset(parameters, "skypilot")
     name = shell.job_name(parameters)
@@ -42,12 +42,12 @@ def render(parameters: Parameters) -> Rendered:
         del task["file_mounts"]
     notes = [
         "",
-        f"Run: sky launch -c {name} {TARGET.file_name} --env HF_TOKEN",
+        f"Run: sky launch -c {name} {file} --env HF_TOKEN",
         "The result stays in ~/sky_workdir/fft-output on the head node: fetch it before `sky down`.",
         "HF_TOKEN is empty here; --env HF_TOKEN takes it from your environment.",
     ]
     text = commented(wrapped([*plan_comment(parameters), *notes])) + yaml_text.dump(task)
-    return Rendered(text, run=f"sky launch -c {name} {TARGET.file_name} --env HF_TOKEN", variables=("HF_TOKEN",))
+    return Rendered(text, run=f"sky launch -c {name} {file} --env HF_TOKEN", variables=("HF_TOKEN",))
 
 
 def _resources(parameters: Parameters) -> dict[str, Any]:

@@ -43,7 +43,7 @@ srun "$environment/bin/torchrun" --nnodes "$SLURM_NNODES" --nproc-per-node {gpus
   "$script" {arguments}"""
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The batch file."""
     require_dataset(parameters, "slurm")
     gpus, nodes = parameters.distributed.gpus, parameters.distributed.nodes
@@ -62,7 +62,7 @@ def render(parameters: Parameters) -> Rendered:
         write_script=shell.write_script(parameters, '"$script"'),
         start=start.format(gpus=gpus, port=shell.PORT, arguments=_arguments(parameters)),
     )
-    return Rendered(text, run=f"sbatch {TARGET.file_name}", variables=("FFT_WORK", "HF_TOKEN"))
+    return Rendered(text, run=f"sbatch {file}", variables=("FFT_WORK", "HF_TOKEN"))
 
 
 def _arguments(parameters: Parameters) -> str:

@@ -7,14 +7,14 @@ from ..rendering import Rendered, Target, require_dataset
 from ..script import script_text
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The self-contained script."""
     require_dataset(parameters, "script")
     processes = parameters.distributed.gpus * parameters.distributed.nodes
-    return Rendered(script_text(parameters), run=run_command(parameters), variables=_variables(processes))
+    return Rendered(script_text(parameters), run=run_command(parameters, file), variables=_variables(processes))
 
 
-def run_command(parameters: Parameters, file: str = "train_fft.py") -> str:
+def run_command(parameters: Parameters, file: str) -> str:
     """How to start the script on the machine planned for."""
     gpus, nodes = parameters.distributed.gpus, parameters.distributed.nodes
     if gpus * nodes == 1:

@@ -28,7 +28,7 @@ KNOWN = ("messages", "prompt-completion", "text")
 DECIDED_HERE = ("optim", "optim_args", "gradient_checkpointing")
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The YAML file. Raises BadInput for several nodes, rows TRL cannot read, or a plan that fits only with Unsloth."""
     require_one_node(parameters, "trl")
     form = first_rows_format(parameters, "trl")
@@ -48,7 +48,7 @@ def render(parameters: Parameters) -> Rendered:
         **_held_out(parameters),
         **_arguments(parameters, form, optimizer),
     }
-    run = f"trl sft --config {TARGET.file_name}{_launch(parameters)}"
+    run = f"trl sft --config {file}{_launch(parameters)}"
     comments = commented(wrapped([*plan_comment(parameters, lost), "", f"Run: {run}"]))
     return Rendered(comments + yaml_text.dump(config), run=run, lost=tuple(lost), variables=("HF_TOKEN",))
 

@@ -15,7 +15,7 @@ OPTIMIZER, SCHEDULER = "adamw_8bit", "linear"
 FORMATS = {"auto": "auto", "messages": "auto", "sharegpt": "sharegpt", "alpaca": "alpaca", "text": "raw"}
 
 
-def render(parameters: Parameters) -> Rendered:
+def render(parameters: Parameters, file: str) -> Rendered:
     """The YAML file. Raises BadInput for several GPUs, a revision, or rows of prompt and completion."""
     dataset = require_dataset(parameters, "unsloth-cli")
     _refuse(parameters)
@@ -23,7 +23,7 @@ def render(parameters: Parameters) -> Rendered:
     data["format_type"] = FORMATS[parameters.data.format]
     config = {"model": parameters.model.name, "data": data, "training": _training(parameters)}
     lost = _lost(parameters)
-    run = f"unsloth train --config {TARGET.file_name}"
+    run = f"unsloth train --config {file}"
     if parameters.optimizer.state_offload:
         run = f"UNSLOTH_OFFLOAD_OPTIMIZER_STATE=1 {run}"
     comments = commented(wrapped([*plan_comment(parameters, lost), "", f"Run: {run}"]))

@@ -1,0 +1,93 @@
+"""The same run planned for several cards: one line a card, and the card to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..core.errors import BadInput
+from . import duration
+from .parameters import Predicted
+from .plan import contest, plan_from
+from .request import Request
+from .search import Outcome
+from .table import columns
+
+HEADER = ("", "GPU", "fits", "peak GiB", "tokens/s", "low to high", "time", "cost USD")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One card: its contest and what its plan predicts (None where nothing fits), or why there was no contest."""
+
+    request: Request
+    outcome: Outcome | None
+    predicted: Predicted | None
+    refusal: BadInput | None = None
+
+
+def compare(requests: Sequence[Request]) -> list[Entry]:
+    """An entry for each request, in their order. Raises BadInput where no card allows the request."""
+    entries = [_entry(request) for request in requests]
+    refusals = [entry.refusal for entry in entries if entry.refusal is not None]
+    if len(refusals) == len(entries):
+        raise refusals[0]
+    return entries
+
+
+def chosen(entries: Sequence[Entry]) -> Entry:
+    """The cheapest that fits where prices are known, else the fastest; the nearest to fitting where none does."""
+    fitting = [entry for entry in entries if entry.predicted is not None]
+    if fitting:
+        return min(fitting, key=lambda entry: (*_cost_first(entry), entry.request.hardware.name))
+    held = [entry for entry in entries if entry.outcome is not None]
+    return min(held, key=lambda entry: (_missing(entry), entry.request.hardware.name))
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """One line a card; the one to take is marked."""
+    best = chosen(entries)
+    return columns([HEADER, *(_row(entry, entry is best and entry.predicted is not None) for entry in entries)])
+
+
+def _entry(request: Request) -> Entry:
+    try:
+        outcome = contest(request)
+    except BadInput as refusal:
+        return Entry(request, None, None, refusal)
+    if outcome.best is None:
+        return Entry(request, outcome, None)
+    plan = plan_from(request, outcome, alternatives=0, dataset=None).parameters.plan
+    return Entry(request, outcome, plan.predicted if plan else None)
+
+
+def _cost_first(entry: Entry) -> tuple[float, float]:
+    assert entry.predicted is not None
+    cost = entry.predicted.cost_usd
+    return float("inf") if cost is None else cost, entry.predicted.hours
+
+
+def _missing(entry: Entry) -> float:
+    assert entry.outcome is not None
+    nearest = entry.outcome.nearest
+    return max(nearest.missing, 0.0) + max(nearest.host_missing, 0.0)
+
+
+def _row(entry: Entry, take: bool) -> tuple[str, ...]:
+    name, predicted = entry.request.hardware.name, entry.predicted
+    if entry.refusal is not None:
+        return ("", name, f"refused: {entry.refusal.message}")
+    if predicted is None:
+        return ("", name, f"no, lacks {_missing(entry):.1f} GiB")
+    speed, costs = predicted.tokens_per_second_range, predicted.cost_usd_range
+    cost = "-" if predicted.cost_usd is None else f"{predicted.cost_usd:,.2f}"
+    return (
+        "*" if take else "",
+        name,
+        "yes",
+        f"{predicted.peak_vram_gib:.1f} of {entry.request.hardware.vram_gib:.1f}",
+        f"{predicted.tokens_per_second:,.0f}",
+        "-" if speed is None else f"{speed[0]:,.0f} to {speed[1]:,.0f}",
+        duration.in_words(predicted.hours),
+        cost if costs is None else f"{cost} ({costs[0]:,.2f} to {costs[1]:,.2f})",
+    )
