@@ -150,8 +150,8 @@ def _loss(loss_plots: tuple[Picture, Picture], state: Session) -> str:
         f"<figure>{_picture(*loss_plots, _plot_words(state))}<figcaption>Loss says how unexpected the right next token"
         " was to the model, in nats a token: 0 is certainty, and every 0.69 more means half as likely. The held-out"
         " rows were never trained on, so their loss is the one that counts; where it rises while the training loss"
-        f" falls, the model is learning its rows by heart. {result.train_rows:,} rows to train on, {result.eval_rows:,} held"
-        f" out; {result.supervised_tokens:,} tokens a pass count in the loss.{_kept(state)}</figcaption></figure>"
+        f" falls, the model is learning its rows by heart. {result.train_rows:,} rows to train on, {result.eval_rows:,}"
+        f" held out; {result.supervised_tokens:,} tokens a pass count in the loss.{_kept(state)}</figcaption></figure>"
     )
 
 
