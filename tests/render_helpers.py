@@ -50,8 +50,8 @@ def with_format(path: Path, form: str) -> Path:
 def plans(folder: Path) -> dict[str, Path]:
     """Plans that have little in common.
 
-    Exact on 40 GiB with gradients and state in host memory; packed text in float32 on a large card; two machines of
-    eight cards; and two ordinary ones, with offloaded state and in float32.
+    Exact on 40 GiB with gradients and state in host memory; packed text in float32 on a large card; eight cards in one
+    machine and in two; and two ordinary ones, with offloaded state and in float32.
     """
     chat, text = ("HuggingFaceH4/no_robots", "messages"), ("HuggingFaceFW/fineweb", "text")
     named = {
@@ -62,6 +62,8 @@ def plans(folder: Path) -> dict[str, Path]:
         "one-card": ("--model", "meta-llama/Llama-3.1-8B", "--gpu", "A100-80GB", "--host-ram-gib", 200,
                      "--price-per-hour", 1.5, "--max-steps", 300),
         "two-nodes": ("--model", "Qwen/Qwen2.5-32B", "--gpu", "H200", "--gpus", 8, "--nodes", 2, "--max-steps", 100),
+        "eight-cards": ("--model", "meta-llama/Llama-3.1-8B", "--gpu", "H100", "--gpus", 8, "--host-ram-gib", 1024,
+                        "--max-steps", 300),
         "float32": ("--model", "Qwen/Qwen2.5-0.5B", "--gpu", "L40S", "--tokens", "2e6",
                     "--precision", "float32", "--optimizer", "adamw_torch_fused"),
     }  # fmt: skip

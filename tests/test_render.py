@@ -24,6 +24,7 @@ REFUSED = {
     "offload": {"hf-jobs", "axolotl", "trl", "dpo"},
     "pretrain": set(),
     "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl", "dpo"},
+    "eight-cards": {"notebook", "hf-jobs", "unsloth-cli", "dpo"},
     "one-card": {"axolotl", "trl", "dpo"},
     "float32": set(),
 }
