@@ -11,7 +11,7 @@ import pytest
 from conftest import minimal_parameters
 from unsloth_fft.auditing import heatmap
 from unsloth_fft.planning.parameters import from_json
-from unsloth_fft.reporting import next_steps, page, report, symptoms
+from unsloth_fft.reporting import explanations, next_steps, page, report, symptoms
 from unsloth_fft.training.session import DataRecord, Folder, Result, Session
 
 # The least contrast of text by WCAG 2.2, success criterion 1.4.3.
@@ -104,12 +104,12 @@ def test_what_may_be_wider_than_a_phone_scrolls_by_keyboard(tags):
 
 @pytest.mark.parametrize("verdict", ["full", "partial", "frozen", "incomparable"])
 def test_every_verdict_is_explained(verdict):
-    assert report.VERDICTS[verdict].endswith(".")
+    assert explanations.VERDICTS[verdict].endswith(".")
 
 
 def test_what_stood_still_is_named_with_its_cause():
     text = written(moved=4)
-    assert report.VERDICTS["partial"] in text and "Unchanged: b" in text and "rounded away" in text
+    assert explanations.VERDICTS["partial"] in text and "Unchanged: b" in text and "rounded away" in text
     assert "not move, and the likely cause" in text
 
 

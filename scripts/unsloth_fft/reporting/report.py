@@ -17,22 +17,9 @@ from ..training import metrics, session
 from ..training.metrics import Line
 from ..training.session import Folder, Session
 from . import next_steps, plots, symptoms
+from .explanations import BASES, VERDICTS
 from .page import document, section, table, wide
 from .symptoms import Finding
-
-# What each verdict of the audit means (auditing/verdict.py; references/exactness.md, Verdicts).
-VERDICTS = {
-    "full": "Every part of the model was really trained.",
-    "partial": "Some weights stood still, although training was meant to move them. The causes are below.",
-    "frozen": "Not one weight moved: this model is still its base.",
-    "incomparable": "The trained model and its base do not have the same tensors, so they cannot be compared.",
-}
-# How sure a plan is of its figures (planning/basis.py).
-BASES = {
-    "measured": "these very settings were measured on this card",
-    "calibrated": "a formula fitted to measurements on this card",
-    "extrapolated": "a formula, for hardware or a model that was not measured; the speed may be well off",
-}
 
 
 @dataclass(frozen=True)
