@@ -24,6 +24,7 @@ TARGET_NAMES = (
     "skypilot",
     "slurm",
     "docker",
+    "accelerate",
     "unsloth-cli",
     "axolotl",
     "trl",
@@ -47,20 +48,31 @@ def with_format(path: Path, form: str) -> Path:
 
 
 def plans(folder: Path) -> dict[str, Path]:
-    """Three different plans: one card with offloaded state, two nodes of eight cards, float32 on a small card."""
+    """Plans that have little in common.
+
+    Exact on 40 GiB with gradients and state in host memory; packed text in float32 on a large card; eight cards in one
+    machine and in two; and two ordinary ones, with offloaded state and in float32.
+    """
+    chat, text = ("HuggingFaceH4/no_robots", "messages"), ("HuggingFaceFW/fineweb", "text")
     named = {
+        "offload": ("--model", "meta-llama/Llama-3.1-8B", "--gpu", "A100-40GB", "--host-ram-gib", 200,
+                    "--max-steps", 300),
+        "pretrain": ("--model", "Qwen/Qwen2.5-0.5B", "--gpu", "H200", "--objective", "pretrain", "--max-steps", 300,
+                     "--precision", "float32", "--optimizer", "adamw_torch_fused"),
         "one-card": ("--model", "meta-llama/Llama-3.1-8B", "--gpu", "A100-80GB", "--host-ram-gib", 200,
                      "--price-per-hour", 1.5, "--max-steps", 300),
         "two-nodes": ("--model", "Qwen/Qwen2.5-32B", "--gpu", "H200", "--gpus", 8, "--nodes", 2, "--max-steps", 100),
-        "float32": ("--model", "Qwen/Qwen2.5-0.5B", "--gpu", "L40S", "--epochs", 1, "--tokens", "2e6",
+        "eight-cards": ("--model", "meta-llama/Llama-3.1-8B", "--gpu", "H100", "--gpus", 8, "--host-ram-gib", 1024,
+                        "--max-steps", 300),
+        "float32": ("--model", "Qwen/Qwen2.5-0.5B", "--gpu", "L40S", "--tokens", "2e6",
                     "--precision", "float32", "--optimizer", "adamw_torch_fused"),
     }  # fmt: skip
     found = {}
     for name, arguments in named.items():
         (folder / name).mkdir()
-        chosen = [argument for argument in arguments if argument not in ("--epochs", 1)]
-        path = planned(folder / name, *chosen, "--dataset", "HuggingFaceH4/no_robots")
-        found[name] = with_format(path, "messages")
+        dataset, form = text if name == "pretrain" else chat
+        path = planned(folder / name, *arguments, "--dataset", dataset)
+        found[name] = with_format(path, form)
     return found
 
 

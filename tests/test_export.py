@@ -135,6 +135,47 @@ def test_a_killed_export_leaves_no_folder_and_the_next_one_clears_up(trained, tm
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.5])
+def test_an_export_killed_while_replacing_leaves_the_old_folder_or_the_new_one(trained, exported, tmp_path, after):
+    """Killed at some moment after it began to write; what stands there is a whole model with its own card."""
+    to = tmp_path / "model"
+    shutil.copytree(exported, to)
+    (to / "README.md").write_text("the old one")
+    process = subprocess.Popen(
+        [sys.executable, TOOL, "export", trained, "--to", to, "--overwrite"], stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / ".model.export.tmp").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(after)
+    process.kill()
+    process.communicate()
+    assert {path.name for path in exported.iterdir()} == {path.name for path in to.iterdir()}
+    card_text = (to / "README.md").read_text()
+    assert card_text == "the old one" or "Audit verdict" in card_text
+
+
+@pytest.mark.parametrize("new_is_there", [False, True])
+def test_a_kill_between_the_last_two_moves_loses_nothing(trained, exported, tmp_path, new_is_there):
+    to, old = tmp_path / "model", tmp_path / ".model.export.old"
+    shutil.copytree(exported, old)
+    (old / "README.md").write_text("the old one")
+    if new_is_there:
+        shutil.copytree(exported, to)
+    with pytest.raises(BadInput, match="already exists"):
+        export.export(trained, to, dtype=None, push_to=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert ((to / "README.md").read_text() == "the old one") is not new_is_there
+
+
+def test_the_commands_of_the_card_answer_a_question(exported):
+    """The card's own Python, run from inside the folder, where nothing of the bundle can be imported."""
+    code = (exported / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    finished = subprocess.run([sys.executable, "-c", code], cwd=exported, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip()
+
+
 def test_an_unfinished_session_has_nothing_to_export(trained, tmp_path):
     copy = tmp_path / "session"
     shutil.copytree(trained, copy)

@@ -1,4 +1,4 @@
-"""What saves GPU memory changes nothing: gradients on the host and sliced steps give the ordinary weights, to the bit."""
+"""What saves GPU memory changes nothing: gradients on the host and sliced steps give the ordinary weights."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_step_in_slices_gives_the_weights_and_state_of_a_whole_one(monkeypatch
     gradients = [torch.randn(21, 16, dtype=torch.bfloat16) for _ in range(4)]
 
     def optimizer_of(parameter):
-        # The correction term needs CUDA (measured there: references/measurements/h100-2026-11-25.jsonl, rows 12 and 15).
+        # The correction term needs CUDA; there rows 12 and 15 of measurements/h100-2026-11-25.jsonl show the same.
         return flashoptim.FlashAdamW(
             [parameter], lr=1e-2, weight_decay=0.1, quantize=False, master_weight_bits=None, fused=False
         )

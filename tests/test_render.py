@@ -19,9 +19,12 @@ from unsloth_fft.training.arguments import training_arguments
 from unsloth_fft.training.environment import variables_for
 from unsloth_fft.training.model import from_pretrained_arguments
 
-# What each of the three plans cannot be handed to: a notebook is one process, and so on.
+# What each of the plans cannot be handed to: a notebook is one process, Jobs have no A100 of 40 GB, and so on.
 REFUSED = {
+    "offload": {"hf-jobs", "axolotl", "trl", "dpo"},
+    "pretrain": set(),
     "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl", "dpo"},
+    "eight-cards": {"notebook", "hf-jobs", "unsloth-cli", "dpo"},
     "one-card": {"axolotl", "trl", "dpo"},
     "float32": set(),
 }
@@ -147,6 +150,37 @@ def test_a_plan_that_only_unsloth_makes_fit_is_refused_elsewhere(three):
     for target in ("trl", "axolotl", "dpo"):
         finished = run_script(TOOL, "render", "--params", three["one-card"], "--target", target, "--accept-lost")
         assert_clear_error(finished, 2, "adamw_flash", "120 GiB")
+
+
+def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_elsewhere(three, tmp_path):
+    """The plan fits only with them; a trainer of this bundle keeps them there, and no other program has one."""
+    text = rendered(three["offload"], "script")
+    assert "main(SETTINGS, adapted(train, keeps_gradients_on_host))" in text and "class HostGradients" in text
+    assert "gradients wait in host memory" in " ".join(text.split())
+    notebook = json.loads(rendered(three["offload"], "notebook"))
+    code = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    assert "adapted(train, keeps_gradients_on_host), OUTPUT" in code and "class HostGradients" in code
+    small = json.loads(three["float32"].read_text())
+    small["optimizer"]["state_offload"] = small["memory"]["gradient_offload"] = True
+    params = write_parameters(tmp_path / "p.json", small)
+    for target in ("unsloth-cli", "axolotl", "trl", "dpo"):
+        lost = {loss.setting: loss for loss in targets.find(target).render(parameters.load(params)).lost}
+        assert lost["memory/gradient_offload"].breaks, target
+        assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes
+
+
+def test_a_script_carries_only_what_its_plan_needs(three):
+    several, one = rendered(three["two-nodes"], "script"), rendered(three["one-card"], "script")
+    assert "adapted(train, reshards_after_evaluation)" in several and "class HostGradients" not in several
+    assert "main(SETTINGS, train)" in one and "reshard" not in one
+
+
+def test_accelerate_starts_as_many_processes_as_planned(three):
+    yaml = pytest.importorskip("yaml")
+    config = yaml.safe_load(rendered(three["two-nodes"], "accelerate"))
+    assert (config["distributed_type"], config["num_machines"], config["num_processes"]) == ("MULTI_GPU", 2, 16)
+    assert "fsdp_config" not in config  # Unsloth shards by itself, and would leave it to accelerate
+    assert yaml.safe_load(rendered(three["offload"], "accelerate"))["distributed_type"] == "NO"
 
 
 def test_without_data_there_is_nothing_to_render(tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,12 @@ from unsloth_fft.planning.parameters import from_json
 CALM = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 
-def run_rendered(script: Path, *arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+def run_rendered(
+    script: Path, *arguments: object, env: dict[str, str] | None = None, launcher: Sequence[str] = ()
+) -> subprocess.CompletedProcess:
     """Run a rendered script from its own folder, where nothing of the bundle can be imported."""
     return subprocess.run(
-        [sys.executable, script.name, *(str(argument) for argument in arguments)],
+        [sys.executable, *launcher, script.name, *(str(argument) for argument in arguments)],
         capture_output=True,
         text=True,
         cwd=script.parent,
@@ -99,6 +102,97 @@ def test_an_audit_that_could_fail_does(finished, tiny_model, tmp_path):
     assert audit(tiny_model, tmp_path, "float32")["verdict"] == "frozen"
     save_file({**trained, name: torch.full_like(base[name], float("nan"))}, tmp_path / "model.safetensors")
     assert audit(tiny_model, tmp_path, "float32")["verdict"] == "partial"
+
+
+@pytest.mark.train
+def test_a_head_tied_to_the_embedding_may_be_stored_or_not(finished, tiny_model, tmp_path):
+    """Several processes store the shared weight under both names; only a head of its own would be another model."""
+    from safetensors.torch import load_file, save_file
+
+    from unsloth_fft.handoff.standalone.audit import audit
+
+    trained = load_file(finished / "model" / "model.safetensors")
+    embedding = trained["model.embed_tokens.weight"]
+    save_file({**trained, "lm_head.weight": embedding.clone()}, tmp_path / "model.safetensors")
+    assert audit(tiny_model, tmp_path, "float32")["verdict"] == "full"
+    save_file({**trained, "lm_head.weight": embedding + 1}, tmp_path / "model.safetensors")
+    assert audit(tiny_model, tmp_path, "float32")["verdict"] == "incomparable"
+
+
+TEXTS = [{"text": f"A long text about the number {number}. " * 20} for number in range(40)]
+# Beside the plan of `script`: gradients and state in host memory, packed text of pretraining, two processes.
+OTHER_PLANS = {
+    "offload": {
+        "optimizer": {"name": "adamw_torch_fused", "learning_rate": 0.002, "state_offload": True},
+        "memory": {"gradient_checkpointing": "off", "gradient_offload": True},
+        "batch": {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "effective_batch_size": 4,
+        },
+    },
+    "pretrain": {"data": {"objective": "pretrain", "packing": True, "loss_on": "all", "format": "text"}},
+    "two": {
+        "distributed": {"gpus": 2, "nodes": 1, "strategy": "fsdp2"},
+        "batch": {
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 1,
+            "effective_batch_size": 4,
+        },
+    },
+}
+
+
+def other_plan(folder: Path, model: Path, name: str) -> Path:
+    """The parameters of one of OTHER_PLANS, on rows of its kind."""
+    changes = {key: dict(value) for key, value in OTHER_PLANS[name].items()}
+    rows = write_jsonl(folder / "rows.jsonl", TEXTS if name == "pretrain" else conversation_rows(40))
+    if "data" in changes:
+        changes["data"]["dataset"] = str(rows)
+    return tiny_parameters(folder, model, rows, **changes)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("name", list(OTHER_PLANS))
+def test_scripts_of_other_plans_end_in_a_trained_and_audited_model(tiny_model, tmp_path, name):
+    path = tmp_path / "train_fft.py"
+    path.write_text(rendered(other_plan(tmp_path, tiny_model, name), "script"))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name == "two" else []
+    run = run_rendered(path, "--output", "out", launcher=launcher)
+    assert run.returncode == 0, run.stderr
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["verdict"] == "full" and result["eval_loss_after"] < result["eval_loss_before"]
+    assert audit_folders(tiny_model, tmp_path / "out" / "model").to_json()["verdict"] == "full"
+
+
+@pytest.mark.train
+def test_gradients_in_host_memory_train_as_they_do_on_the_card(script, finished, tiny_model, tmp_path):
+    """The same rows and steps with and without; only the order of adding up may differ."""
+    import torch
+    from safetensors.torch import load_file
+
+    changes = {key: OTHER_PLANS["offload"][key] for key in ("optimizer", "memory")}
+    rows = script.parent / "rows.jsonl"
+    path = tmp_path / "train_fft.py"
+    path.write_text(rendered(tiny_parameters(tmp_path, tiny_model, rows, **changes), "script"))
+    run = run_rendered(path, "--output", "out")
+    assert run.returncode == 0, run.stderr
+    here, there = (load_file(out / "model" / "model.safetensors") for out in (finished, tmp_path / "out"))
+    assert all(torch.allclose(here[name], there[name], atol=1e-5) for name in here)
+
+
+@pytest.mark.train
+def test_accelerate_starts_the_script(script, tmp_path):
+    """`accelerate launch` with the rendered configuration, to the same end."""
+    (tmp_path / "train_fft.py").write_text(script.read_text())
+    config = tmp_path / "accelerate_fft.yaml"
+    params = json.loads((script.parent / "params.json").read_text())
+    text = rendered(write_parameters(tmp_path / "p.json", params), "accelerate")
+    config.write_text(text.replace("use_cpu: false", "use_cpu: true"))  # these parameters carry no plan to say so
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(config)]
+    run = run_rendered(tmp_path / "train_fft.py", "--output", "out", launcher=launcher)
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["verdict"] == "full"
 
 
 @pytest.mark.parametrize(
@@ -203,12 +297,16 @@ def test_it_holds_out_the_rows_that_the_bundle_holds_out(tmp_path, tiny_model, c
 
 
 @pytest.mark.train
-def test_the_notebook_runs_to_an_audited_model(tmp_path, tiny_model, rows_file):
+@pytest.mark.parametrize("name", ["plain", "offload", "pretrain"])
+def test_the_notebook_runs_to_an_audited_model(tmp_path, tiny_model, name):
     """Executed by nbclient, in a kernel of the Python that runs this test."""
     python = consumer("nbclient")
     if importlib.util.find_spec("ipykernel") is None and python == sys.executable:
         pytest.skip("ipykernel is not installed here")
-    params = write_parameters(tmp_path / "p.json", minimal_parameters(tiny_model, rows_file))
+    if name == "plain":
+        params = tiny_parameters(tmp_path, tiny_model, write_jsonl(tmp_path / "rows.jsonl", conversation_rows(40)))
+    else:
+        params = other_plan(tmp_path, tiny_model, name)
     notebook = tmp_path / "train_fft.ipynb"
     notebook.write_text(rendered(params, "notebook"))
     run = (

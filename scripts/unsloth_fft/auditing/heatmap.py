@@ -12,12 +12,12 @@ LEVELS: Final = (0.0, 0.05, 0.25, 0.5, 0.9, 0.99)
 """Lower ends of the colours after the one for exactly nothing; the last is what counts as moved."""
 
 _LIGHT: Final = ("#c2410c", "#ea8a4f", "#f5c39f", "#dfe3ea", "#a9c6ec", "#5f95d8", "#1f5fae")
-_DARK: Final = ("#f97316", "#b65a1c", "#6f4426", "#3d4452", "#2f5382", "#3f7ac4", "#7ab4ff")
+_DARK: Final = ("#f97316", "#b65a1c", "#6f4426", "#3d4452", "#2f5382", "#3a73ba", "#7ab4ff")
 _LIGHT_INK: Final = ("#ffffff", "#1f2430", "#1f2430", "#1f2430", "#1f2430", "#10131a", "#ffffff")
 _DARK_INK: Final = ("#171a21", "#ffffff", "#ffffff", "#ffffff", "#ffffff", "#ffffff", "#10131a")
 
-_LABEL_WIDTH: Final = 96
-_CELL_WIDTH: Final = 84
+_LABEL_WIDTH: Final = 88  # with four groups the whole map fits a phone of 390 pixels
+_CELL_WIDTH: Final = 66
 _CELL_HEIGHT: Final = 22
 _TOP: Final = 30
 _LEGEND: Final = 54
@@ -103,7 +103,7 @@ def _style() -> str:
     dark = _rules(_DARK, _DARK_INK)
     return (
         ".heat text{font:12px system-ui,sans-serif;font-variant-numeric:tabular-nums}"
-        f".heat .name{{fill:#1f2430}}{light}"
+        f".heat .name{{fill:#1f2430;font-size:11px}}{light}"
         f"@media (prefers-color-scheme:dark){{.heat .name{{fill:#e6e8ee}}{dark}}}"
     )
 

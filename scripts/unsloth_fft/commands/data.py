@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     report = doctor.examine(data, doctor_tokenizer.load(model, data.chat_template), plan)
     value = report.to_json()
     if args.report:
-        from ..reporting.report import STYLE
+        from ..reporting.page import STYLE
 
         files.write_text(args.report, doctor_page.page(report, STYLE))
     if args.json:

@@ -25,13 +25,14 @@ def table(report: Report) -> str:
 def section(report: Report) -> str:
     """The report as HTML, without a heading, for a page with the style of reporting/report.py."""
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in _figures(report)
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in _figures(report)
     )
     warnings = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
     faults = "".join(f"<li>{html.escape(line)}</li>" for line in fault_lines(report.faults, _FAULTS_ON_A_PAGE))
     return (
-        f'<div class="wide">{length_plot(report)}</div><p class="soft">{_plot_words(report)}</p>'
-        + f'<div class="wide"><table><tbody>{rows}</tbody></table></div>'
+        f'<div class="wide" role="region" tabindex="0" aria-label="Tokens a row">{length_plot(report)}</div><p class="soft">{_plot_words(report)}</p>'
+        + f'<div class="wide" role="region" tabindex="0" aria-label="Figures of the data"><table><tbody>{rows}</tbody></table></div>'
         + (f'<p class="bad">Worth a look:</p><ul>{warnings}</ul>' if warnings else "")
         + (f'<p class="bad">{report.faults.count:,} rows cannot be used:</p><ul>{faults}</ul>' if faults else "")
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..planning.parameters import Parameters
+from ..reporting.explanations import BASES, VERDICTS
 from ..training.session import Session
 from . import yaml_text
 
@@ -24,6 +25,14 @@ class Facts:
     ggufs: Sequence[str]
     has_template: bool
     context: int
+
+
+ASK = """
+turns = [{"role": "user", "content": "What is full fine-tuning?"}]
+prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**prompt, max_new_tokens=200)[0, prompt["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
+"""
 
 
 def model_card(facts: Facts) -> str:
@@ -66,8 +75,9 @@ def _moved(audit: dict[str, Any]) -> str:
         for name, group in sorted(audit["groups"].items())
     )
     return (
-        f"Audit verdict: **{audit['verdict']}**. {audit['changed']:,} of {audit['elements']:,} weights differ from the"
-        f" base model ({audit['changed_fraction']:.2%}), counted in the files as trained.\n\n"
+        f"Audit verdict: **{audit['verdict']}**. {VERDICTS[audit['verdict']]} {audit['changed']:,} of"
+        f" {audit['elements']:,} weights differ from the base model ({audit['changed_fraction']:.2%}), counted in the"
+        " files as trained.\n\n"
         f"| group | weights | moved | share |\n|---|---:|---:|---:|\n{rows}\n"
     )
 
@@ -79,7 +89,7 @@ def _loss(facts: Facts) -> str:
     if result.eval_loss_before is not None and result.eval_loss_after is not None:
         held_out = (
             f"Held-out loss {result.eval_loss_before:.4f} before and {result.eval_loss_after:.4f} after, in nats a"
-            f" token, on {result.eval_rows:,} rows that were not trained on.\n\n"
+            f" token (lower is better), on {result.eval_rows:,} rows that were not trained on.\n\n"
         )
     return f"{held_out}![Loss over optimizer steps, training and held-out rows](loss.png)\n"
 
@@ -89,12 +99,13 @@ def _settings(facts: Facts) -> str:
     optimizer, batch, schedule = parameters.optimizer, parameters.batch, parameters.schedule
     length = f"{schedule.max_steps} steps" if schedule.max_steps else f"{schedule.num_train_epochs:g} epochs"
     offload = ", optimizer state in host memory" if optimizer.state_offload else ""
+    offload += ", gradients too until the step" if parameters.memory.gradient_offload else ""
     rows = {
         "precision": f"{parameters.precision.weights} weights, master {parameters.precision.master},"
         f" exactness {parameters.precision.exactness}",
         "optimizer": f"{optimizer.name}{offload}",
         "learning rate": f"{optimizer.learning_rate:g}, {schedule.lr_scheduler_type},"
-        f" warm-up {schedule.warmup_steps:g}",
+        f" warm-up over {_warmup(schedule.warmup_steps)}",
         "batch": f"{batch.effective_batch_size} rows a step ({batch.per_device_train_batch_size} x"
         f" {batch.gradient_accumulation_steps} accumulation), at most {parameters.model.max_seq_length} tokens a row",
         "length": length,
@@ -102,6 +113,11 @@ def _settings(facts: Facts) -> str:
         "seed": str(schedule.seed),
     }
     return "| setting | value |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+
+
+def _warmup(steps: float) -> str:
+    """Below 1 it is a share of the steps, as Transformers reads it."""
+    return f"{steps:.0%} of the steps" if steps < 1 else f"{steps:g} steps"
 
 
 def _measured(facts: Facts) -> str:
@@ -118,11 +134,12 @@ def _measured(facts: Facts) -> str:
             f"{predicted.tokens_per_second:,.0f}",
             f"{predicted.hours * 3600:,.0f} s",
         )
-        note = f"Planned for {plan.hardware.gpus} x {plan.hardware.name}; the prediction is {plan.basis}.\n"
+        where = "a processor" if plan.hardware.name == "cpu" else f"{plan.hardware.gpus} x {plan.hardware.name}"
+        note = f"Planned for {where}. The planned figures are {plan.basis}: {BASES[plan.basis]}.\n"
     return (
-        "| | planned | measured |\n|---|---:|---:|\n"
+        "| figure | planned | measured |\n|---|---:|---:|\n"
         f"| peak memory | {planned[0]} | {peak} |\n"
-        f"| tokens/s | {planned[1]} | {result.tokens_per_second:,.0f} |\n"
+        f"| tokens a second | {planned[1]} | {result.tokens_per_second:,.0f} |\n"
         f"| training time | {planned[2]} | {result.seconds:,.0f} s |\n\n{note}"
     )
 
@@ -133,7 +150,7 @@ def _commands(facts: Facts) -> str:
         "From inside this folder:\n",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained(".")\n'
-        'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")\n```\n',
+        f'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")\n{ASK if facts.has_template else ""}```\n',
         f"```bash\n{served}\n```\n",
     ]
     if facts.ggufs:

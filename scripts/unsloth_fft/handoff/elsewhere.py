@@ -21,7 +21,27 @@ def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
         losses.append(Loss("memory/gradient_checkpointing", "unsloth", "true", breaks=False))
     if parameters.optimizer.state_offload:
         losses.append(Loss("optimizer/state_offload", "on", "off, and optimizer state must fit the GPU", breaks=True))
-    return losses
+    return [*losses, *gradient_losses(parameters)]
+
+
+def gradient_losses(parameters: Parameters) -> list[Loss]:
+    """Gradients in host memory until the step: done by a trainer of this bundle, which no other program has."""
+    if not parameters.memory.gradient_offload:
+        return []
+    return [
+        Loss(
+            "memory/gradient_offload",
+            "on",
+            f"off, and gradients{_gradient_size(parameters)} must fit the GPU",
+            breaks=True,
+        )
+    ]
+
+
+def _gradient_size(parameters: Parameters) -> str:
+    """Gradients have the type of the weights."""
+    size = (parameters.model.parameters or 0) * (4 if parameters.precision.weights == "float32" else 2) / 2**30
+    return f" of {size:.1f} GiB" if size else ""
 
 
 def selection_losses(parameters: Parameters, becomes: str = "none") -> list[Loss]:

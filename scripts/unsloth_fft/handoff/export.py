@@ -39,6 +39,7 @@ def export(
     half-written, and an existing folder is replaced only once the new one is complete.
     """
     folder, state, parameters = session.load(root)
+    _restore_replaced(to)
     _check_ready(folder, state)
     _check_free(to, overwrite)
     environment.require_packages()
@@ -155,12 +156,24 @@ def _without_paths(audit: dict[str, Any]) -> dict[str, Any]:
 def _put_in_place(staging: Path, to: Path) -> None:
     with files.explained(to):
         if to.exists():
-            old = to.parent / f".{to.name}.export.old"
-            to.rename(old)
-            staging.rename(to)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            staging.rename(to)
+            to.rename(_replaced(to))
+        staging.rename(to)
+        shutil.rmtree(_replaced(to), ignore_errors=True)
+
+
+def _replaced(to: Path) -> Path:
+    """Where an exported folder waits while its successor takes its place."""
+    return to.parent / f".{to.name}.export.old"
+
+
+def _restore_replaced(to: Path) -> None:
+    """After a kill between the two renames the earlier folder comes back; after one behind them its rest goes."""
+    old = _replaced(to)
+    if old.is_dir() and to.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.is_dir():
+        with files.explained(to):
+            old.rename(to)
 
 
 def _push(folder: Path, name: str, token: str | None) -> str:

@@ -15,11 +15,18 @@ from .settings import settings_of
 
 def script_text(parameters: Parameters) -> str:
     """The whole file."""
-    return file_text(parameters, plan_comment(parameters), settings_of(parameters), standalone.PARTS)
+    parts, training = standalone.parts_for(parameters), standalone.training_for(parameters)
+    return file_text(parameters, plan_comment(parameters), settings_of(parameters), parts, training)
 
 
-def file_text(parameters: Parameters, comments: Sequence[str], settings: dict[str, Any], parts: tuple[str, ...]) -> str:
-    """A file of the given parts, with these comments and settings at its head."""
+def file_text(
+    parameters: Parameters,
+    comments: Sequence[str],
+    settings: dict[str, Any],
+    parts: tuple[str, ...],
+    training: str = "train",
+) -> str:
+    """A file of the given parts, with these comments and settings at its head; `training` is what it runs."""
     return "\n".join(
         [
             header(parameters),
@@ -27,7 +34,7 @@ def file_text(parameters: Parameters, comments: Sequence[str], settings: dict[st
             imports(parts),
             settings_text(settings),
             *(f"\n# --- {title.rstrip('.')} ---\n{code}\n" for title, code in sections(parts)),
-            '\nif __name__ == "__main__":\n    sys.exit(main(SETTINGS, train))\n',
+            f'\nif __name__ == "__main__":\n    sys.exit(main(SETTINGS, {training}))\n',
         ]
     )
 

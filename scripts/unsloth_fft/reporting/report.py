@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import datetime
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,30 +16,12 @@ from ..data import doctor_page
 from ..data.doctor_report import Report
 from ..planning.parameters import Parameters
 from ..training import metrics, session
+from ..training.metrics import Line
 from ..training.session import Folder, Session
-from . import plots, session_data, symptoms
+from . import next_steps, plots, session_data, symptoms
+from .explanations import BASES, VERDICTS
+from .page import document, section, table, wide
 from .symptoms import Finding
-
-STYLE = """
-:root { color-scheme: light dark; --ink:#1f2430; --soft:#5a6272; --line:#d9dde5; --back:#ffffff; --card:#f5f6f9;
-  --good:#1b7f4b; --bad:#b3401a; }
-@media (prefers-color-scheme: dark) { :root { --ink:#e6e8ee; --soft:#a7aebd; --line:#3a4050; --back:#171a21;
-  --card:#20242e; --good:#63d296; --bad:#ff9a62; } }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0 auto;
-  max-width: 62rem; padding: 1.5rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .4rem 0; } .soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; margin: 1.2rem 0; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem 1rem; }
-.card b { display: block; font-size: 1.5rem; font-weight: 650; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .6rem .35rem 0;
-  border-bottom: 1px solid var(--line); vertical-align: top; } td.n, th.n { text-align: right;
-  font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; } img, svg { max-width: 100%; height: auto; }
-blockquote { margin: .3rem 0; padding: .5rem .9rem;
-  border-left: 3px solid var(--line); background: var(--card); white-space: pre-wrap; overflow-wrap: anywhere; }
-code { overflow-wrap: anywhere; }
-"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +33,16 @@ class Sample:
     after: str
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A plot as PNG for a light and a dark page, in `width` x `height` pixels of the page."""
+
+    light: bytes
+    dark: bytes
+    width: int
+    height: int
+
+
 def write(root: Path, samples: Sequence[Sample], data: Report | str) -> None:
     """Write loss.png and report.html into the session `root` from what its other files say.
 
@@ -57,12 +50,20 @@ def write(root: Path, samples: Sequence[Sample], data: Report | str) -> None:
     """
     folder, state, parameters = session.load(root)
     lines = metrics.read(folder.metrics)
-    light = plots.loss_png(lines)
-    files.write_bytes(folder.loss_plot, light)
     audit = files.read_json(folder.audit, "audit")
-    pictures = light, plots.loss_png(lines, plots.DARK)
-    page = render(folder, state, parameters, audit, pictures, samples, symptoms.findings(lines), data)
+    desktop, phone = pictures(lines)
+    files.write_bytes(folder.loss_plot, desktop.light)
+    page = render(folder, state, parameters, audit, (desktop, phone), samples, symptoms.findings(lines), data)
     files.write_text(folder.report, page)
+
+
+def pictures(lines: Sequence[Line]) -> tuple[Picture, Picture]:
+    """The loss plot for a desktop and for a phone, where the same words need more room."""
+    desktop, phone = (
+        Picture(plots.loss_png(lines, plots.LIGHT, shape), plots.loss_png(lines, plots.DARK, shape), *shape.pixels)
+        for shape in (plots.DESKTOP, plots.PHONE)
+    )
+    return desktop, phone
 
 
 def render(
@@ -70,70 +71,92 @@ def render(
     state: Session,
     parameters: Parameters,
     audit: dict[str, Any],
-    loss_plots: tuple[bytes, bytes],
+    loss_plots: tuple[Picture, Picture],
     samples: Sequence[Sample],
     found: Sequence[Finding],
     data: Report | str,
 ) -> str:
-    """The page as HTML; `loss_plots` are the light and the dark picture."""
-    sections = [
-        _headline(state, parameters, audit),
-        _cards(state, audit),
-        _section("How the loss fell", _picture(*loss_plots) + _loss_words(state)),
-        _section("What to look at", _advice(found)),
-        _section("Which weights moved", _moved(audit)),
-        _section("Before and after", "".join(_sample(sample) for sample in samples)) if samples else "",
-        _section("The data", _data(folder, data)),
-        _section("Planned and measured", _plan(state, parameters)),
-        _section("Settings", _settings(parameters)),
-        _section("Made with", _versions(state)),
-    ]
+    """The page as HTML; `loss_plots` are for a desktop and for a phone."""
     title = f"Full fine-tuning of {Path(parameters.model.name).name}"
+    sections = [
+        _headline(title, state, audit),
+        _cards(state, parameters, audit),
+        section("How the loss fell", _loss(loss_plots, state)),
+        section("Symptoms: what to look at", _advice(found)),
+        section("Which weights moved", _moved(audit)),
+        section("Answers before and after", _samples(samples)) if samples else "",
+        section("The data", _data(folder, data)),
+        section("Planned and measured", _plan(state, parameters)),
+        section("What to do next", next_steps.section_body(folder.root, audit["verdict"])),
+        section("Settings", _settings(parameters)),
+        section("Made with", _versions(state)),
+    ]
+    return document(title, "\n".join(sections))
+
+
+def _headline(title: str, state: Session, audit: dict[str, Any]) -> str:
+    verdict = audit["verdict"]
+    tone = "good" if verdict == "full" else "bad"
+    finished = datetime.datetime.fromisoformat(state.updated).astimezone(datetime.UTC)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body><main>"
-        + "\n".join(sections)
-        + "</main></body></html>\n"
+        f'<h1>{html.escape(title)}</h1><p>Audit verdict: <strong class="{tone}">{html.escape(verdict)}</strong>. '
+        f"{VERDICTS[verdict]} {audit['moved']:,} of {audit['elements']:,} weights differ from the base model.</p>"
+        f'<p class="soft">Finished {finished:%Y-%m-%d %H:%M} UTC.</p>'
     )
 
 
-def _headline(state: Session, parameters: Parameters, audit: dict[str, Any]) -> str:
-    tone = "good" if audit["verdict"] == "full" else "bad"
-    return (
-        f"<h1>Full fine-tuning of {html.escape(Path(parameters.model.name).name)}</h1>"
-        f'<p>Audit verdict: <strong class="{tone}">{html.escape(audit["verdict"])}</strong>. '
-        f"{audit['moved']:,} of {audit['elements']:,} weights moved from where the base model has them.</p>"
-        f'<p class="soft">Finished {html.escape(state.updated)} UTC</p>'
-    )
-
-
-def _cards(state: Session, audit: dict[str, Any]) -> str:
+def _cards(state: Session, parameters: Parameters, audit: dict[str, Any]) -> str:
     result = state.result
     assert result is not None
-    figures = [(f"{audit['moved_fraction']:.2%}", "of the weights moved")]
+    figures = [(_share(audit["moved_fraction"]), "of the weights moved")]
     if result.eval_loss_before and result.eval_loss_after is not None:
         fall = result.eval_loss_after / result.eval_loss_before - 1
-        figures.append(
-            (f"{fall:+.0%}", f"held-out loss, {result.eval_loss_before:.2f} to {result.eval_loss_after:.2f}")
-        )
-    figures.append((f"{result.tokens_per_second:,.0f}", "tokens/s"))
-    figures.append((f"{result.seconds:,.0f} s", f"for {result.tokens:,} tokens"))
+        words = f"held-out loss, {result.eval_loss_before:.2f} to {result.eval_loss_after:.2f}; lower is better"
+        figures.append((f"{fall:+.0%}", words))
+    figures.append((f"{result.tokens_per_second:,.0f}", "tokens a second"))
+    figures.append((f"{result.seconds:,.0f} s", f"of training, {result.tokens:,} tokens"))
     if result.peak_gib is not None:
-        figures.append((f"{result.peak_gib:.2f} GiB", "peak memory of the process"))
+        figures.append((f"{result.peak_gib:.2f} GiB", f"peak memory of {_whose_memory(parameters)}"))
     cards = "".join(
         f'<div class="card"><b>{html.escape(value)}</b>{html.escape(words)}</div>' for value, words in figures
     )
     return f'<div class="cards">{cards}</div>'
 
 
-def _loss_words(state: Session) -> str:
+def _whose_memory(parameters: Parameters) -> str:
+    return "the process" if _on_cpu(parameters) else "a GPU"
+
+
+def _on_cpu(parameters: Parameters) -> bool:
+    return parameters.plan is None or parameters.plan.hardware.name == "cpu"
+
+
+def _share(fraction: float) -> str:
+    from ..auditing.table import share
+
+    return share(fraction)
+
+
+def _loss(loss_plots: tuple[Picture, Picture], state: Session) -> str:
     result = state.result
     assert result is not None
     return (
-        f'<p class="soft">{result.train_rows:,} rows to train on, {result.eval_rows:,} held out;'
-        f" {result.supervised_tokens:,} tokens a pass count in the loss.{_kept(state)}</p>"
+        f"<figure>{_picture(*loss_plots, _plot_words(state))}<figcaption>Loss says how unexpected the right next token"
+        " was to the model, in nats a token: 0 is certainty, and every 0.69 more means half as likely. The held-out"
+        " rows were never trained on, so their loss is the one that counts; where it rises while the training loss"
+        f" falls, the model is learning its rows by heart. {result.train_rows:,} rows to train on, {result.eval_rows:,}"
+        f" held out; {result.supervised_tokens:,} tokens a pass count in the loss.{_kept(state)}</figcaption></figure>"
     )
+
+
+def _plot_words(state: Session) -> str:
+    """The plot for those who do not see it."""
+    result = state.result
+    assert result is not None
+    words = f"Loss over {state.step:,} optimizer steps, training and held-out rows."
+    if result.eval_loss_before is not None and result.eval_loss_after is not None:
+        words += f" The held-out loss goes from {result.eval_loss_before:.2f} to {result.eval_loss_after:.2f}."
+    return words
 
 
 def _kept(state: Session) -> str:
@@ -146,7 +169,8 @@ def _kept(state: Session) -> str:
 def _advice(found: Sequence[Finding]) -> str:
     if not found:
         return (
-            '<p class="soft">No loss spike, divergence, vanishing gradient or overfitting was found in the metrics.</p>'
+            "<p>Nothing. No loss spike, divergence, vanishing gradient or overfitting was found in the metrics, no loss"
+            " that is not a number, and no held-out loss above the base model's.</p>"
         )
     rows = "".join(
         f'<li data-kind="{html.escape(one.kind)}"><strong class="bad">{html.escape(one.seen)}</strong>.'
@@ -159,22 +183,29 @@ def _advice(found: Sequence[Finding]) -> str:
 def _moved(audit: dict[str, Any]) -> str:
     from ..auditing.heatmap import heat_map
 
-    rows = "".join(
-        f'<tr><td>{html.escape(name)}</td><td class="n">{group["elements"]:,}</td>'
-        f'<td class="n">{group["moved"]:,}</td><td class="n">{group["moved_fraction"]:.2%}</td></tr>'
+    rows = [
+        (name, f"{group['elements']:,}", f"{group['moved']:,}", _share(group["moved_fraction"]))
         for name, group in sorted(audit["groups"].items())
+    ]
+    return (
+        f"<figure>{wide('Heat map of what moved', heat_map(audit))}<figcaption>One row is one layer of the model, one"
+        " column one kind of weight in it; empty where a layer has none. The figure is the share of those weights that"
+        " differ from the base model: blue moved, orange stood still.</figcaption></figure>"
+        f"{table('What moved, by group', ('group', 'weights', 'moved', 'share moved'), rows)}{_still(audit)}"
+    )
+
+
+def _still(audit: dict[str, Any]) -> str:
+    """What did not move, and why."""
+    causes = "".join(
+        f"<li>{cause['elements']:,} weights in {len(cause['tensors'])} tensors: {html.escape(cause['explanation'])}"
+        f"{' (expected, and no fault)' if cause['explained'] else ''}.</li>"
+        for cause in audit["causes"]
     )
     still = audit["unchanged_tensors"]
-    words = (
-        f'<p class="bad">Unchanged: {html.escape(", ".join(still[:8]))}{" ..." if len(still) > 8 else ""}</p>'
-        if still
-        else '<p class="soft">No tensor is unchanged.</p>'
-    )
-    table = (
-        '<div class="wide"><table><thead><tr><th>group</th><th class="n">weights</th><th class="n">moved</th>'
-        f'<th class="n">share</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    )
-    return f'<div class="wide">{heat_map(audit)}</div>{table}{words}'
+    names = f"{html.escape(', '.join(still[:8]))}{f' and {len(still) - 8} more' if len(still) > 8 else ''}"
+    words = f'<p class="bad">Unchanged: {names}</p>' if still else '<p class="soft">No tensor is unchanged.</p>'
+    return words + (f"<ul>{causes}</ul>" if causes else "")
 
 
 def _data(folder: Folder, data: Report | str) -> str:
@@ -184,11 +215,16 @@ def _data(folder: Folder, data: Report | str) -> str:
     return f'<p class="soft">{html.escape(data)} See them with:</p><p><code>{later}</code></p>'
 
 
-def _sample(sample: Sample) -> str:
-    return (
-        f"<p><strong>{html.escape(sample.question)}</strong></p>"
+def _samples(samples: Sequence[Sample]) -> str:
+    shown = "".join(
+        f"<h3>{html.escape(sample.question)}</h3>"
         f'<p class="soft">before</p><blockquote>{html.escape(sample.before)}</blockquote>'
         f'<p class="soft">after</p><blockquote>{html.escape(sample.after)}</blockquote>'
+        for sample in samples
+    )
+    return (
+        '<p class="soft">The same questions to the base model and to the trained one, each taking its likeliest token'
+        f" every time. A base that was never trained answers noise.</p>{shown}"
     )
 
 
@@ -196,35 +232,51 @@ def _plan(state: Session, parameters: Parameters) -> str:
     result = state.result
     if parameters.plan is None or result is None:
         return '<p class="soft">The parameters carried no plan.</p>'
-    predicted, hardware = parameters.plan.predicted, parameters.plan.hardware
+    predicted, hardware, basis = parameters.plan.predicted, parameters.plan.hardware, parameters.plan.basis
     # On a CPU the measured peak is that of the whole process, libraries included, which the plan counts as host memory.
     peak = predicted.host_ram_gib if hardware.name == "cpu" else predicted.peak_vram_gib
     rows = [
-        (
-            "peak memory, GiB",
-            f"{peak:.2f}",
-            "-" if result.peak_gib is None else f"{result.peak_gib:.2f}",
-        ),
-        ("speed, tokens/s", f"{predicted.tokens_per_second:,.0f}", f"{result.tokens_per_second:,.0f}"),
-        ("training time, s", f"{predicted.hours * 3600:,.0f}", f"{result.seconds:,.0f}"),
+        _against("peak memory, GiB", peak, result.peak_gib, ".2f"),
+        _against("tokens a second", predicted.tokens_per_second, result.tokens_per_second, ",.0f"),
+        _against("training time, s", predicted.hours * 3600, result.seconds, ",.0f"),
     ]
-    body = "".join(f'<tr><td>{a}</td><td class="n">{b}</td><td class="n">{c}</td></tr>' for a, b, c in rows)
     why = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in [*parameters.plan.why, *parameters.plan.warnings])
     return (
-        f"<p>Planned for {html.escape(hardware.name)} with {hardware.vram_gib:.1f} GiB; the prediction is "
-        f"{html.escape(parameters.plan.basis)}.</p>"
-        '<div class="wide"><table><thead><tr><th></th><th class="n">planned</th><th class="n">measured</th></tr>'
-        f"</thead><tbody>{body}</tbody></table></div><ul>{why}</ul>"
+        f"<p>Planned for {_hardware(parameters)}. The plan's figures are {html.escape(basis)}: {BASES[basis]}.</p>"
+        f"<p>Memory is that of {_whose_memory(parameters)}. The ratio is measured over planned: 1 is as planned.</p>"
+        f"{table('Planned and measured', ('figure', 'planned', 'measured', 'ratio'), rows)}"
+        f"<h3>Why this plan</h3><ul>{why}</ul>"
     )
 
 
+def _hardware(parameters: Parameters) -> str:
+    assert parameters.plan is not None
+    hardware = parameters.plan.hardware
+    if hardware.name == "cpu":
+        return f"this machine's processor, with {hardware.vram_gib:.1f} GiB of memory"
+    nodes = f" on each of {hardware.nodes} machines" if hardware.nodes > 1 else ""
+    return f"{hardware.gpus} x {html.escape(hardware.name)} with {hardware.vram_gib:.1f} GiB{nodes}"
+
+
+def _against(name: str, planned: float, measured: float | None, form: str) -> tuple[str, str, str, str]:
+    if measured is None:
+        return name, format(planned, form), "not measured", ""
+    return name, format(planned, form), format(measured, form), f"{measured / planned:.2f}" if planned else ""
+
+
 def _settings(parameters: Parameters) -> str:
+    """Every setting by the name it has in params.json; what is off, empty or not set is left out."""
     rows = []
-    for section in ("model", "data", "precision", "optimizer", "memory", "batch", "schedule", "distributed"):
-        values = dataclasses.asdict(getattr(parameters, section))
-        words = ", ".join(f"{key} {value}" for key, value in values.items() if value not in (None, {}))
-        rows.append(f"<tr><td>{section}</td><td><code>{html.escape(words)}</code></td></tr>")
-    return f'<div class="wide"><table><tbody>{"".join(rows)}</tbody></table></div>'
+    for name in ("model", "data", "precision", "optimizer", "memory", "batch", "schedule", "distributed"):
+        values = dataclasses.asdict(getattr(parameters, name))
+        words = "".join(
+            f'<code class="pair">{html.escape(key)}={html.escape(str(value))}</code> '
+            for key, value in values.items()
+            if value not in (None, {}, [], False)
+        )
+        rows.append(f'<tr><th scope="row">{name}</th><td>{words or "all off"}</td></tr>')
+    note = '<p class="soft">As params.json names them; what is off or not set is left out.</p>'
+    return note + wide("Settings", f"<table><tbody>{''.join(rows)}</tbody></table>")
 
 
 def _versions(state: Session) -> str:
@@ -232,14 +284,20 @@ def _versions(state: Session) -> str:
     return f'<p class="soft">{html.escape(words)}</p>'
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
-
-
-def _picture(light: bytes, dark: bytes) -> str:
-    sources = [f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}" for picture in (light, dark)]
+def _picture(desktop: Picture, phone: Picture, words: str) -> str:
+    """One of four pictures, by the page's width and colours; all are in the page itself."""
+    narrow, dark = "(max-width: 600px)", "(prefers-color-scheme: dark)"
+    sources = [(phone, phone.dark, f"{narrow} and {dark}"), (phone, phone.light, narrow), (desktop, desktop.dark, dark)]
     return (
-        f'<picture><source srcset="{sources[1]}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{sources[0]}" width="880" height="462" alt="Loss over optimizer steps, training and held-out rows">'
-        "</picture>"
+        "<picture>"
+        + "".join(
+            f'<source srcset="{_inline(data)}" media="{media}" width="{shape.width}" height="{shape.height}">'
+            for shape, data, media in sources
+        )
+        + f'<img src="{_inline(desktop.light)}" width="{desktop.width}" height="{desktop.height}"'
+        f' alt="{html.escape(words)}"></picture>'
     )
+
+
+def _inline(picture: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"

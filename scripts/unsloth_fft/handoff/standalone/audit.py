@@ -25,6 +25,19 @@ def tensors_of(folder: Path) -> dict[str, Path]:
     return found
 
 
+def without_tied_head(tensors: dict[str, Path]) -> dict[str, Path]:
+    """The same without a head that only repeats the embedding: several processes store it, one does not."""
+    import torch
+    from safetensors import safe_open
+
+    head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+    if head not in tensors or embedding not in tensors:
+        return tensors
+    with safe_open(tensors[head], framework="pt") as one, safe_open(tensors[embedding], framework="pt") as two:
+        tied = torch.equal(one.get_tensor(head), two.get_tensor(embedding))
+    return {name: file for name, file in tensors.items() if not (tied and name == head)}
+
+
 def compare(name: str, base: Any, trained: Any, master: str) -> dict[str, Any]:
     """How many elements of one tensor moved, as stored and after rounding both sides to bfloat16."""
     import torch
@@ -51,6 +64,8 @@ def audit(base: Path, trained: Path, master: str) -> dict[str, Any]:
     from safetensors import safe_open
 
     before, after = tensors_of(base), tensors_of(trained)
+    if "lm_head.weight" not in before:
+        after = without_tied_head(after)
     shared = sorted(set(before) & set(after))
     rows = []
     for name in shared:

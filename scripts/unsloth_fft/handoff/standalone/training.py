@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from .process import say
 from .rows import learn, split
 
 
-def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any]:
-    """Train to the end; saves the model under output/model and returns losses (nats a token), speed and memory."""
+def train(
+    settings: dict[str, Any], output: Path, resume: bool, adaptations: tuple[Callable[[type], type], ...] = ()
+) -> dict[str, Any]:
+    """Train to the end; saves the model under output/model and returns losses (nats a token), speed and memory.
+
+    Each of `adaptations` makes a trainer class of a trainer class.
+    """
     import unsloth  # noqa: F401  (first: it patches what the others define)
     from unsloth import UnslothTrainer, UnslothTrainingArguments
 
@@ -24,7 +30,10 @@ def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any
     say(f"{len(rows)} rows to train on, {len(held_out or [])} held out")
     checkpoints = output / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    trainer = UnslothTrainer(
+    trainer_class: type = UnslothTrainer
+    for adapt in adaptations:
+        trainer_class = adapt(trainer_class)
+    trainer = trainer_class(
         model=model,
         processing_class=tokenizer,
         train_dataset=rows,
@@ -36,6 +45,13 @@ def train(settings: dict[str, Any], output: Path, resume: bool) -> dict[str, Any
     result = train_from(trainer, output, resume, stop)
     save(trainer, tokenizer, output)
     return result
+
+
+def adapted(
+    training: Callable[..., dict[str, Any]], *adaptations: Callable[[type], type]
+) -> Callable[..., dict[str, Any]]:
+    """`training` with a trainer that these adaptations made."""
+    return lambda settings, output, resume: training(settings, output, resume, adaptations)
 
 
 def stop_early(trainer: Any, rule: dict[str, Any] | None) -> None:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from ...core.errors import BadInput
 from ..rendering import Target
-from . import axolotl, docker, dpo, hf_jobs, modal, notebook, skypilot, slurm, standalone_script, trl, unsloth_cli
+from . import (
+    accelerate,
+    axolotl,
+    docker,
+    dpo,
+    hf_jobs,
+    modal,
+    notebook,
+    skypilot,
+    slurm,
+    standalone_script,
+    trl,
+    unsloth_cli,
+)
 
 TARGETS: dict[str, Target] = {
     module.TARGET.name: module.TARGET
@@ -16,6 +29,7 @@ TARGETS: dict[str, Target] = {
         skypilot,
         slurm,
         docker,
+        accelerate,
         unsloth_cli,
         axolotl,
         trl,

@@ -25,6 +25,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
     lost += elsewhere.selection_losses(parameters)
     if parameters.optimizer.state_offload:
         lost.append(Loss("optimizer/state_offload", "on", "off, and its state must fit the GPU", breaks=True))
+    lost += elsewhere.gradient_losses(parameters)
     notes = [
         "",
         "Preference tuning: rows are {prompt, chosen, rejected}, as text or as lists of turns.",

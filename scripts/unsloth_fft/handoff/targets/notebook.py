@@ -18,7 +18,7 @@ if any(importlib.util.find_spec(name) is None for name in {names}):
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)"""
 
 RUN = """OUTPUT = Path("fft-output")
-result = run(SETTINGS, train, OUTPUT, resume=OUTPUT.exists())
+result = run(SETTINGS, {training}, OUTPUT, resume=OUTPUT.exists())
 result"""
 
 SHOW = """from IPython.display import HTML, Image, display
@@ -55,19 +55,20 @@ def render(parameters: Parameters, file: str) -> Rendered:
 
 
 def _notebook(parameters: Parameters) -> dict[str, Any]:
+    parts = standalone.parts_for(parameters)
     plan = "\n".join(f"{line}  " if line else "" for line in plan_comment(parameters))
     cells = [
         _markdown(f"# Full fine-tuning with Unsloth\n\n{plan}"),
         _markdown("## Install"),
         _code(_install(parameters)),
         _markdown("## Settings\n\nWhat the plan chose. Change the data set here; plan anew to change the rest."),
-        _code(f"{script.imports(standalone.PARTS)}\n{script.settings_text(settings_of(parameters))}"),
+        _code(f"{script.imports(parts)}\n{script.settings_text(settings_of(parameters))}"),
     ]
-    for title, code in script.sections(standalone.PARTS):
+    for title, code in script.sections(parts):
         cells += [_markdown(f"### {title}"), _code(code)]
     cells += [
         _markdown("## Train\n\nInterrupting saves a checkpoint; running the cell again goes on from it."),
-        _code(RUN),
+        _code(RUN.format(training=standalone.training_for(parameters))),
         _markdown("## Which weights moved, and how the loss fell"),
         _code(SHOW),
         _markdown("## Ask it something"),

@@ -94,6 +94,7 @@ def _lost(parameters: Parameters) -> list[Loss]:
     if schedule.lr_scheduler_type != SCHEDULER:
         lost.append(Loss("schedule/lr_scheduler_type", schedule.lr_scheduler_type, SCHEDULER))
     lost += elsewhere.selection_losses(parameters)
+    lost += elsewhere.gradient_losses(parameters)
     if schedule.load_best_model_at_end:
         lost.append(Loss("schedule/load_best_model_at_end", "true", "the last model", breaks=True))
     if schedule.report_to != "none":
