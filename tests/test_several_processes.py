@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -127,6 +128,29 @@ def test_a_signal_saves_on_every_process_and_exits_130(tmp_path, model_and_rows,
     resumed = run_script(TOOL, "train", session, "--resume", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert (session / "model" / "model.safetensors").read_bytes() == unbroken[1]
+
+
+@pytest.mark.train
+def test_two_machines_that_share_a_folder_train_one_model(tmp_path, model_and_rows, unbroken):
+    file = tmp_path / "params.json"
+    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "effective_batch_size": 8}
+    schedule = {"max_steps": STEPS, "save_steps": 2, "eval_steps": 4}
+    model, rows = model_and_rows
+    given = minimal_parameters(
+        model, rows, batch=batch, schedule=schedule, distributed={"gpus": 1, "nodes": 2, "strategy": "fsdp2"}
+    )
+    file.write_text(json.dumps(given), encoding="utf-8")
+    assert run_script(TOOL, "init", "--params", file, "--session", tmp_path / "s").returncode == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    first = start(tmp_path / "s", "--rendezvous", place)
+    other = start(tmp_path / "s", "--rendezvous", place, "--follow")
+    answer, words = first.communicate(timeout=200)
+    assert first.returncode == 0, words
+    assert other.communicate(timeout=60) and other.returncode == 0
+    assert json.loads(answer)["audit"]["verdict"] == "full"
+    assert (tmp_path / "s" / "model" / "model.safetensors").read_bytes() == unbroken[1]
 
 
 def test_several_machines_need_a_place_to_meet(tmp_path, model_and_rows):

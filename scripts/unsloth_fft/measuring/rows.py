@@ -86,6 +86,8 @@ def row_of(parameters: Parameters, seen: Seen, variables: dict[str, str]) -> dic
         row["oom"] = seen.oom[:200]
     if seen.trial is not None:
         row.update(_of_trial(parameters, seen.trial))
+    if "tflops_model" in row and "matmul_tflops" in row:
+        row["matmul_share"] = round(row["tflops_model"] / row["matmul_tflops"] / count, 4)
     if seen.moved is not None:
         row["moved"] = round(seen.moved, 6)
     return row

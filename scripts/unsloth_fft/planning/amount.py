@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..core.errors import BadInput
 from ..data.splitting import held_out_count
 from .request import Request
+from .setting import Setting
 
 
 @dataclass(frozen=True)
@@ -19,28 +20,51 @@ class RunLength:
     tokens_per_row: float
 
 
-def packs(request: Request) -> bool:
-    """Continued pretraining fills every sequence; instruction rows stay apart."""
-    return request.objective == "pretrain"
+# Families that Unsloth will not lay end to end (unsloth 2026.10.9, trainer.py: PADDING_FREE_BLOCKLIST).
+NEVER_PADDING_FREE = frozenset({"gemma2", "gpt_oss"})
+# Rows this full have hardly any padding to save, and padding-free batches then cost 5% of the speed
+# (references/evidence.md, padding-free-costs-full-rows).
+FULL_ROWS = 0.95
 
 
-def run_length(request: Request, micro_batch: int, epochs: float | None) -> RunLength:
+def packs(request: Request, setting: Setting) -> bool:
+    """Continued pretraining fills every sequence; instruction rows stay apart.
+
+    Not with float32 weights, for which packed rows mean attention over a dense mask of all tokens
+    (references/evidence.md, float32-padding-free-dense-mask).
+    """
+    return request.objective == "pretrain" and setting.weights == "bfloat16"
+
+
+def lays_end_to_end(request: Request, setting: Setting) -> bool:
+    """Whether rows of a micro-batch go in without padding: where lengths differ and the weights are bfloat16."""
+    facts = request.data
+    if facts is None or setting.weights != "bfloat16" or setting.micro_batch == 1 or packs(request, setting):
+        return False
+    if request.shape.model_type in NEVER_PADDING_FREE:
+        return False
+    return facts.mean_length(request.seq_length) < FULL_ROWS * request.seq_length
+
+
+def run_length(request: Request, setting: Setting, epochs: float | None) -> RunLength:
     """Steps and tokens of the run. `epochs` counts only where neither steps nor tokens were asked for.
 
     Raises BadInput where the length cannot be known: no data read, and neither steps nor tokens given.
     """
-    per_row = _tokens_per_row(request, micro_batch)
-    steps = _steps(request, per_row, epochs)
+    per_row = _tokens_per_row(request, setting)
+    steps = _steps(request, setting, per_row, epochs)
     return RunLength(steps, max(round(steps * request.effective_batch * per_row), 1), per_row)
 
 
-def _tokens_per_row(request: Request, micro_batch: int) -> float:
-    if request.data is None or packs(request):
+def _tokens_per_row(request: Request, setting: Setting) -> float:
+    if request.data is None or packs(request, setting):
         return float(request.seq_length)
-    return request.data.padded_length(request.seq_length, micro_batch)
+    if lays_end_to_end(request, setting):
+        return request.data.mean_length(request.seq_length)
+    return request.data.padded_length(request.seq_length, setting.micro_batch)
 
 
-def _steps(request: Request, per_row: float, epochs: float | None) -> int:
+def _steps(request: Request, setting: Setting, per_row: float, epochs: float | None) -> int:
     amount = request.amount
     if amount.max_steps is not None:
         return amount.max_steps
@@ -51,19 +75,19 @@ def _steps(request: Request, per_row: float, epochs: float | None) -> int:
             "how much to train is not known: the data cannot be counted here",
             hint="add --max-steps N or --tokens N, or give --dataset a local .jsonl, .json, .csv or .txt file",
         )
-    return max(math.ceil(training_rows(request) * epochs / request.effective_batch), 1)
+    return max(math.ceil(training_rows(request, setting) * epochs / request.effective_batch), 1)
 
 
-def passes(request: Request, steps: int) -> float | None:
+def passes(request: Request, setting: Setting, steps: int) -> float | None:
     """How often `steps` go over the training data; None where its rows are not known."""
-    return None if request.data is None else steps * request.effective_batch / training_rows(request)
+    return None if request.data is None else steps * request.effective_batch / training_rows(request, setting)
 
 
-def training_rows(request: Request) -> float:
+def training_rows(request: Request, setting: Setting) -> float:
     """Rows an epoch reads: without the held-out ones, and packed into full sequences where that is done."""
     assert request.data is not None
     rows = request.data.rows - held_out_count(request.data.rows, request.reading.eval_fraction)
-    if not packs(request):
+    if not packs(request, setting):
         return rows
     total = sum(request.data.lengths) * rows / request.data.rows
     return max(math.ceil(total / request.seq_length), 1)

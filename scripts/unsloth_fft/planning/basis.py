@@ -10,6 +10,8 @@ from .request import Request
 from .setting import Setting
 from .shape import ModelShape
 
+# Smaller models are bound by how fast the host launches kernels, and say little of larger ones.
+LARGE = 10**9
 # Factors below and above an extrapolated speed. Judged, not measured: no other card has been tried.
 OTHER_SHAPE = (0.8, 1.15)
 OTHER_CARD = (0.6, 1.2)
@@ -21,7 +23,7 @@ NETWORK = (0.5, 1.1)
 
 
 def basis_of(request: Request, setting: Setting) -> str:
-    """ "measured": this very setting is a row. "calibrated": a fitted model, card and length. Else "extrapolated"."""
+    """ "measured": this very setting is a row. "calibrated": a fitted model, card, length and way of training. Else "extrapolated"."""
     if _row_of(request, setting) is not None:
         return "measured"
     fitted = calibration()["scope"]
@@ -31,8 +33,25 @@ def basis_of(request: Request, setting: Setting) -> str:
         and fitted["seq_length"][0] <= request.seq_length <= fitted["seq_length"][1]
         and request.gpus <= fitted["max_gpus"]
         and request.hardware.nodes == 1
+        and any(_same_way(row, setting) for row in calibration()["rows"])
     )
     return "calibrated" if within else "extrapolated"
+
+
+def _same_way(row: dict[str, Any], setting: Setting) -> bool:
+    """Whether `row` is of a large model that trained in the way of `setting`, whatever its batch and checkpointing."""
+    same = all(
+        row.get(key, False) == value
+        for key, value in {
+            "weights": setting.weights,
+            "optimizer": setting.optimizer,
+            "state_offload": setting.state_offload,
+            "gradient_offload": setting.gradient_offload,
+            "padding_free": setting.padding_free,
+        }.items()
+    )
+    dense = row["weights"] == "float32" and row.get("padding_free", False) and row["micro_batch"] > 1
+    return same and dense == setting.dense_mask and int(row["shape"].split("/")[0]) >= LARGE
 
 
 def measured_sentence(request: Request, setting: Setting) -> list[str]:

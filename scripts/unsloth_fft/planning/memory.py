@@ -270,7 +270,7 @@ def _fragmentation(
     if is_cpu:
         return 0.0
     holes = constants.fragmentation_of_head * parts.head_gradient
-    if setting.optimizer == FLASH:
+    if setting.optimizer == FLASH and not setting.gradient_offload:  # there large tensors are stepped in slices
         holes += constants.fragmentation_of_step * parts.optimizer.step / setting.gpus
     if setting.gpus == 1:
         return holes

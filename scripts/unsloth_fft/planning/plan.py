@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from . import basis, disk, duration, exact_rival, words
-from .amount import RunLength, packs, run_length
+from .amount import RunLength, lays_end_to_end, packs, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .parameters import (
     Alternative,
@@ -27,6 +27,7 @@ from .parameters import (
 )
 from .request import Request
 from .search import Candidate, Outcome, search
+from .setting import Setting
 from .survival import typical_survival
 
 MEMORY = "memory"
@@ -82,13 +83,13 @@ def _parameters(
     setting = best.setting
     optimizer = _optimizer(request, best, defaults)
     epochs = request.amount.epochs or defaults.num_train_epochs
-    length = run_length(request, setting.micro_batch, epochs)
+    length = run_length(request, setting, epochs)
     schedule = _schedule(request, defaults, length, epochs)
     disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule)
     return Parameters(
         schema_version="1.0",
         model=Model(request.model, None, False, request.seq_length, request.shape.parameters),
-        data=_data(request, dataset),
+        data=_data(request, setting, dataset),
         precision=Precision(
             best.exactness, setting.weights, master_kept_by(setting.weights, optimizer), _compute(request)
         ),
@@ -107,14 +108,15 @@ def _compute(request: Request) -> str:
     return "bfloat16" if request.hardware.has_bf16 else "float16"
 
 
-def _data(request: Request, dataset: str | None) -> Data:
+def _data(request: Request, setting: Setting, dataset: str | None) -> Data:
     facts = request.data
     return Data(
         dataset=dataset,
         format="auto",
         objective=request.objective,
         loss_on="all" if request.objective == "pretrain" else "responses",
-        packing=packs(request),
+        packing=packs(request, setting),
+        padding_free=lays_end_to_end(request, setting),
         eval_fraction=request.reading.eval_fraction,
         rows=facts.rows if facts else None,
         tokens_per_row=round(facts.mean_length(request.seq_length), 1) if facts else None,

@@ -11,7 +11,7 @@ from .recipes import is_nvidia
 from .request import Request
 from .rows import DataFacts
 from .search import Candidate, Outcome
-from .setting import OFF, UNSLOTH
+from .setting import OFF, UNSLOTH, Setting
 from .shape import ModelShape
 from .survival import WANTED_SHARE
 
@@ -113,8 +113,8 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         )
     if basis == "extrapolated" and not request.hardware.is_cpu:
         found.append(
-            "Memory and speed were fitted on one NVIDIA H200 with Llama-3.1-8B and Qwen2.5-0.5B; this plan carries them"
-            " over to another card, model or length."
+            "Memory and speed were fitted on NVIDIA H100 and H200 with Llama and Qwen2.5 shapes of 0.5 to 8 billion"
+            " weights; this plan carries them over to another card, model or length."
         )
     found += _range_warning(predicted)
     if not is_nvidia(request.hardware):
@@ -126,7 +126,11 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
-    found += [*_name_warnings(request.model), *_template_warnings(request), *_amount_warnings(request, predicted.steps)]
+    found += [
+        *_name_warnings(request.model),
+        *_template_warnings(request),
+        *_amount_warnings(request, best.setting, predicted.steps),
+    ]
     return [*found, *_shape_warnings(request.shape), *_data_warnings(request)]
 
 
@@ -189,7 +193,7 @@ def _shape_warnings(shape: ModelShape) -> list[str]:
     return found
 
 
-def _amount_warnings(request: Request, steps: int) -> list[str]:
+def _amount_warnings(request: Request, setting: Setting, steps: int) -> list[str]:
     """Few rows for so many weights, and many passes over them: advice, not a fault."""
     if request.data is None:
         return []
@@ -201,7 +205,7 @@ def _amount_warnings(request: Request, steps: int) -> list[str]:
             " for a small instruction set LoRA is usually the better answer (references/evidence.md,"
             f" fft-for-knowledge; where small ends, here at {FEW_ROWS:,}, is a judgement)."
         )
-    times = amount.passes(request, steps)
+    times = amount.passes(request, setting, steps)
     if times is not None and times > MANY_PASSES:
         found.append(
             f"The run goes over the data about {times:,.0f} times: the recipes in references/hyperparameters.md take 1"

@@ -50,13 +50,14 @@ def command(machines: Machines, root: Path, arguments: list[str]) -> list[str]:
     return [*launcher, "--max-restarts", "0", "--module", WORKER, str(root), *arguments]
 
 
-def run(machines: Machines, folder: Folder, arguments: list[str], signals: Signals) -> None:
-    """Start the workers and wait for them.
+def run(machines: Machines, folder: Folder, arguments: list[str], signals: Signals, *, follows: bool = False) -> None:
+    """Start the workers and wait for them; with `follows` another machine's launcher looks after the session.
 
     Raises Interrupted when a signal stopped them, or TrainingFailed, MissingHere or BadInput as a worker met it; a
     process that was killed without a word is named.
     """
-    forget(folder)
+    if not follows:
+        forget(folder)
     signals.defer()
     paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -70,7 +71,8 @@ def run(machines: Machines, folder: Folder, arguments: list[str], signals: Signa
         _end(process)
         raise
     failure = first_failure(folder)
-    forget(folder)
+    if not follows:
+        forget(folder)
     if failure is not None:
         raise failure
     if code:

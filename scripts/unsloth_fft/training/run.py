@@ -64,7 +64,7 @@ def train(root: Path, options: Options) -> Session:
             machines = _machines(parameters, options)
             if options.follows:
                 environment.prepare(parameters, folder.root)
-                launcher.run(machines, folder, _worker_arguments(options), signals)
+                launcher.run(machines, folder, _worker_arguments(options), signals, follows=True)
                 return session.load(root)[1]
             with session.locked(folder):
                 start = _prepared(folder, state, parameters, options)
