@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
 from unsloth_fft.commands import plan
+from unsloth_fft.planning import parameters, replan
 
 LORA = "or LoRA, which trains an adapter (SKILL.md, Decide)"
 LLAMA = "--model meta-llama/Llama-3.1-8B --max-steps 5"
@@ -91,3 +93,21 @@ def test_explain_shows_the_table_where_nothing_fits(capsys: pytest.CaptureFixtur
     assert "tokens/s  verdict" in printed.err
     assert "GiB of host memory" in printed.err
     assert printed.err.index("verdict") < printed.err.index("error: ")
+
+
+def test_the_plan_after_out_of_memory_reads_the_data_as_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text("One line.\nAnd another.\n\n" * 200, encoding="utf-8")
+    asked = f"--model meta-llama/Llama-3.1-8B --gpu L40S --host-ram-gib 128 --dataset {tmp_path / 'text.txt'}"
+    reading = "--objective pretrain --sample-by paragraph --eval-fraction 0.2 --chat-template chatml --max-steps 50"
+    assert plan.main([*shlex.split(f"{asked} {reading}"), "--output", str(tmp_path / "p.json")]) == 0
+    first = parameters.load(tmp_path / "p.json")
+    command = shlex.split(replan.smaller(first, 40.0).split(": ", 1)[1])
+    assert plan.main([*command[1:-1], str(tmp_path / "smaller.json")]) == 0
+    second = parameters.load(tmp_path / "smaller.json")
+    assert second.data == first.data
+    assert second.plan.predicted.peak_vram_gib < first.plan.predicted.peak_vram_gib
+    # To leave out a limit that nobody typed would give the plan that ran out of memory.
+    assert "without --vram-gib" not in replan.smaller(first, 4.0)
+    capsys.readouterr()

@@ -52,7 +52,8 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         learning_rate=parameters.optimizer.learning_rate,
         data=rows.read_facts(data.dataset, data.sample_by) if data.dataset else None,
         price_per_hour=plan.hardware.price_per_hour,
-        given=frozenset({"--vram-gib", "--gpus", "--host-ram-gib"}),
+        # Not --vram-gib: the limit is this module's, and to leave it out would give the plan that ran out.
+        given=frozenset({"--gpus", "--host-ram-gib"}),
         reading=Reading(data.chat_template, data.sample_by, data.eval_fraction),
     )
 
