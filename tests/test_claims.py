@@ -12,8 +12,8 @@ import pytest
 
 import pages
 from conftest import ROOT, SCRIPTS
-from tools import claims
-from unsloth_fft.reporting import gpu_choice_page
+from tools import claims, predicted_first
+from unsloth_fft.reporting import benchmarks_page, gpu_choice_page
 
 REFERENCES = pages.REFERENCES
 
@@ -21,6 +21,7 @@ REFERENCES = pages.REFERENCES
 HELD = ("SKILL.md", "README.md", "agent-recipes.md", "glossary.md", "several-gpus.md", "troubleshooting.md")
 # Generated pages, with the test that holds them to what they are generated from.
 GENERATED = {
+    "benchmarks.md": ("tests/test_claims.py", "rendered from the measured rows"),
     "evidence.md": ("tests/test_evidence.py", "rendered from the ledger"),
     "gpu-choice-and-cost.md": ("tests/test_claims.py", "rendered from the planner's answers"),
     "model-catalogue.md": ("tests/test_catalogue.py", "counts held equal to transformers' own"),
@@ -52,7 +53,7 @@ EXCUSED = {
     ("hyperparameters.md", "Defaults"): "the planner's own defaults, held equal to the code by tests/test_defaults.py",
     ("hyperparameters.md", "Why these values"): "repeats figures of the tables above it",
     ("memory-model.md", "Speed"): "an assumption of the code, called one",
-    ("memory-model.md", "Predicted, not yet measured"): "predictions of the planner, written down before measuring",
+    ("memory-model.md", "Frozen predictions"): "predictions of the planner, written down before measuring",
 }
 
 
@@ -94,6 +95,14 @@ def test_no_section_is_excused_in_vain():
         for line in claims.unsourced_sections(path_of(name))
     }
     assert set(EXCUSED) <= found
+
+
+def test_the_page_of_benchmarks_says_what_the_rows_say_now():
+    assert benchmarks_page.main(["--check"]) == 0, "run: python -m unsloth_fft.reporting.benchmarks_page"
+
+
+def test_the_figures_that_were_predicted_first_are_the_rows():
+    assert predicted_first.figures() in path_of("memory-model.md").read_text(encoding="utf-8")
 
 
 def test_the_rule_is_not_idle():

@@ -8,6 +8,8 @@ from .checking import fault_lines
 from .doctor_report import Report
 from .lengths import Bin, Tokens
 
+# What may be wider than a phone scrolls by itself, by keyboard too, and has a name for those who do not see it.
+_SCROLLS = '<div class="wide" role="region" tabindex="0" aria-label'
 _BAR = 36  # characters of the longest bar
 _FAULTS_ON_A_PAGE = 20
 _WIDTH, _HEIGHT, _FOOT = 640, 200, 34  # of the plot, in user units
@@ -31,8 +33,8 @@ def section(report: Report) -> str:
     warnings = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
     faults = "".join(f"<li>{html.escape(line)}</li>" for line in fault_lines(report.faults, _FAULTS_ON_A_PAGE))
     return (
-        f'<div class="wide" role="region" tabindex="0" aria-label="Tokens a row">{length_plot(report)}</div><p class="soft">{_plot_words(report)}</p>'
-        + f'<div class="wide" role="region" tabindex="0" aria-label="Figures of the data"><table><tbody>{rows}</tbody></table></div>'
+        f'{_SCROLLS}="Tokens a row">{length_plot(report)}</div><p class="soft">{_plot_words(report)}</p>'
+        + f'{_SCROLLS}="Figures of the data"><table><tbody>{rows}</tbody></table></div>'
         + (f'<p class="bad">Worth a look:</p><ul>{warnings}</ul>' if warnings else "")
         + (f'<p class="bad">{report.faults.count:,} rows cannot be used:</p><ul>{faults}</ul>' if faults else "")
     )

@@ -23,7 +23,8 @@ NETWORK = (0.5, 1.1)
 
 
 def basis_of(request: Request, setting: Setting) -> str:
-    """ "measured": this very setting is a row. "calibrated": a fitted model, card, length and way of training. Else "extrapolated"."""
+    """ "measured": this very setting is a row. "calibrated": a fitted model, card, length and way of training. Else
+    "extrapolated"."""
     if _row_of(request, setting) is not None:
         return "measured"
     fitted = calibration()["scope"]

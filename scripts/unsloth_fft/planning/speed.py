@@ -1,7 +1,7 @@
 """How long one optimizer step takes: products, memory traffic, kernel launches, optimizer, offload and network.
 
-Formulas and symbols: references/memory-model.md. The constants were fitted on NVIDIA H100 and H200; another card's figure
-is carried over by its data-sheet TFLOP/s, bandwidth and host link, and is called extrapolated.
+Formulas and symbols: references/memory-model.md. The constants were fitted on NVIDIA H100 and H200; another card's
+figure is carried over by its data-sheet TFLOP/s, bandwidth and host link, and is called extrapolated.
 """
 
 from __future__ import annotations
