@@ -166,10 +166,12 @@ def test_a_measured_setting_is_called_measured_and_quotes_its_row() -> None:
 
 
 def test_the_fitted_card_and_model_are_calibrated_and_anything_else_is_extrapolated_with_a_range() -> None:
-    assert plan(request()).plan.basis == "calibrated"
+    assert plan(request()).plan.basis == "measured"
+    assert plan(request(pins=Pins(micro_batch=2))).plan.basis == "calibrated"
     for other in (
+        request(pins=Pins(weights="float32")),  # measured over dense masks only, which plans do not make
         request(machine=hardware.on_gpu(hardware.find_gpu("RTX 6000 Ada"), host_ram_gib=256.0)),
-        request("meta-llama/Llama-3.2-1B"),
+        request("Qwen/Qwen3-4B"),
         request(machine=hardware.on_memory(139.8)),
         request(seq_length=1024),
     ):
@@ -326,7 +328,7 @@ def test_short_rows_save_only_what_grows_with_tokens(one: int, other: int, model
     fixed = sum(seconds for part, seconds in best.speed.parts.items() if part in ("optimizer", "network"))
     assert hours[0] * 3600 >= 100 * fixed * (1 - 1e-4)
     naive = found[0].tokens / found[0].tokens_per_second / 3600
-    assert hours[0] > naive * (1 - 1e-4)
+    assert hours[0] > naive * 0.85  # attention costs less a token in shorter rows
 
 
 def test_very_short_rows_take_many_times_what_their_tokens_alone_would() -> None:

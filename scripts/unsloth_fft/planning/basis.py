@@ -48,7 +48,6 @@ def _same_way(row: dict[str, Any], setting: Setting) -> bool:
             "optimizer": setting.optimizer,
             "state_offload": setting.state_offload,
             "gradient_offload": setting.gradient_offload,
-            "padding_free": setting.padding_free,
         }.items()
     )
     dense = row["weights"] == "float32" and row.get("padding_free", False) and row["micro_batch"] > 1
@@ -101,6 +100,7 @@ def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
         "optimizer_args": dict(setting.optimizer_args),
         "state_offload": setting.state_offload,
         "gradient_offload": setting.gradient_offload,
+        "padding_free": setting.padding_free,
         "checkpointing": setting.checkpointing,
         "micro_batch": setting.micro_batch,
         "accumulation": setting.accumulation,
