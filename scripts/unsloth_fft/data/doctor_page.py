@@ -26,7 +26,8 @@ def table(report: Report) -> str:
 def section(report: Report) -> str:
     """The report as HTML, without a heading, for a page with the style of reporting/report.py."""
     rows = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>' for name, value in _figures(report)
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in _figures(report)
     )
     warnings = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
     faults = "".join(
