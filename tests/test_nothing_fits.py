@@ -28,7 +28,8 @@ def hints(error: str) -> list[str]:
     """The changes that the hint lists, without LoRA."""
     hint = next(line for line in error.splitlines() if line.startswith("hint: "))
     changes = hint.removeprefix("hint: any one of these fits: ").split("; ")
-    return [change for change in changes if not change.startswith("or LoRA")]
+    # What giving up exactness means stands in parentheses behind the flag.
+    return [change.split(" (updates")[0] for change in changes if not change.startswith("or LoRA")]
 
 
 def applied(arguments: list[str], change: str) -> list[str]:

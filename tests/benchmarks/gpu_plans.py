@@ -5,7 +5,7 @@
 
 Sets: `frozen`, the predictions written down on 2026-11-23 (references/memory-model.md); `caps`, the planner's own plan
 for several models under each of several limits; `shapes`, its plan for models of other families on the whole card;
-`compared`, the exact plan, float32 weights and the usual recipe for 8B. Every plan has a constant learning rate of 1e-5,
+`compared`, the exact plan, float32 weights and the usual recipe for 8B. Every plan has a constant rate of 1e-5,
 so that losses can be compared.
 """
 

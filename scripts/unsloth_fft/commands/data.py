@@ -43,7 +43,14 @@ def add_parser(commands: Any) -> None:
     command.add_argument("dataset", nargs="*", metavar="FILE", help="file, folder or Hub name; several are mixed")
     command.add_argument("--model", type=Path, metavar="DIR", help="folder with the model's tokenizer.json, to count")
     command.add_argument("--params", type=Path, metavar="F", help="take data, model and lengths from a parameters file")
-    command.add_argument("--max-seq-length", type=int, metavar="N", help="tokens at which rows are cut (recommended)")
+    command.add_argument(
+        "--max-seq-length",
+        "--seq-length",
+        dest="max_seq_length",
+        type=int,
+        metavar="N",
+        help="tokens at which rows are cut (recommended)",
+    )
     command.add_argument("--format", choices=["auto", *FORMATS], help="row format (auto)")
     command.add_argument("--loss-on", choices=["responses", "all"], help="what is learned (responses)")
     command.add_argument("--chat-template", metavar="NAME", help="one of Unsloth's templates in place of the model's")

@@ -90,7 +90,12 @@ def _add_task(top: argparse.ArgumentParser) -> None:
         "--learning-rate", type=_positive, metavar="X", help="peak rate (default: by objective and size)"
     )
     group.add_argument(
-        "--seq-length", type=_whole, metavar="N", help=f"tokens a row (default {DEFAULT_LENGTH}, or the model's limit)"
+        "--seq-length",
+        "--max-seq-length",
+        dest="seq_length",
+        type=_whole,
+        metavar="N",
+        help=f"tokens a row (default {DEFAULT_LENGTH}, or the model's limit)",
     )
     group.add_argument("--effective-batch", type=_whole, default=DEFAULT_BATCH, metavar="N",
                        help=f"rows an optimizer step, over all GPUs (default {DEFAULT_BATCH})")  # fmt: skip
@@ -180,11 +185,11 @@ def _run(args: argparse.Namespace) -> int:
 
 def _contest(args: argparse.Namespace) -> tuple[Request, Outcome]:
     """The request and its contest; of several cards those of the card to take, after a table of all."""
-    from ..planning import plan
+    from ..planning.search import search
 
     requests = requests_from(args)
     if len(requests) == 1:
-        return requests[0], plan.contest(requests[0])
+        return requests[0], search(requests[0])
     from ..planning import comparison
 
     entries = comparison.compare(requests)

@@ -17,7 +17,7 @@ from .search import Candidate, Outcome, search
 VRAM, HOST_RAM, GPUS = "--vram-gib", "--host-ram-gib", "--gpus"
 SHORTEST = 256
 GPU_COUNTS = (2, 4, 8)
-HOST_RAM_GIB = (32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+HOST_RAM_GIB = (16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,33 @@ def nothing_fits(request: Request, outcome: Outcome) -> NothingFits:
     nearest = outcome.nearest
     return NothingFits(
         f"nothing fits {request.model} at {request.seq_length} tokens on {_hardware_text(request)}: the nearest plan"
-        f" ({_setting_text(nearest)}) needs {_needs_text(request, nearest)}",
+        f" ({_setting_text(nearest)}) needs {_needs_text(request, nearest)}{_short_of_host(request, outcome, nearest)}",
         hint=_hint(request),
+    )
+
+
+def _short_of_host(request: Request, outcome: Outcome, nearest: Candidate) -> str:
+    """The plan that the GPU could hold, where only host memory lacks for it; empty where there is none."""
+    fits_gpu = [one for one in outcome.candidates if one.missing <= 0 < one.host_missing]
+    if nearest.missing <= 0 or not fits_gpu:
+        return ""
+    least = min(fits_gpu, key=lambda one: one.host_missing)
+    return (
+        f"; on the GPU a plan would fit ({_setting_text(least)}), but it needs {least.memory.host:.0f} GiB of host"
+        f" memory where {request.hardware.host_ram_gib:.0f} GiB are"
     )
 
 
 def _hint(request: Request) -> str:
     changes = [change.flags for change in _changes_that_fit(request)]
-    hint = f"any one of these fits: {'; '.join(changes)}" if changes else "no single change was found that fits"
-    exactness_is_the_problem = any(flags.startswith("--exactness") for flags in changes)
-    return hint if exactness_is_the_problem else f"{hint}; or LoRA, which trains an adapter (SKILL.md, Decide)"
+    told = [
+        f"{flags} (updates are then lost or noisy: only with the user's consent)"
+        if flags.startswith("--exactness")
+        else flags
+        for flags in changes
+    ]
+    hint = f"any one of these fits: {'; '.join(told)}" if told else "no single change was found that fits"
+    return f"{hint}; or LoRA, which trains an adapter (SKILL.md, Decide)"
 
 
 def _hardware_text(request: Request) -> str:

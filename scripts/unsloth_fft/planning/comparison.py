@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ..core.errors import BadInput
 from . import duration
 from .parameters import Predicted
-from .plan import contest, plan_from
+from .plan import plan_from
 from .request import Request
-from .search import Outcome
+from .search import Outcome, search
 from .table import columns
 
 HEADER = ("", "GPU", "fits", "peak GiB", "tokens/s", "low to high", "time", "cost USD")
@@ -52,7 +52,7 @@ def table(entries: Sequence[Entry]) -> str:
 
 def _entry(request: Request) -> Entry:
     try:
-        outcome = contest(request)
+        outcome = search(request)
     except BadInput as refusal:
         return Entry(request, None, None, refusal)
     if outcome.best is None:

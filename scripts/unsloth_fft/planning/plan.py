@@ -30,7 +30,6 @@ from .search import Candidate, Outcome, search
 from .setting import Setting
 from .survival import typical_survival
 
-MEMORY = "memory"
 SEED = 3407
 # Checkpoints written over a run: one killed at any moment loses at most a tenth of its steps.
 SAVES = 10
@@ -46,16 +45,7 @@ class Planned:
 
 def make_plan(request: Request, *, alternatives: int, dataset: str | None) -> Planned:
     """The best plan that fits. Raises NothingFits with the nearest plan and what would make it fit."""
-    return plan_from(request, contest(request), alternatives=alternatives, dataset=dataset)
-
-
-def contest(request: Request) -> Outcome:
-    """Every setting that the request allows, best first by what it prefers. Raises BadInput when it allows none."""
-    outcome = search(request)
-    if request.prefer != MEMORY:
-        return outcome
-    # A stable sort: of equal peaks the faster stays in front.
-    return Outcome(tuple(sorted(outcome.candidates, key=lambda one: (not one.fits, one.memory.peak))))
+    return plan_from(request, search(request), alternatives=alternatives, dataset=dataset)
 
 
 def plan_from(request: Request, outcome: Outcome, *, alternatives: int, dataset: str | None) -> Planned:

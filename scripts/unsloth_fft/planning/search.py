@@ -82,9 +82,16 @@ class Outcome:
 
 
 def search(request: Request) -> Outcome:
-    """Estimate every setting that the request allows. Raises BadInput when it allows none, saying why."""
+    """Estimate every setting that the request allows, best first by what it prefers.
+
+    Raises BadInput when it allows none, saying why.
+    """
     candidates = [_candidate(request, recipe, setting) for recipe, setting in _settings(request)]
-    return Outcome(tuple(sorted(candidates, key=_preference)))
+    candidates.sort(key=_preference)
+    if request.prefer == "memory":
+        # A stable sort: of equal peaks the faster stays in front.
+        candidates.sort(key=lambda one: (not one.fits, one.memory.peak))
+    return Outcome(tuple(candidates))
 
 
 def _preference(candidate: Candidate) -> tuple[object, ...]:

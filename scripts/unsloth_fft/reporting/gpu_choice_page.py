@@ -70,7 +70,7 @@ TRUST = """## How far to trust this
 
 - Labels are the planner's `plan.basis`: `measured`, `calibrated` (same card and model as fitted rows) or `extrapolated`
   (carried over from an H200 by data-sheet figures). The range after an extrapolated figure is the planner's, judged and
-  not measured: see [memory-model.md](memory-model.md). No card but the H200 was measured.
+  not measured: see [memory-model.md](memory-model.md). No card but the H100 and the H200 was measured.
 - Prices are single quotations from {first} to {last}, each with its source in [hardware.md](hardware.md#prices).
   Providers differ more than cards do: a data set named there found one card at over four times its lowest price. Put in
   your own.
