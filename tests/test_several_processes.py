@@ -32,19 +32,6 @@ def model_and_rows(tmp_path_factory, tiny_model):
     return tiny_model, write_jsonl(tmp_path_factory.mktemp("rows") / "rows.jsonl", conversation_rows(40))
 
 
-def session_of(folder: Path, model: Path, rows: Path) -> Path:
-    """A session for two processes that saves every second step."""
-    file = folder / "params.json"
-    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "effective_batch_size": 8}
-    schedule = {"max_steps": STEPS, "save_steps": 2, "eval_steps": 4}
-    given = minimal_parameters(
-        model, rows, batch=batch, schedule=schedule, distributed={"gpus": 2, "strategy": "fsdp2"}
-    )
-    file.write_text(json.dumps(given), encoding="utf-8")
-    assert run_script(TOOL, "init", "--params", file, "--session", folder / "s").returncode == 0
-    return folder / "s"
-
-
 def start(session: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(TOOL), "train", str(session), *arguments, "--json"],
@@ -82,17 +69,42 @@ def workers_of(session: Path) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
+def parameters_of(folder: Path, model: Path, rows: Path, **distributed: int) -> Path:
+    """A parameters file for two processes that saves every second step."""
+    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "effective_batch_size": 8}
+    schedule = {"max_steps": STEPS, "save_steps": 2, "eval_steps": 4}
+    given = minimal_parameters(
+        model, rows, batch=batch, schedule=schedule, distributed={**distributed, "strategy": "fsdp2"}
+    )
+    file = folder / "params.json"
+    file.write_text(json.dumps(given), encoding="utf-8")
+    return file
+
+
+def session_of(file: Path) -> Path:
+    """A session beside the parameters file."""
+    assert run_script(TOOL, "init", "--params", file, "--session", file.with_name("s")).returncode == 0
+    return file.with_name("s")
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, model_and_rows):
-    """The result of a run that nothing disturbed: its JSON and its weights."""
-    session = session_of(tmp_path_factory.mktemp("unbroken"), *model_and_rows)
-    finished = run_script(TOOL, "train", session, "--json")
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout), (session / "model" / "model.safetensors").read_bytes()
+    """The answer and weights of a run that nothing disturbed, by two launchers that meet at an address."""
+    session = session_of(parameters_of(tmp_path_factory.mktemp("unbroken"), *model_and_rows, gpus=1, nodes=2))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    first = start(session, "--rendezvous", place)
+    other = start(session, "--rendezvous", place, "--follow")
+    answer, words = first.communicate(timeout=250)
+    assert first.returncode == 0, words
+    other.communicate(timeout=60)
+    assert other.returncode == 0
+    return json.loads(answer), (session / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.train
-def test_two_processes_leave_one_ordinary_model_in_which_every_weight_moved(unbroken, model_and_rows):
+def test_two_machines_that_share_a_folder_train_one_ordinary_model(unbroken):
     answer, _ = unbroken
     assert answer["session"]["state"] == "completed" and answer["session"]["step"] == STEPS
     assert answer["audit"]["verdict"] == "full"
@@ -100,24 +112,9 @@ def test_two_processes_leave_one_ordinary_model_in_which_every_weight_moved(unbr
 
 
 @pytest.mark.train
-def test_a_killed_process_ends_the_run_and_resuming_ends_in_the_same_weights(tmp_path, model_and_rows, unbroken):
-    session = session_of(tmp_path, *model_and_rows)
-    process = start(session)
-    wait_for_step(session, 5, process)
-    os.kill(workers_of(session)[1], signal.SIGKILL)
-    _, words = process.communicate(timeout=120)
-    assert process.returncode == 5, words
-    assert "error: a training process ended without a word" in words and "--resume" in words
-    assert json.loads((session / "session.json").read_text())["state"] == "failed"
-    assert workers_of(session) == []
-    resumed = run_script(TOOL, "train", session, "--resume", "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    assert (session / "model" / "model.safetensors").read_bytes() == unbroken[1]
+def test_a_signal_saves_a_kill_ends_all_and_resuming_ends_in_the_same_weights(tmp_path, model_and_rows, unbroken):
+    session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=2))
 
-
-@pytest.mark.train
-def test_a_signal_saves_on_every_process_and_exits_130(tmp_path, model_and_rows, unbroken):
-    session = session_of(tmp_path, *model_and_rows)
     process = start(session)
     wait_for_step(session, 3, process)
     process.send_signal(signal.SIGTERM)
@@ -125,43 +122,24 @@ def test_a_signal_saves_on_every_process_and_exits_130(tmp_path, model_and_rows,
     assert process.returncode == 130, words
     assert json.loads((session / "session.json").read_text())["state"] == "interrupted"
     assert not list(session.glob(".stop")) and not list(session.glob(".failure-*"))
+
+    process = start(session, "--resume")
+    wait_for_step(session, 7, process)
+    os.kill(workers_of(session)[1], signal.SIGKILL)
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 5, words
+    assert "error: a training process ended without a word" in words and "--resume" in words
+    assert json.loads((session / "session.json").read_text())["state"] == "failed"
+    assert workers_of(session) == []
+
     resumed = run_script(TOOL, "train", session, "--resume", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert (session / "model" / "model.safetensors").read_bytes() == unbroken[1]
 
 
-@pytest.mark.train
-def test_two_machines_that_share_a_folder_train_one_model(tmp_path, model_and_rows, unbroken):
-    file = tmp_path / "params.json"
-    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "effective_batch_size": 8}
-    schedule = {"max_steps": STEPS, "save_steps": 2, "eval_steps": 4}
-    model, rows = model_and_rows
-    given = minimal_parameters(
-        model, rows, batch=batch, schedule=schedule, distributed={"gpus": 1, "nodes": 2, "strategy": "fsdp2"}
-    )
-    file.write_text(json.dumps(given), encoding="utf-8")
-    assert run_script(TOOL, "init", "--params", file, "--session", tmp_path / "s").returncode == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{free.getsockname()[1]}"
-    first = start(tmp_path / "s", "--rendezvous", place)
-    other = start(tmp_path / "s", "--rendezvous", place, "--follow")
-    answer, words = first.communicate(timeout=200)
-    assert first.returncode == 0, words
-    assert other.communicate(timeout=60) and other.returncode == 0
-    assert json.loads(answer)["audit"]["verdict"] == "full"
-    assert (tmp_path / "s" / "model" / "model.safetensors").read_bytes() == unbroken[1]
-
-
 def test_several_machines_need_a_place_to_meet(tmp_path, model_and_rows):
-    model, rows = model_and_rows
-    file = tmp_path / "params.json"
-    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "effective_batch_size": 8}
-    given = minimal_parameters(model, rows, batch=batch, distributed={"gpus": 2, "nodes": 2, "strategy": "fsdp2"})
-    file.write_text(json.dumps(given), encoding="utf-8")
-    assert run_script(TOOL, "init", "--params", file, "--session", tmp_path / "s").returncode == 0
-    finished = run_script(TOOL, "train", tmp_path / "s")
-    assert_clear_error(finished, 2, "2 machines", "--rendezvous")
+    session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=1, nodes=2))
+    assert_clear_error(run_script(TOOL, "train", session), 2, "2 machines", "--rendezvous")
 
 
 def option(command: list[str], name: str) -> str:
