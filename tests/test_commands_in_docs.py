@@ -23,11 +23,13 @@ from checkpoints import UP, bf16, small_weights, step, write_folder
 from conftest import ROOT, conversation_rows, minimal_parameters, write_jsonl, write_parameters
 from unsloth_fft.commands import build, plan, tool
 from unsloth_fft.core import schema
+from unsloth_fft.core.files import BUNDLE_ROOT
 from unsloth_fft.planning import parameters
 from unsloth_fft.reporting import evidence
 
 PLANNER, TOOL, BUILDER = "scripts/generate_fft_params.py", "scripts/unsloth_fft_tool.py", "scripts/build_skill.py"
 PARSED = {
+    "benchmark": "tests/test_benchmark.py runs it; for minutes, and on a GPU where it says something",
     "demo": "trains; run by tests/test_demo.py",
     "train": "trains; run by tests/test_demo.py and tests/test_session_faults.py",
     "eval": "needs a finished run; run by its own tests",
@@ -212,6 +214,8 @@ def test_commands_of_the_ledger_are_taken(command: str, sandbox: Path, capsys: p
             tool.parser().parse_args(words[2:])
         elif words[1] == "-c":
             compile(words[2], "ledger", "exec")
+        elif words[1:3] == ["-m", "torch.distributed.run"]:
+            assert (BUNDLE_ROOT / words[-1]).is_file(), part
         else:
             raise AssertionError(f"nobody checks this command: {part}")
 

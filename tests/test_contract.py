@@ -172,13 +172,3 @@ def test_every_schema_is_itself_valid():
 
     for path in sorted((Path(__file__).resolve().parents[1] / "schemas").glob("*.schema.json")):
         Draft202012Validator.check_schema(schema.load(path.name.removesuffix(".schema.json")))
-
-
-def test_a_plan_over_several_gpus_is_not_run_on_one_without_a_word(tmp_path):
-    from unsloth_fft.core.errors import MissingHere
-    from unsloth_fft.training import environment
-
-    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "effective_batch_size": 4}
-    with pytest.raises(MissingHere, match="2 GPUs") as caught:
-        environment.require_one_process(loaded(distributed={"gpus": 2, "strategy": "fsdp2"}, batch=batch))
-    assert "render --params" in caught.value.hint and "torchrun --nproc-per-node 2" in caught.value.hint

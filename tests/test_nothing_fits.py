@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -79,12 +80,12 @@ def test_several_gpus_come_last(capsys: pytest.CaptureFixture[str]) -> None:
     assert seen
 
 
-def test_lora_is_named_last_and_only_where_weaker_exactness_would_not_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lora_is_named_last_and_what_weaker_exactness_means_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
     for line in TOO_LITTLE:
         assert plan.main(shlex.split(line)) == 3
         error = capsys.readouterr().err
-        weaker = any(change.startswith("--exactness") for change in hints(error))
-        assert error.rstrip().endswith(LORA) != weaker
+        assert error.rstrip().endswith(LORA)
+        assert error.count("--exactness any;") == 0, "never without what it costs"
 
 
 def test_explain_shows_the_table_where_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +108,8 @@ def test_the_plan_after_out_of_memory_reads_the_data_as_before(
     command = shlex.split(replan.smaller(first, 40.0).split(": ", 1)[1])
     assert plan.main([*command[1:-1], str(tmp_path / "smaller.json")]) == 0
     second = parameters.load(tmp_path / "smaller.json")
-    assert second.data == first.data
+    # Packed rows go with bfloat16 weights only, and the smaller plan may have others.
+    assert dataclasses.replace(second.data, packing=first.data.packing) == first.data
     assert second.plan.predicted.peak_vram_gib < first.plan.predicted.peak_vram_gib
     # To leave out a limit that nobody typed would give the plan that ran out of memory.
     assert "without --vram-gib" not in replan.smaller(first, 4.0)

@@ -43,7 +43,14 @@ def written(moved: int = 10, found: tuple = ()) -> str:
     picture = report.Picture(b"light", b"dark", 880, 462)
     samples = [report.Sample("What is <b>?", "noise", "an answer")]
     return report.render(
-        Folder(Path("runs/my run")), state, parameters, audit(moved), (picture, picture), samples, found
+        Folder(Path("runs/my run")),
+        state,
+        parameters,
+        audit(moved),
+        (picture, picture),
+        samples,
+        found,
+        "The data was not looked at.",
     )
 
 

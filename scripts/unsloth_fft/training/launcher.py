@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ FAILURES = ".failure-*.json"
 WORKER = "unsloth_fft.training.worker"
 # torchrun gives its processes 30 s to end after it has told them to (torch 2.11, elastic/multiprocessing/api.py).
 PATIENCE_S = 45.0
+# What a process says when another is gone: not the cause, so it is not what the user is told.
+LOST_PEER = re.compile(r"GLHF|[Cc]onnection (closed|reset)|[Gg]loo|NCCL|ProcessGroup")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def run(machines: Machines, folder: Folder, arguments: list[str], signals: Signa
     failure = first_failure(folder)
     if not follows:
         forget(folder)
-    if failure is not None:
+    if failure is not None and not LOST_PEER.search(failure.message):
         raise failure
     if code:
         raise TrainingFailed(
