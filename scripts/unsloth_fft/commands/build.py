@@ -18,8 +18,8 @@ NAME = "unsloth-fft"
 CONTENTS = ("SKILL.md", "LICENSE", "pyproject.toml", "schemas", "references", "scripts")
 # What only developers of the bundle use: building it, rendering the ledger, grading answers. README.md is theirs, too.
 LEFT_OUT = {
-    "__pycache__", "benchmarks_page.py", "build_skill.py", "build.py", "evidence.py", "evidence_page.py", "grade_evals.py", "grading",
-    "evals.schema.json",
+    "__pycache__", "benchmarks_page.py", "build_skill.py", "build.py", "evidence.py", "evidence_page.py",
+    "grade_evals.py", "grading", "evals.schema.json",
 }  # fmt: skip
 SUFFIXES = {".md", ".py", ".json", ".jsonl", ".toml", ".png", ".svg", ""}
 # The oldest time a ZIP can hold (APPNOTE 4.4.6): the same bytes whenever and wherever it is built.
