@@ -100,3 +100,17 @@ def minimal_parameters(model: Path | str, dataset: Path | str | None, **changes:
 def write_parameters(path: Path, value: dict) -> Path:
     path.write_text(json.dumps(value, indent=2), encoding="utf-8")
     return path
+
+
+# Files that train for minutes go first, so that neither of the two workers is left with one of them at the end.
+LONG = (
+    "test_render_runs.py", "test_session_faults.py", "test_several_processes.py", "test_render_consumers.py",
+    "test_demo.py", "test_export.py", "test_memory_savers.py", "test_eval.py", "test_whole_path.py",
+    "test_benchmark.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file the order stays."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
