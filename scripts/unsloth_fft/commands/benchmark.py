@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import terminal
 from ..core.errors import BadInput, MissingHere, TrainingFailed
 from ..planning import catalogue
 from ..planning import parameters as params
 from ..planning.parameters import Parameters
 from ..training import environment
 from ..training import model as models
+from ..training.trial import WARM_UP_STEPS
 
 EPILOG = """examples:
   unsloth_fft_tool.py benchmark plan.json --output rows.jsonl
@@ -32,10 +33,8 @@ EPILOG = """examples:
   unsloth_fft_tool.py benchmark small-card.json --hold-to-plan --output rows.jsonl
 
 Plans come from generate_fft_params.py, for models of the catalogue (made with random weights) or local folders; nothing
-is downloaded. Exit code 5 when a plan ran
-out of memory or failed (the other rows are kept)."""
+is downloaded. Exit code 5 when a plan ran out of memory or failed (the other rows are kept)."""
 
-WARM_UP = 2
 # Processes started before their turn: importing takes longer than a short run.
 AHEAD = 3
 
@@ -78,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
     jobs += [Job(path, _loaded(path), "hf") for path in args.trl]
     if not jobs:
         raise BadInput("benchmark needs a plan", hint="use: benchmark PLAN --output FILE")
-    if args.steps <= WARM_UP:
+    if args.steps <= WARM_UP_STEPS:
         raise BadInput(
-            f"--steps {args.steps} is too few: the first {WARM_UP} compile and are not timed",
-            hint=f"use --steps {WARM_UP + 1} or more",
+            f"--steps {args.steps} is too few: the first {WARM_UP_STEPS} compile and are not timed",
+            hint=f"use --steps {WARM_UP_STEPS + 1} or more",
         )
     work = args.work or args.output.with_suffix(".work")
     found, failed = [], []
@@ -127,12 +126,16 @@ def _answers(jobs: Sequence[Job], work: Path, args: argparse.Namespace) -> Any:
     """Each job with its row or error. The next process imports while one runs, and waits for its turn."""
     work.mkdir(parents=True, exist_ok=True)
     waiting = [_started(job, number, work, args) for number, job in enumerate(jobs[:AHEAD])]
-    for number, job in enumerate(jobs):
-        _make_model(job.parameters.model.name, work)
-        (work / f"gate-{number}").touch()
-        if number + AHEAD < len(jobs):
-            waiting.append(_started(jobs[number + AHEAD], number + AHEAD, work, args))
-        yield job, _answer(waiting[number], work / f"row-{number}.json", args.timeout)
+    try:
+        for number, job in enumerate(jobs):
+            _make_model(job.parameters.model.name, work)
+            (work / f"gate-{number}").touch()
+            if number + AHEAD < len(jobs):
+                waiting.append(_started(jobs[number + AHEAD], number + AHEAD, work, args))
+            yield job, _answer(waiting[number], work / f"row-{number}.json", args.timeout)
+    finally:
+        for process in waiting:  # an error or Ctrl-C leaves none at its gate
+            _end(process)
 
 
 def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> subprocess.Popen[bytes]:
@@ -150,16 +153,15 @@ def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> sub
                "--gate", str((work / f"gate-{number}").absolute())]  # fmt: skip
     command += ["--hold-to-plan"] if args.hold_to_plan else []
     command += ["--profile", str((work / f"profile-{number}.txt").absolute())] if args.profile else []
-    paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    log = (work / f"log-{number}.txt").open("wb")
-    return subprocess.Popen(
-        command,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        start_new_session=True,
-        cwd=work,
-    )
+    with (work / f"log-{number}.txt").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment.for_children(),
+            start_new_session=True,
+            cwd=work,
+        )
 
 
 def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict[str, Any]:
@@ -167,8 +169,7 @@ def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _end(process)
         return {"error": f"not done after {timeout:.0f} s"}
     if not row.exists():
         log = row.with_name(row.name.replace("row-", "log-")).with_suffix(".txt")
@@ -176,6 +177,12 @@ def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict
         return {"error": f"ended with {process.returncode} and no row: {' '.join(tail)[:300]}"}
     answer: dict[str, Any] = json.loads(row.read_text(encoding="utf-8"))
     return answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _model_folder(name: str, work: Path) -> Path:
@@ -193,12 +200,8 @@ def _make_model(name: str, work: Path) -> None:
         "from pathlib import Path; from unsloth_fft.measuring import random_model;"
         f" random_model.make({name!r}, Path({str(folder)!r}))"
     )
-    paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
     made = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment.for_children()
     )
     if made.returncode:
         raise TrainingFailed(

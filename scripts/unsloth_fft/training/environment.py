@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..core import files
 from ..core.errors import MissingHere
 from ..planning.parameters import Parameters
 
@@ -46,6 +47,12 @@ def prepare(parameters: Parameters, root: Path) -> None:
     os.environ.update(variables_for(parameters))
     for name, folder in TRACKER_FOLDERS.items():
         os.environ.setdefault(name, str(root.absolute() / folder))
+
+
+def for_children() -> dict[str, str]:
+    """This process's variables, with which a Python started anywhere finds this package."""
+    paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def require_tracker(name: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from ..core import errors, files
 from ..core.errors import FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
-from . import session
+from . import environment, session
 from .session import Failure, Folder, Session
 from .stopping import Signals
 
@@ -62,11 +62,12 @@ def run(machines: Machines, folder: Folder, arguments: list[str], signals: Signa
     if not follows:
         forget(folder)
     signals.defer()
-    paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     # A session of its own: Ctrl-C at the terminal reaches this process alone, which then lets the workers save.
     process = subprocess.Popen(
-        command(machines, folder.root, arguments), stdout=sys.stderr, env=environment, start_new_session=True
+        command(machines, folder.root, arguments),
+        stdout=sys.stderr,
+        env=environment.for_children(),
+        start_new_session=True,
     )
     try:
         code = _watched(process, folder, signals)
