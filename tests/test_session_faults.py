@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ import pytest
 from conftest import ROOT, conversation_rows, minimal_parameters, write_jsonl, write_parameters
 from tools.kill_and_resume import Killer, newest_checkpoint, steps_logged, weights
 from unsloth_fft.core import schema
-from workers import Finished, Run, Workers
+from unsloth_fft.training import session as session_module
+from workers import SCRIPTS, Finished, Run, Workers
 
 pytest.importorskip("unsloth")
 pytestmark = pytest.mark.train
@@ -379,6 +381,31 @@ def test_a_second_process_on_the_same_session_is_refused(workers, killed):
     with (killed / ".lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         assert_refused(workers.run("train", killed, "--resume"), 2, "another process")
+
+
+HELD_BY_A_PROCESS_WITH_A_CHILD = """
+import os, pathlib, signal, sys, time
+from unsloth_fft.training import session
+with session.locked(session.Folder(pathlib.Path(sys.argv[1]))):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_child_that_outlives_its_killed_parent_does_not_hold_the_session(tmp_path):
+    script = [sys.executable, "-c", HELD_BY_A_PROCESS_WITH_A_CHILD, str(tmp_path)]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)}) as parent:
+        child = int(parent.stdout.readline())
+        try:
+            assert parent.wait() == -signal.SIGKILL
+            with session_module.locked(session_module.Folder(tmp_path)):
+                os.kill(child, 0)  # it is still there
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_changed_parameters_and_changed_data_are_refused(tmp_path, workers, home, killed):

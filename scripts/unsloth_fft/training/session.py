@@ -13,11 +13,12 @@ import hashlib
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..core import files, schema
 from ..core.errors import BadInput
@@ -26,6 +27,7 @@ from ..planning.parameters import Parameters
 
 SESSION_FILE = "session.json"
 PARAMETERS_FILE = "params.json"
+FORK_SECONDS = 1.0  # the longest that a process just forked may need to let go of what it inherited
 
 
 @dataclass(frozen=True)
@@ -267,19 +269,32 @@ def digest(path: Path) -> str:
 def locked(folder: Folder) -> Iterator[None]:
     """Hold the session for this process. Raises BadInput when another process holds it.
 
-    The lock is the kernel's: it ends with the process, so a killed run never leaves one behind.
+    The lock is the kernel's: it ends with the process, so a killed run never leaves one behind. The processes it forks
+    (`datasets` makes some) would inherit the lock and could outlive it, so they let go of it as they start.
     """
     with files.explained(folder.lock):
         handle = folder.lock.open("a")
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(handle, patience=FORK_SECONDS):
             raise BadInput(
                 f"another process is training in {folder.root}",
                 hint=f"watch it with: unsloth_fft_tool.py status {folder.root}",
-            ) from None
+            )
+        os.register_at_fork(after_in_child=handle.close)
         yield
+
+
+def _taken(handle: TextIO, patience: float) -> bool:
+    """Whether the lock could be taken within `patience` seconds."""
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                return False
+            time.sleep(0.05)
 
 
 def this_process() -> ProcessRecord:
@@ -292,11 +307,7 @@ def is_held(folder: Folder) -> bool:
     if not folder.lock.exists():
         return False
     with files.explained(folder.lock), folder.lock.open() as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not _taken(handle, patience=0)
 
 
 def _from_json(value: dict[str, Any]) -> Session:
