@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from workers import Workers
 
 # Models this small are no faster on two threads, and wait for each other badly on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -74,6 +77,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [turn["content"] for row in conversation_rows(60) for turn in row["messages"]]
     small_model.make(folder, texts, max_length=128, size=small_model.TINY)
     return folder
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Workers]:
+    """Runs of the tool, and of rendered scripts, that share one import of the training stack."""
+    pytest.importorskip("unsloth")
+    with Workers() as server:
+        yield server
 
 
 def minimal_parameters(model: Path | str, dataset: Path | str | None, **changes: object) -> dict:

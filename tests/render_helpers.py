@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PLANNER, TOOL, conversation_rows, minimal_parameters, run_script, write_jsonl, write_parameters
+from conftest import PLANNER, conversation_rows, minimal_parameters, run_script, write_jsonl, write_parameters
 from unsloth_fft.handoff import targets
 from unsloth_fft.planning import parameters
+from workers import Workers
 
 TARGET_NAMES = (
     "script",
@@ -97,12 +98,12 @@ def tiny_parameters(folder: Path, model: Path, rows: Path, **changes: object) ->
 _TRAINED: dict[Path, Path] = {}
 
 
-def trained_session(folder: Path, model: Path) -> Path:
+def trained_session(workers: Workers, folder: Path, model: Path) -> Path:
     """A completed session of a tiny model that learned a little; one for all tests that only read it."""
     if model not in _TRAINED:
         rows = write_jsonl(folder / "rows.jsonl", conversation_rows(60))
         params = tiny_parameters(folder, model, rows, schedule={"max_steps": 10})
-        finished = run_script(TOOL, "train", "--params", params, "--session", folder / "session")
+        finished = workers.run("train", "--params", params, "--session", folder / "session")
         assert finished.returncode == 0, finished.stderr
         _TRAINED[model] = folder / "session"
     return _TRAINED[model]

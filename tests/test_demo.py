@@ -70,27 +70,27 @@ def test_the_answers_before_and_after_differ_and_are_in_the_report(demo):
     assert (demo[0] / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_demo_on_the_same_session_is_refused(demo):
+def test_a_second_demo_on_the_same_session_is_refused(workers, demo):
     before = sorted(demo[0].rglob("*"))
-    assert_clear_error(run_script(TOOL, "demo", "--session", demo[0]), 2, "already exists")
+    assert_clear_error(workers.run("demo", "--session", demo[0]), 2, "already exists")
     assert sorted(demo[0].rglob("*")) == before
 
 
-def test_it_trains_on_the_users_own_rows(tmp_path):
+def test_it_trains_on_the_users_own_rows(workers, tmp_path):
     rows = write_jsonl(tmp_path / "mine.jsonl", conversation_rows(30))
-    finished = run_script(TOOL, "demo", "--session", tmp_path / "s", "--dataset", rows, "--json")
+    finished = workers.run("demo", "--session", tmp_path / "s", "--dataset", rows, "--json")
     assert finished.returncode == 0, finished.stderr
     told = json.loads(finished.stdout)
     assert told["session"]["data"]["path"] == str(rows)
     assert told["verdict"] == "full"
 
 
-def test_the_users_broken_rows_are_named_and_nothing_is_left_behind(tmp_path):
+def test_the_users_broken_rows_are_named_and_nothing_is_left_behind(workers, tmp_path):
     rows = write_jsonl(tmp_path / "mine.jsonl", conversation_rows(10))
     lines = rows.read_text().splitlines()
     lines[6] = '{"messages": ['
     rows.write_text("\n".join(lines))
-    assert_clear_error(run_script(TOOL, "demo", "--session", tmp_path / "s", "--dataset", rows), 2, "line 7")
+    assert_clear_error(workers.run("demo", "--session", tmp_path / "s", "--dataset", rows), 2, "line 7")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.jsonl"]
 
 

@@ -12,12 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import (
-    TOOL,
-    assert_clear_error,
-    run_script,
-    write_jsonl,
-)
+from conftest import assert_clear_error, write_jsonl
 from render_helpers import trained_session
 from unsloth_fft.core import schema
 from unsloth_fft.core.errors import BadInput
@@ -26,17 +21,17 @@ from unsloth_fft.handoff.losses import RowLoss
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_model) -> Path:
-    return trained_session(tmp_path_factory.mktemp("trained"), tiny_model)
+def trained(workers, tmp_path_factory, tiny_model) -> Path:
+    return trained_session(workers, tmp_path_factory.mktemp("trained"), tiny_model)
 
 
 @pytest.fixture(scope="module")
-def evaluated(trained, tmp_path_factory) -> dict:
+def evaluated(workers, trained, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("asked")
     (folder / "prompts.txt").write_text("What is 3 plus one?\n\nWhat is 8 plus one?\n")
     (folder / "known.txt").write_text("Numbers follow one another, and each is one more than the last. " * 30)
-    finished = run_script(
-        TOOL, "eval", trained, "--prompts", folder / "prompts.txt", "--text", folder / "known.txt", "--json"
+    finished = workers.run(
+        "eval", trained, "--prompts", folder / "prompts.txt", "--text", folder / "known.txt", "--json"
     )
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
@@ -86,17 +81,17 @@ def test_a_model_compared_with_itself_is_not_told_apart(trained, tiny_model):
         (("--text", "missing.txt"), "missing.txt"),
     ],
 )
-def test_missing_files_are_named_before_anything_is_loaded(trained, arguments, words):
-    assert_clear_error(run_script(TOOL, "eval", trained, *arguments), 2, words)
+def test_missing_files_are_named_before_anything_is_loaded(workers, trained, arguments, words):
+    assert_clear_error(workers.run("eval", trained, *arguments), 2, words)
 
 
 @pytest.mark.train
-def test_an_unfinished_session_has_nothing_to_evaluate(trained, tmp_path):
+def test_an_unfinished_session_has_nothing_to_evaluate(workers, trained, tmp_path):
     copy = tmp_path / "session"
     shutil.copytree(trained, copy)
     state = json.loads((copy / "session.json").read_text())
     (copy / "session.json").write_text(json.dumps({**state, "state": "interrupted"}))
-    assert_clear_error(run_script(TOOL, "eval", copy), 2, "interrupted", "--resume")
+    assert_clear_error(workers.run("eval", copy), 2, "interrupted", "--resume")
 
 
 def test_prompts_are_lines_or_json_lines(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TOOL, conversation_rows, minimal_parameters, run_script, write_jsonl, write_parameters
+from conftest import conversation_rows, minimal_parameters, write_jsonl, write_parameters
 
 pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
@@ -118,7 +118,7 @@ def test_the_audit_tells_the_two_apart(base_folder: Path, tmp_path: Path, exact,
 
 
 def test_one_bf16_step_through_unsloth_is_predicted_and_blamed_rightly(
-    base_with_tokenizer: Path, tmp_path: Path
+    workers, base_with_tokenizer: Path, tmp_path: Path
 ) -> None:
     rows = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(16))
     rate = 1e-5
@@ -130,7 +130,7 @@ def test_one_bf16_step_through_unsloth_is_predicted_and_blamed_rightly(
         schedule={"max_steps": 1, "lr_scheduler_type": "constant", "warmup_steps": 0},
     )
     file = write_parameters(tmp_path / "params.json", params)
-    finished = run_script(TOOL, "train", "--params", file, "--session", tmp_path / "session")
+    finished = workers.run("train", "--params", file, "--session", tmp_path / "session")
     assert finished.returncode == 0, finished.stderr[-3000:]
     audit = json.loads((tmp_path / "session" / "audit.json").read_text())
     predicted = predict(str(base_with_tokenizer), rate, "bfloat16").survival_at(rate)

@@ -7,18 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import (
-    TOOL,
-    assert_clear_error,
-    run_script,
-)
+from conftest import assert_clear_error
 from render_helpers import consumer, program, trained_session
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.handoff import card, export, gguf
@@ -27,14 +22,14 @@ pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_model) -> Path:
-    return trained_session(tmp_path_factory.mktemp("trained"), tiny_model)
+def trained(workers, tmp_path_factory, tiny_model) -> Path:
+    return trained_session(workers, tmp_path_factory.mktemp("trained"), tiny_model)
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory) -> Path:
+def exported(workers, trained, tmp_path_factory) -> Path:
     to = tmp_path_factory.mktemp("exported") / "my-model"
-    finished = run_script(TOOL, "export", trained, "--to", to, "--json")
+    finished = workers.run("export", trained, "--to", to, "--json")
     assert finished.returncode == 0, finished.stderr
     value = json.loads(finished.stdout)
     assert value["dtype"] == "float32" and value["pushed_to"] is None and value["gguf"] == []
@@ -104,52 +99,52 @@ def test_no_path_of_this_machine_leaves_with_it(trained, exported):
             assert str(trained.parent) not in path.read_text(), path
 
 
-def test_an_existing_folder_is_refused_and_then_replaced_when_asked(trained, exported, tmp_path):
+def test_an_existing_folder_is_refused_and_then_replaced_when_asked(workers, trained, exported, tmp_path):
     to = tmp_path / "copy"
     shutil.copytree(exported, to)
     (to / "README.md").write_text("mine")
-    assert_clear_error(run_script(TOOL, "export", trained, "--to", to), 2, "already exists", "--overwrite")
+    assert_clear_error(workers.run("export", trained, "--to", to), 2, "already exists", "--overwrite")
     assert (to / "README.md").read_text() == "mine"
     export.export(trained, to, dtype=None, overwrite=True, push_to=None)
     assert "Audit verdict" in (to / "README.md").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
-def test_overwrite_never_takes_a_folder_that_is_no_model(trained, tmp_path):
+def test_overwrite_never_takes_a_folder_that_is_no_model(workers, trained, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    assert_clear_error(run_script(TOOL, "export", trained, "--to", tmp_path, "--overwrite"), 2, "not an exported model")
+    assert_clear_error(workers.run("export", trained, "--to", tmp_path, "--overwrite"), 2, "not an exported model")
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_a_killed_export_leaves_no_folder_and_the_next_one_clears_up(trained, tmp_path):
+def test_a_killed_export_leaves_no_folder_and_the_next_one_clears_up(workers, trained, tmp_path):
     to = tmp_path / "model"
-    process = subprocess.Popen([sys.executable, TOOL, "export", trained, "--to", to], stderr=subprocess.PIPE)
+    process = workers.start("export", trained, "--to", to)
     staging = tmp_path / ".model.export.tmp"
     deadline = time.monotonic() + 120
     while not staging.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send(signal.SIGKILL)
+    process.wait()
     assert staging.exists() and not to.exists()  # killed in the middle of writing
     export.export(trained, to, dtype=None, overwrite=True, push_to=None)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("after", [0.0, 0.1, 0.5])
-def test_an_export_killed_while_replacing_leaves_the_old_folder_or_the_new_one(trained, exported, tmp_path, after):
+def test_an_export_killed_while_replacing_leaves_the_old_folder_or_the_new_one(
+    workers, trained, exported, tmp_path, after
+):
     """Killed at some moment after it began to write; what stands there is a whole model with its own card."""
     to = tmp_path / "model"
     shutil.copytree(exported, to)
     (to / "README.md").write_text("the old one")
-    process = subprocess.Popen(
-        [sys.executable, TOOL, "export", trained, "--to", to, "--overwrite"], stderr=subprocess.PIPE
-    )
+    process = workers.start("export", trained, "--to", to, "--overwrite")
     deadline = time.monotonic() + 120
     while not (tmp_path / ".model.export.tmp").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(after)
-    process.kill()
-    process.communicate()
+    process.send(signal.SIGKILL)
+    process.wait()
     assert {path.name for path in exported.iterdir()} == {path.name for path in to.iterdir()}
     card_text = (to / "README.md").read_text()
     assert card_text == "the old one" or "Audit verdict" in card_text
@@ -168,27 +163,27 @@ def test_a_kill_between_the_last_two_moves_loses_nothing(trained, exported, tmp_
     assert ((to / "README.md").read_text() == "the old one") is not new_is_there
 
 
-def test_the_commands_of_the_card_answer_a_question(exported):
+def test_the_commands_of_the_card_answer_a_question(workers, exported, tmp_path):
     """The card's own Python, run from inside the folder, where nothing of the bundle can be imported."""
-    code = (exported / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    finished = subprocess.run([sys.executable, "-c", code], cwd=exported, capture_output=True, text=True, timeout=300)
+    to = tmp_path / exported.name
+    shutil.copytree(exported, to)
+    (to / "card.py").write_text((exported / "README.md").read_text().split("```python\n")[1].split("```")[0])
+    finished = workers.run_script(to / "card.py")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip()
 
 
-def test_an_unfinished_session_has_nothing_to_export(trained, tmp_path):
+def test_an_unfinished_session_has_nothing_to_export(workers, trained, tmp_path):
     copy = tmp_path / "session"
     shutil.copytree(trained, copy)
     state = json.loads((copy / "session.json").read_text())
     (copy / "session.json").write_text(json.dumps({**state, "state": "interrupted"}))
-    assert_clear_error(run_script(TOOL, "export", copy, "--to", tmp_path / "x"), 2, "interrupted", "--resume")
+    assert_clear_error(workers.run("export", copy, "--to", tmp_path / "x"), 2, "interrupted", "--resume")
     assert not (tmp_path / "x").exists()
 
 
-def test_pushing_needs_a_token_and_asks_nothing(trained, tmp_path):
-    finished = run_script(
-        TOOL, "export", trained, "--to", tmp_path / "x", "--push-to-hub", "me/model", env={"HF_TOKEN": ""}
-    )
+def test_pushing_needs_a_token_and_asks_nothing(workers, trained, tmp_path):
+    finished = workers.run("export", trained, "--to", tmp_path / "x", "--push-to-hub", "me/model", env={"HF_TOKEN": ""})
     assert_clear_error(finished, 4, "HF_TOKEN")
     assert not (tmp_path / "x").exists()
 
@@ -222,9 +217,9 @@ def test_pushing_is_private(trained, tmp_path, monkeypatch):
 # --- GGUF ---
 
 
-def test_without_llama_cpp_the_error_says_how_to_get_it(trained, tmp_path):
+def test_without_llama_cpp_the_error_says_how_to_get_it(workers, trained, tmp_path):
     bare = {"LLAMA_CPP_DIR": "", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    finished = run_script(TOOL, "export", trained, "--to", tmp_path / "x", "--gguf", "Q8_0", env=bare)
+    finished = workers.run("export", trained, "--to", tmp_path / "x", "--gguf", "Q8_0", env=bare)
     assert_clear_error(finished, 4, "convert_hf_to_gguf.py", "git clone", "llama.cpp")
     assert not (tmp_path / "x").exists()
 
@@ -248,9 +243,9 @@ def llama_cpp_folder() -> Path:
 
 
 @pytest.fixture(scope="module")
-def with_gguf(trained, llama_cpp_folder, tmp_path_factory) -> Path:
+def with_gguf(workers, trained, llama_cpp_folder, tmp_path_factory) -> Path:
     to = tmp_path_factory.mktemp("gguf") / "tiny"
-    finished = run_script(TOOL, "export", trained, "--to", to, "--gguf", "F32,Q8_0", "--json")
+    finished = workers.run("export", trained, "--to", to, "--gguf", "F32,Q8_0", "--json")
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["gguf"] == ["tiny-F32.gguf", "tiny-Q8_0.gguf"]
     return to

@@ -7,33 +7,34 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SCRIPTS, assert_clear_error, minimal_parameters, run_script
+from conftest import assert_clear_error, minimal_parameters
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning import parameters as params
+from workers import Workers
 
-TOOL = SCRIPTS / "unsloth_fft_tool.py"
 OFFLOADED = {
     "memory": {"gradient_checkpointing": "off", "gradient_offload": True},
     "optimizer": {"name": "adamw_torch_fused", "learning_rate": 2e-3, "state_offload": True},
 }
 
 
-def trained(folder: Path, **changes: object) -> bytes:
+def trained(workers: Workers, folder: Path, **changes: object) -> bytes:
     """The weights of a run with `changes`."""
     folder.mkdir()
     file = folder / "params.json"
     file.write_text(json.dumps(minimal_parameters(**changes)), encoding="utf-8")  # type: ignore[arg-type]
-    finished = run_script(TOOL, "train", "--params", file, "--session", folder / "session", "--json")
+    finished = workers.run("train", "--params", file, "--session", folder / "session", "--json")
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["audit"]["verdict"] == "full"
     return (folder / "session" / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.train
-def test_gradients_on_the_host_give_the_weights_of_an_ordinary_run(tmp_path, tiny_model, rows_file):
+def test_gradients_on_the_host_give_the_weights_of_an_ordinary_run(workers, tmp_path, tiny_model, rows_file):
     batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "effective_batch_size": 8}
     same = {"model": tiny_model, "dataset": rows_file, "batch": batch}
-    assert trained(tmp_path / "host", **same, **OFFLOADED) == trained(tmp_path / "ordinary", **same)
+    ordinary = trained(workers, tmp_path / "ordinary", **same)
+    assert trained(workers, tmp_path / "host", **same, **OFFLOADED) == ordinary
 
 
 def test_gradient_offload_needs_state_offload_and_one_gpu(tiny_model, rows_file):
@@ -98,17 +99,17 @@ def test_small_or_quantized_tensors_are_not_sliced():
 
 
 @pytest.mark.train
-def test_a_dry_run_measures_and_leaves_the_session_as_it_was(tmp_path, tiny_model, rows_file):
+def test_a_dry_run_measures_and_leaves_the_session_as_it_was(workers, tmp_path, tiny_model, rows_file):
     file = tmp_path / "params.json"
     file.write_text(json.dumps(minimal_parameters(tiny_model, rows_file)), encoding="utf-8")
-    assert run_script(TOOL, "init", "--params", file, "--session", tmp_path / "s").returncode == 0
+    assert workers.run("init", "--params", file, "--session", tmp_path / "s").returncode == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()}
-    finished = run_script(TOOL, "train", tmp_path / "s", "--dry-run-steps", 3, "--json")
+    finished = workers.run("train", tmp_path / "s", "--dry-run-steps", 3, "--json")
     assert finished.returncode == 0, finished.stderr
     measured = json.loads(finished.stdout)["measured"]
     assert len(measured["losses"]) == 3 and measured["tokens_per_second"] > 0 and measured["optimizer"] == "AdamW"
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before
 
 
-def test_a_dry_run_wants_whole_steps(tmp_path):
-    assert_clear_error(run_script(TOOL, "train", tmp_path, "--dry-run-steps", "0"), 2, "at least 1")
+def test_a_dry_run_wants_whole_steps(workers, tmp_path):
+    assert_clear_error(workers.run("train", tmp_path, "--dry-run-steps", "0"), 2, "at least 1")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,10 @@ CALM = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 def run_rendered(
     script: Path, *arguments: object, env: dict[str, str] | None = None, launcher: Sequence[str] = ()
 ) -> subprocess.CompletedProcess:
-    """Run a rendered script from its own folder, where nothing of the bundle can be imported."""
+    """Run a rendered script from its own folder, where nothing of the bundle can be imported, in a Python of its own.
+
+    Most tests use `workers.run_script`, which spares the imports; what is asked here is how it starts or is launched.
+    """
     return subprocess.run(
         [sys.executable, *launcher, script.name, *(str(argument) for argument in arguments)],
         capture_output=True,
@@ -78,9 +82,9 @@ def test_its_audit_counts_what_the_bundles_audit_counts(finished, tiny_model):
 
 
 @pytest.mark.train
-def test_running_it_again_refuses_and_changes_nothing(script, finished):
+def test_running_it_again_refuses_and_changes_nothing(workers, script, finished):
     before = (finished / "result.json").read_text()
-    run = run_rendered(script, "--output", "out")
+    run = workers.run_script(script, "--output", "out")
     assert run.returncode == 2 and "not empty" in run.stderr and "Traceback" not in run.stderr
     assert (finished / "result.json").read_text() == before
 
@@ -154,11 +158,14 @@ def other_plan(folder: Path, model: Path, name: str) -> Path:
 
 @pytest.mark.train
 @pytest.mark.parametrize("name", list(OTHER_PLANS))
-def test_scripts_of_other_plans_end_in_a_trained_and_audited_model(tiny_model, tmp_path, name):
+def test_scripts_of_other_plans_end_in_a_trained_and_audited_model(workers, tiny_model, tmp_path, name):
     path = tmp_path / "train_fft.py"
     path.write_text(rendered(other_plan(tmp_path, tiny_model, name), "script"))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if name == "two" else []
-    run = run_rendered(path, "--output", "out", launcher=launcher)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    if name == "two":
+        run = run_rendered(path, "--output", "out", launcher=torchrun)
+    else:
+        run = workers.run_script(path, "--output", "out")
     assert run.returncode == 0, run.stderr
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["verdict"] == "full" and result["eval_loss_after"] < result["eval_loss_before"]
@@ -166,7 +173,7 @@ def test_scripts_of_other_plans_end_in_a_trained_and_audited_model(tiny_model, t
 
 
 @pytest.mark.train
-def test_gradients_in_host_memory_train_as_they_do_on_the_card(script, finished, tiny_model, tmp_path):
+def test_gradients_in_host_memory_train_as_they_do_on_the_card(workers, script, finished, tiny_model, tmp_path):
     """The same rows and steps with and without; only the order of adding up may differ."""
     import torch
     from safetensors.torch import load_file
@@ -175,7 +182,7 @@ def test_gradients_in_host_memory_train_as_they_do_on_the_card(script, finished,
     rows = script.parent / "rows.jsonl"
     path = tmp_path / "train_fft.py"
     path.write_text(rendered(tiny_parameters(tmp_path, tiny_model, rows, **changes), "script"))
-    run = run_rendered(path, "--output", "out")
+    run = workers.run_script(path, "--output", "out")
     assert run.returncode == 0, run.stderr
     here, there = (load_file(out / "model" / "model.safetensors") for out in (finished, tmp_path / "out"))
     assert all(torch.allclose(here[name], there[name], atol=1e-5) for name in here)
@@ -212,7 +219,7 @@ def test_what_would_fail_later_fails_first(script, arguments, env, code, words):
     assert not (script.parent / "never" / "model").exists()
 
 
-def test_a_missing_chat_template_is_found_before_the_weights_are_loaded(tmp_path, tiny_model, rows_file):
+def test_a_missing_chat_template_is_found_before_the_weights_are_loaded(workers, tmp_path, tiny_model, rows_file):
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     (model / "chat_template.jinja").unlink(missing_ok=True)
@@ -222,7 +229,7 @@ def test_a_missing_chat_template_is_found_before_the_weights_are_loaded(tmp_path
     (model / "model.safetensors").write_bytes(b"loading this would fail in another way")
     path = tmp_path / "train_fft.py"
     path.write_text(rendered(tiny_parameters(tmp_path, model, rows_file), "script"))
-    run = run_rendered(path)
+    run = workers.run_script(path)
     assert run.returncode == 2, run.stderr
     assert "no chat template" in run.stderr and "--chat-template" in run.stderr and "Traceback" not in run.stderr
 
@@ -323,7 +330,7 @@ def test_the_notebook_runs_to_an_audited_model(tmp_path, tiny_model, name):
 
 
 @pytest.mark.train
-def test_preference_tuning_runs_after_full_fine_tuning(script, finished, tmp_path):
+def test_preference_tuning_runs_after_full_fine_tuning(workers, script, finished, tmp_path):
     """The dpo target on the model that the script made: the loss falls below ln 2, where DPO starts, and all moved."""
     pairs = [
         {
@@ -336,40 +343,36 @@ def test_preference_tuning_runs_after_full_fine_tuning(script, finished, tmp_pat
     write_jsonl(script.parent / "pairs.jsonl", pairs)
     path = script.parent / "dpo_fft.py"
     path.write_text(rendered(script.parent / "params.json", "dpo"))
-    run = run_rendered(path, "--model", "out/model", "--dataset", "pairs.jsonl", "--output", "dpo-out")
+    run = workers.run_script(path, "--model", "out/model", "--dataset", "pairs.jsonl", "--output", "dpo-out")
     assert run.returncode == 0, run.stderr
     result = json.loads((script.parent / "dpo-out" / "result.json").read_text())
     assert result["verdict"] == "full"
     assert result["eval_loss_before"] == pytest.approx(0.6931, abs=1e-3)
     assert result["eval_loss_after"] < 0.68
     write_jsonl(script.parent / "bad.jsonl", [{"prompt": "a", "chosen": "b"}])
-    run = run_rendered(path, "--model", "out/model", "--dataset", "bad.jsonl", "--output", "dpo-bad")
+    run = workers.run_script(path, "--model", "out/model", "--dataset", "bad.jsonl", "--output", "dpo-bad")
     assert run.returncode == 2 and "row 1 has no rejected" in run.stderr
 
 
 @pytest.mark.train
-def test_an_interrupted_script_saves_and_goes_on(script, tiny_model, tmp_path):
+def test_an_interrupted_script_saves_and_goes_on(workers, tiny_model, tmp_path):
     """SIGTERM in the middle: exit 130, a checkpoint, and --resume ends like any other run."""
     rows = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(40))
     params = tiny_parameters(tmp_path, tiny_model, rows, schedule={"max_steps": 400})
     path = tmp_path / "train_fft.py"
     path.write_text(rendered(params, "script"))
-    process = subprocess.Popen(
-        [sys.executable, path.name, "--output", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, **CALM},
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("step 3/"):
-            process.send_signal(signal.SIGTERM)
-            break
-    words = process.stderr.read()
-    assert process.wait() == 130, words
+    run = workers.start_script(path, "--output", "out")
+    while "step 3/" not in run.said() and not run.is_over():
+        time.sleep(0.005)
+    run.send(signal.SIGTERM)
+    stopped_run = run.wait()
+    words = stopped_run.stderr
+    assert stopped_run.returncode == 130, words
     assert "saved" in words and "--resume" in words and "Traceback" not in words
     stopped = int(words.split("at step ")[1].split(";")[0])
     assert (tmp_path / "out" / "checkpoints" / f"checkpoint-{stopped}").is_dir()
     path.write_text(path.read_text().replace("'max_steps': 400", f"'max_steps': {stopped + 3}"))
-    run = run_rendered(path, "--output", "out", "--resume")
+    run = workers.run_script(path, "--output", "out", "--resume")
     assert run.returncode == 0, run.stderr
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, stopped + 4))

@@ -40,12 +40,6 @@ BEST = {
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def home(tmp_path_factory, workers) -> Path:
     """The tiny model and its data."""
     folder = tmp_path_factory.mktemp("faults")

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import subprocess
 
 import pytest
 
 from conftest import PLANNER, TOOL, run_script
 from unsloth_fft.core import schema
+from workers import Finished
 
 pytest.importorskip("unsloth")
 pytestmark = pytest.mark.train
 
 
-def answered(script: Path, *arguments: object) -> dict:
-    finished = run_script(script, *arguments)
+def answer_of(finished: Finished | subprocess.CompletedProcess) -> dict:
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)
 
 
-def test_a_users_rows_and_model_go_from_plan_to_audit(tmp_path, tiny_model, rows_file):
+def test_a_users_rows_and_model_go_from_plan_to_audit(workers, tmp_path, tiny_model, rows_file):
     params, session = tmp_path / "p.json", tmp_path / "s"
     length = ("--seq-length", 128, "--effective-batch", 4, "--learning-rate", 0.002)
-    planned = answered(PLANNER, "--model", tiny_model, "--dataset", rows_file, "--output", params, *length)
+    planned = answer_of(run_script(PLANNER, "--model", tiny_model, "--dataset", rows_file, "--output", params, *length))
     assert json.loads(params.read_text()) == planned and schema.problems(planned, "parameters") == []
 
-    assert answered(TOOL, "init", "--params", params, "--session", session, "--json")["state"] == "initialized"
-    assert answered(TOOL, "train", session, "--json")["session"]["state"] == "completed"
-    status = answered(TOOL, "status", session, "--json")
+    made = answer_of(run_script(TOOL, "init", "--params", params, "--session", session, "--json"))
+    assert made["state"] == "initialized"
+    trained = answer_of(workers.run("train", session, "--json"))
+    assert trained["session"]["state"] == "completed"
+    status = answer_of(run_script(TOOL, "status", session, "--json"))
     assert status["state"] == "completed" and status["step"] == status["total_steps"]
-    audit = answered(TOOL, "audit", "--session", session, "--json")
+    audit = answer_of(run_script(TOOL, "audit", "--session", session, "--json"))
     assert audit["verdict"] == "full" and audit["elements"] == planned["model"]["parameters"]
-    assert answered(TOOL, "audit", tiny_model, session / "model", "--json")["changed"] == audit["changed"]
+    again = answer_of(run_script(TOOL, "audit", tiny_model, session / "model", "--json"))
+    assert again["changed"] == audit["changed"]
 
     for name, kind in {"session.json": "session", "params.json": "parameters", "audit.json": "audit"}.items():
         assert schema.problems(json.loads((session / name).read_text()), kind) == []

@@ -1,6 +1,6 @@
-"""Runs of unsloth_fft_tool.py in processes of their own that share one import of the training stack.
+"""Runs of unsloth_fft_tool.py and of rendered scripts in processes of their own that share one import of Unsloth.
 
-A server process imports it once and forks a child for each command. A child is a process like any other: it can be
+A server process imports it once and forks a child for each run. A child is a process like any other: it can be
 killed at any moment, limited, and leaves a real exit code; what it does not repeat is ten seconds of imports.
 """
 
@@ -93,16 +93,25 @@ class Workers:
 
     def start(self, *arguments: object, env: dict[str, str] | None = None, file_bytes: int | None = None) -> Run:
         """Start a command; `file_bytes` limits the size of any file it writes (RLIMIT_FSIZE)."""
+        return self._start(arguments, env=env, file_bytes=file_bytes)
+
+    def _start(self, arguments: tuple[object, ...], *, env: dict[str, str] | None, **order: object) -> Run:
         self._count += 1
         folder = Path(self._scratch.name) / str(self._count)
         folder.mkdir()
         given = [str(argument) for argument in arguments]
-        pid = self.ask({"argv": given, "folder": str(folder), "env": env or {}, "file_bytes": file_bytes})
-        return Run(self, pid, folder)
+        return Run(self, self.ask({"argv": given, "folder": str(folder), "env": env or {}, **order}), folder)
 
     def run(self, *arguments: object, env: dict[str, str] | None = None, file_bytes: int | None = None) -> Finished:
         """Start a command and wait for its end."""
         return self.start(*arguments, env=env, file_bytes=file_bytes).wait()
+
+    def run_script(self, script: Path, *arguments: object, env: dict[str, str] | None = None) -> Finished:
+        """Run a Python file in its own folder, with Unsloth imported and nothing of this bundle within reach."""
+        return self.start_script(script, *arguments, env=env).wait()
+
+    def start_script(self, script: Path, *arguments: object, env: dict[str, str] | None = None) -> Run:
+        return self._start(arguments, env=env, script=str(script))
 
     def make_tiny_model(self, folder: Path) -> None:
         """Write the tests' tiny Llama-shaped model into `folder`."""
@@ -160,13 +169,11 @@ def _child(order: dict[str, Any]) -> None:
             handle = os.open(Path(order["folder"]) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, number)
         os.environ.update(order["env"])
-        if order["file_bytes"] is not None:
+        if order.get("file_bytes") is not None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
-        from unsloth_fft.commands import tool
-
-        code = tool.main(order["argv"])
+        code = _script(Path(order["script"]), order["argv"]) if "script" in order else _command(order["argv"])
     except BaseException:
         import traceback
 
@@ -175,6 +182,31 @@ def _child(order: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _command(arguments: list[str]) -> int:
+    from unsloth_fft.commands import tool
+
+    return tool.main(arguments)
+
+
+def _script(script: Path, arguments: list[str]) -> int:
+    """Run a file as `python FILE` does, without this bundle: its modules are forgotten and cannot be found again."""
+    import runpy
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "unsloth_fft"]:
+        del sys.modules[name]
+    sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() not in (SCRIPTS, SCRIPTS.parent)]
+    os.environ.pop("PYTHONPATH", None)
+    os.chdir(script.parent)
+    sys.argv = [script.name, *arguments]
+    try:
+        runpy.run_path(script.name, run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
 
 
 def _make_tiny_model(folder: Path) -> None:
