@@ -69,10 +69,22 @@ def workers_of(session: Path) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
+def state_of(session: Path) -> dict:
+    return json.loads((session / "session.json").read_text())
+
+
+def tensors_in(checkpoint: Path) -> list:
+    import torch
+    from torch.utils import _pytree
+
+    leaves = _pytree.tree_leaves(torch.load(checkpoint, weights_only=True))
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
 def parameters_of(folder: Path, model: Path, rows: Path, **distributed: int) -> Path:
-    """A parameters file for two processes that saves every second step."""
+    """A parameters file for two processes that saves every step."""
     batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "effective_batch_size": 8}
-    schedule = {"max_steps": STEPS, "save_steps": 2, "eval_steps": 4}
+    schedule = {"max_steps": STEPS, "save_steps": 1, "save_total_limit": STEPS, "eval_steps": 4}
     given = minimal_parameters(
         model, rows, batch=batch, schedule=schedule, distributed={**distributed, "strategy": "fsdp2"}
     )
@@ -89,7 +101,7 @@ def session_of(file: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, model_and_rows):
-    """The answer and weights of a run that nothing disturbed, by two launchers that meet at an address."""
+    """The answer and the session of a run that nothing disturbed, by two launchers that meet at an address."""
     session = session_of(parameters_of(tmp_path_factory.mktemp("unbroken"), *model_and_rows, gpus=1, nodes=2))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -100,7 +112,7 @@ def unbroken(tmp_path_factory, model_and_rows):
     assert first.returncode == 0, words
     other.communicate(timeout=60)
     assert other.returncode == 0
-    return json.loads(answer), (session / "model" / "model.safetensors").read_bytes()
+    return json.loads(answer), session
 
 
 @pytest.mark.train
@@ -112,29 +124,34 @@ def test_two_machines_that_share_a_folder_train_one_ordinary_model(unbroken):
 
 
 @pytest.mark.train
-def test_a_signal_saves_a_kill_ends_all_and_resuming_ends_in_the_same_weights(tmp_path, model_and_rows, unbroken):
+def test_a_kill_ends_all_and_what_a_signal_saves_after_resuming_is_what_an_unbroken_run_had(
+    tmp_path, model_and_rows, unbroken
+):
     session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=2))
 
     process = start(session)
     wait_for_step(session, 3, process)
-    process.send_signal(signal.SIGTERM)
-    _, words = process.communicate(timeout=120)
-    assert process.returncode == 130, words
-    assert json.loads((session / "session.json").read_text())["state"] == "interrupted"
-    assert not list(session.glob(".stop")) and not list(session.glob(".failure-*"))
-
-    process = start(session, "--resume")
-    wait_for_step(session, 7, process)
     os.kill(workers_of(session)[1], signal.SIGKILL)
     _, words = process.communicate(timeout=120)
     assert process.returncode == 5, words
     assert "error: a training process ended without a word" in words and "--resume" in words
-    assert json.loads((session / "session.json").read_text())["state"] == "failed"
+    assert state_of(session)["state"] == "failed"
     assert workers_of(session) == []
 
-    resumed = run_script(TOOL, "train", session, "--resume", "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    assert (session / "model" / "model.safetensors").read_bytes() == unbroken[1]
+    process = start(session, "--resume")
+    wait_for_step(session, 6, process)
+    process.send_signal(signal.SIGTERM)
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 130, words
+    stopped = state_of(session)
+    assert stopped["state"] == "interrupted" and 6 <= stopped["step"] < STEPS
+    assert not list(session.glob(".stop")) and not list(session.glob(".failure-*"))
+
+    mine, theirs = (place / "checkpoints" / f"checkpoint-{stopped['step']}" for place in (session, unbroken[1]))
+    assert (mine / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
+    ours, others = tensors_in(mine / "optimizer.pt"), tensors_in(theirs / "optimizer.pt")
+    assert len(ours) == len(others) > 0
+    assert all(first.equal(second) for first, second in zip(ours, others, strict=True))
 
 
 def test_several_machines_need_a_place_to_meet(tmp_path, model_and_rows):
