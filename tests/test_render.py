@@ -169,6 +169,21 @@ def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_el
         assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes
 
 
+def test_rows_laid_end_to_end_stay_so_in_the_script_and_are_named_where_they_do_not(three, tmp_path):
+    value = json.loads(three["float32"].read_text())
+    value["batch"].update(per_device_train_batch_size=8, gradient_accumulation_steps=2, effective_batch_size=16)
+    for wanted in (True, False):
+        value["data"]["padding_free"] = wanted
+        params = write_parameters(tmp_path / "p.json", value)
+        assert settings_in(rendered(params, "script"))["training"]["padding_free"] is wanted
+        for target in ("axolotl", "trl", "dpo"):
+            lost = {loss.setting for loss in targets.find(target).render(parameters.load(params)).lost}
+            assert ("data/padding_free" in lost) is wanted, target
+        lost = {loss.setting: loss for loss in targets.find("unsloth-cli").render(parameters.load(params)).lost}
+        assert lost["data/padding_free"].wanted == str(wanted).lower()
+    assert "padding_free" not in rendered(params, "trl") and "padding_free" not in rendered(params, "dpo")
+
+
 def test_a_script_carries_only_what_its_plan_needs(three):
     several, one = rendered(three["two-nodes"], "script"), rendered(three["one-card"], "script")
     assert "adapted(train, reshards_after_evaluation)" in several and "class HostGradients" not in several

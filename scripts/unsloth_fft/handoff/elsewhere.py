@@ -21,7 +21,14 @@ def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
         losses.append(Loss("memory/gradient_checkpointing", "unsloth", "true", breaks=False))
     if parameters.optimizer.state_offload:
         losses.append(Loss("optimizer/state_offload", "on", "off, and optimizer state must fit the GPU", breaks=True))
-    return [*losses, *gradient_losses(parameters)]
+    return [*losses, *gradient_losses(parameters), *padding_losses(parameters)]
+
+
+def padding_losses(parameters: Parameters) -> list[Loss]:
+    """Rows laid end to end need attention kernels for rows of different lengths, which Unsloth brings itself."""
+    if not parameters.data.padding_free:
+        return []
+    return [Loss("data/padding_free", "true", "false: rows are padded to the longest of a micro-batch")]
 
 
 def gradient_losses(parameters: Parameters) -> list[Loss]:

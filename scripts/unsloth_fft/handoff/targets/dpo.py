@@ -11,8 +11,9 @@ from ..rendering import Loss, Rendered, Target, plan_comment, require_dataset
 from ..script import file_text
 from ..settings import settings_of
 
-# Arguments of TRL's SFTConfig and of Unsloth's trainer that its DPOConfig (trl 1.15.0) does not have.
-NOT_FOR_DPO = ("packing", "dataset_num_proc", "optim", "optim_args")
+# Arguments of TRL's SFTConfig and of Unsloth's trainer that its DPOConfig (trl 1.15.0) does not have, or that its
+# DPOTrainer does not do ("`padding_free=True` is temporarily unavailable").
+NOT_FOR_DPO = ("packing", "padding_free", "dataset_num_proc", "optim", "optim_args")
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
@@ -25,7 +26,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
     lost += elsewhere.selection_losses(parameters)
     if parameters.optimizer.state_offload:
         lost.append(Loss("optimizer/state_offload", "on", "off, and its state must fit the GPU", breaks=True))
-    lost += elsewhere.gradient_losses(parameters)
+    lost += [*elsewhere.gradient_losses(parameters), *elsewhere.padding_losses(parameters)]
     notes = [
         "",
         "Preference tuning: rows are {prompt, chosen, rejected}, as text or as lists of turns.",

@@ -24,8 +24,9 @@ from ..rendering import (
 BUILDERS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 # TRL reads these forms itself (trl 1.15.0, docs: dataset formats); ShareGPT and Alpaca rows it does not.
 KNOWN = ("messages", "prompt-completion", "text")
-# UnslothTrainingArguments has these beyond TRL's SFTConfig, or they are decided below.
-DECIDED_HERE = ("optim", "optim_args", "gradient_checkpointing")
+# UnslothTrainingArguments has these beyond TRL's SFTConfig, or they are decided below. TRL's own padding_free (trl
+# 1.15.0, sft_trainer.py: "`max_length` is not enforced") stays off, as it is when nothing is said.
+DECIDED_HERE = ("optim", "optim_args", "gradient_checkpointing", "padding_free")
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
