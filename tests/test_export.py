@@ -72,6 +72,11 @@ def test_the_folder_is_complete(exported):
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
 
 
+def test_whoever_may_read_the_settings_may_read_the_weights(trained, exported):
+    for folder in (trained / "model", exported):
+        assert len({path.stat().st_mode for path in folder.iterdir() if path.is_file()}) == 1
+
+
 def test_the_card_tells_what_was_measured(trained, exported):
     text = (exported / "README.md").read_text()
     metadata = yaml.safe_load(text.split("---\n")[1])

@@ -67,6 +67,7 @@ def test_the_script_ends_in_a_trained_and_audited_model(finished):
     assert result["eval_loss_after"] < result["eval_loss_before"]
     assert (finished / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert not list(finished.rglob("*.bin"))
+    assert len({path.stat().st_mode for path in (finished / "model").iterdir()}) == 1
     losses = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in losses if "loss" in line] == [1, 2, 3, 4, 5, 6]
 

@@ -99,6 +99,8 @@ class Workers:
         self._count += 1
         folder = Path(self._scratch.name) / str(self._count)
         folder.mkdir()
+        for name in ("stdout", "stderr"):
+            (folder / name).touch()
         given = [str(argument) for argument in arguments]
         return Run(self, self.ask({"argv": given, "folder": str(folder), "env": env or {}, **order}), folder)
 

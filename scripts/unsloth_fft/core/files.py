@@ -124,6 +124,13 @@ def os_refusal(error: OSError, path: Path) -> FFTError:
     return BadInput(f"cannot write {path}: {error.strerror}", hint="choose a path you may write to")
 
 
+def give_usual_mode(folder: Path) -> None:
+    """Give the files of `folder` the mode of new files: safetensors 0.8.0 makes its own readable to their owner only."""
+    for path in folder.iterdir():
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o666 & ~_umask())
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

@@ -134,6 +134,7 @@ def _write_model(source: Path, staging: Path, dtype: str) -> tuple[Any, int]:
         model.save_pretrained(staging, max_shard_size=SHARD_SIZE)
         tokenizer.save_pretrained(staging)
         model.generation_config.save_pretrained(staging)
+        files.give_usual_mode(staging)
     return tokenizer, int(getattr(model.config, "max_position_embeddings", 0) or 4096)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core import files
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
 from ..data import preparing, sources
@@ -340,6 +341,7 @@ def _save_model(folder: Folder, runner: Any, tokenizer: Any) -> None:
         if processes.is_first():
             tokenizer.save_pretrained(str(staging))
             (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+            files.give_usual_mode(staging)
             checkpoints.flush(staging)
             shutil.rmtree(folder.model, ignore_errors=True)
             staging.rename(folder.model)

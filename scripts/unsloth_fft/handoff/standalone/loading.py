@@ -158,5 +158,7 @@ def save(trainer: Any, tokenizer: Any, output: Path) -> None:
     if RANK == 0:
         tokenizer.save_pretrained(str(staging))
         (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+        for weights in staging.glob("*.safetensors"):  # safetensors 0.8.0 makes them readable to their owner only
+            weights.chmod((staging / "config.json").stat().st_mode)
         shutil.rmtree(output / "model", ignore_errors=True)
         staging.rename(output / "model")
