@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,8 @@ def test_sums_do_not_depend_on_which_worker_is_first(tmp_path: Path, monkeypatch
     monkeypatch.setattr(compare, "BLOCK", 16)
     monkeypatch.setattr(compare, "SPAN", 16)
     monkeypatch.setattr(compare, "WORKERS", 4)
+    monkeypatch.setattr(compare, "PROCESSES_FROM", 0)
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
 
     def last_first(span: compare._Span) -> compare.Comparison:
         index = span.start // 16
@@ -189,6 +192,14 @@ def test_sums_do_not_depend_on_which_worker_is_first(tmp_path: Path, monkeypatch
     monkeypatch.setattr(compare, "_compare_span", last_first)
     folder = write_folder(tmp_path / "base", {UP: f32(np.ones((4, 16), np.float32))})
     assert audit_folders(folder, folder).compared[UP].base_squares == 1e16
+
+
+def test_several_processes_find_what_one_does(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = write_folder(tmp_path / "moved", stored(small_weights(seed=5), bf16))
+    alone = audit_folders(good, moved).to_json()
+    monkeypatch.setattr(compare, "PROCESSES_FROM", 0)
+    monkeypatch.setattr(compare, "WORKERS", 2)
+    assert audit_folders(good, moved).to_json() == alone
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["F64", "F32", "F16", "BF16", "F8_E5M2"]))
@@ -660,12 +671,13 @@ def test_one_element_in_a_two_gib_shard_is_found_in_little_memory(tmp_path: Path
                 file.seek(8 + len(header) + 2 * 1_000_000_007)
                 file.write(b"\x80\x3f")  # 1.0
     script = (
-        "import sys, json, re; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from unsloth_fft.auditing.audit import audit_folders;"
+        "import sys, json, re, resource; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from unsloth_fft.auditing.audit import audit_folders; from unsloth_fft.auditing import compare;"
         "audit = audit_folders(Path(sys.argv[2]), Path(sys.argv[3])).to_json();"
         "print(json.dumps([audit['verdict'], audit['changed'], audit['elements'], audit['largest_change'],"
-        # Not getrusage: what it calls this process's peak may be its parent's, from before it became this program.
-        " int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])]))"
+        # Not getrusage for itself: what it calls its peak may be its parent's, from before it became this program.
+        " int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
+        " + compare.WORKERS * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))"
     )
     finished = subprocess.run(
         [sys.executable, "-c", script, SCRIPTS, tmp_path / "base", tmp_path / "trained"],

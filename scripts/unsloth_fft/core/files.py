@@ -125,7 +125,7 @@ def os_refusal(error: OSError, path: Path) -> FFTError:
 
 
 def give_usual_mode(folder: Path) -> None:
-    """Give the files of `folder` the mode of new files: safetensors 0.8.0 makes its own readable to their owner only."""
+    """Give the files of `folder` the mode of new files: safetensors 0.8.0 lets only the owner read its own."""
     for path in folder.iterdir():
         if path.is_file() and not path.is_symlink():
             path.chmod(0o666 & ~_umask())
