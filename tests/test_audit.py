@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -658,18 +660,58 @@ def test_names_say_what_a_tensor_is(name: str, group: str, layer: int | None) ->
 # --- size ---
 
 
-def test_one_element_in_a_two_gib_shard_is_found_in_little_memory(tmp_path: Path) -> None:
-    shape, size = [16384, 65536], 2**31
-    header = json.dumps({UP: {"dtype": "BF16", "shape": shape, "data_offsets": [0, size]}}).encode()
+def sparse_pair(folder: Path, gib: int) -> tuple[Path, Path]:
+    """Two checkpoints of one matrix of zeros, of `gib` GiB each, that take no room on disk."""
+    size = gib * 2**30
+    header = json.dumps({UP: {"dtype": "BF16", "shape": [size // 2**17, 2**16], "data_offsets": [0, size]}}).encode()
     header += b" " * (-len(header) % 8)
     for name in ("base", "trained"):
-        (tmp_path / name).mkdir()
-        with (tmp_path / name / "model.safetensors").open("wb") as file:
+        (folder / name).mkdir()
+        with (folder / name / "model.safetensors").open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
-            file.truncate(8 + len(header) + size)  # sparse: reads as zeros and takes no room on disk
-            if name == "trained":
-                file.seek(8 + len(header) + 2 * 1_000_000_007)
-                file.write(b"\x80\x3f")  # 1.0
+            file.truncate(8 + len(header) + size)
+    return folder / "base", folder / "trained"
+
+
+def processes_of(audit: subprocess.Popen) -> list[int]:
+    """The processes that an audit started, once all of them compare."""
+    while audit.poll() is None:
+        children = Path(f"/proc/{audit.pid}/task/{audit.pid}/children").read_text().split()
+        comparing = [int(pid) for pid in children if "model.safetensors" in Path(f"/proc/{pid}/maps").read_text()]
+        if len(comparing) == compare.WORKERS:
+            return comparing
+    raise AssertionError(audit.communicate())
+
+
+@pytest.mark.skipif(compare.WORKERS == 1, reason="one core: no other processes")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_no_process_of_an_interrupted_audit_stays(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    base, trained = sparse_pair(tmp_path, gib=16)
+    audit = subprocess.Popen([sys.executable, TOOL, "audit", base, trained], stderr=subprocess.PIPE, text=True)
+    started = processes_of(audit)
+    audit.send_signal(number)
+    _, words = audit.communicate(timeout=60)
+    assert audit.returncode == code and "Traceback" not in words
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.skipif(compare.WORKERS == 1, reason="one core: no other processes")
+def test_a_process_of_an_audit_that_is_killed_is_told_of(tmp_path: Path) -> None:
+    base, trained = sparse_pair(tmp_path, gib=16)
+    audit = subprocess.Popen([sys.executable, TOOL, "audit", base, trained], stderr=subprocess.PIPE, text=True)
+    os.kill(processes_of(audit)[0], signal.SIGKILL)
+    _, words = audit.communicate(timeout=60)
+    assert audit.returncode == 4 and "ended from outside" in words and "Traceback" not in words
+
+
+def test_one_element_in_a_two_gib_shard_is_found_in_little_memory(tmp_path: Path) -> None:
+    _, trained = sparse_pair(tmp_path, gib=2)
+    with (trained / "model.safetensors").open("r+b") as file:
+        file.seek(-(2**31) + 2 * 1_000_000_007, os.SEEK_END)
+        file.write(b"\x80\x3f")  # 1.0
     script = (
         "import sys, json, re, resource; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "from unsloth_fft.auditing.audit import audit_folders; from unsloth_fft.auditing import compare;"

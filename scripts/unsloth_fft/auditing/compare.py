@@ -204,8 +204,8 @@ def _runs(spans: Iterator[_Span], total: int) -> Iterator[tuple[Pair, Comparison
             yield from _in_order(pool, spans)
     except BrokenProcessPool:
         raise MissingHere(
-            "a process of the audit was ended from outside, most likely because memory ran out",
-            hint=f"free about {WORKERS // 4 + 1} GiB of memory and run the audit again",
+            "a process of the audit was ended from outside: memory ran out, or a file was cut short while it was read",
+            hint="wait until the checkpoints are written, free a GiB of memory, and run the audit again",
         ) from None
 
 

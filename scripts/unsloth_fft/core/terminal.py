@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .errors import EXIT_DONE, FFTError, MissingHere
+from .errors import EXIT_DONE, FFTError, Interrupted, MissingHere
 
 
 def say(text: str = "") -> None:
@@ -31,6 +31,8 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
         return EXIT_DONE
     except FFTError as error:
         return _told(error, as_json=as_json)
+    except KeyboardInterrupt:
+        return _told(Interrupted("stopped by Ctrl-C", hint="run the same command again"), as_json=as_json)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("unsloth_fft"):
             raise
