@@ -3,6 +3,7 @@
 import datetime
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -183,3 +184,23 @@ def test_a_path_that_is_not_there_is_called_a_path(missing):
 def test_a_folder_without_a_config_is_explained(tmp_path):
     with pytest.raises(BadInput, match="holds no config.json"):
         catalogue.load_shape(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("given", "loaded"),
+    [
+        ("llama-3.1-8b", "meta-llama/Llama-3.1-8B"),
+        ("qwen2.5-1.5b-instruct", "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("qwen/qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B"),
+        ("unsloth/Llama-3.1-8B", "unsloth/Llama-3.1-8B"),
+        ("./runs/first/model", "./runs/first/model"),
+    ],
+)
+def test_a_short_name_becomes_the_one_that_can_be_loaded(given: str, loaded: str) -> None:
+    assert catalogue.published_name(given) == loaded
+
+
+def test_a_folder_of_that_name_stays_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llama-3.1-8b").mkdir()
+    assert catalogue.published_name("llama-3.1-8b") == "llama-3.1-8b"

@@ -169,6 +169,19 @@ def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_el
         assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes
 
 
+def test_docker_mounts_files_and_not_volumes(three, tmp_path):
+    value = json.loads(three["float32"].read_text())
+    for given, mounted in (
+        ("rows.jsonl", "$PWD/rows.jsonl"),
+        ("./rows.jsonl", "$PWD/rows.jsonl"),
+        ("/data/rows.jsonl", "/data/rows.jsonl"),
+        ("~/rows.jsonl", "$HOME/rows.jsonl"),
+    ):
+        value["data"]["dataset"] = given
+        text = rendered(write_parameters(tmp_path / "p.json", value), "docker")
+        assert f'-v "{mounted}:/data/rows.jsonl:ro"' in text
+
+
 def test_rows_laid_end_to_end_stay_so_in_the_script_and_are_named_where_they_do_not(three, tmp_path):
     value = json.loads(three["float32"].read_text())
     value["batch"].update(per_device_train_batch_size=8, gradient_accumulation_steps=2, effective_batch_size=16)

@@ -216,7 +216,7 @@ def requests_from(args: argparse.Namespace) -> list[Request]:
 
 def request_from(args: argparse.Namespace) -> Request:
     """The request that parsed flags ask for. Raises BadInput or MissingHere where they cannot be met."""
-    from ..planning import model_source, rows
+    from ..planning import catalogue, model_source, rows
 
     _check_data(args)
     amount = Amount(args.epochs, args.max_steps, args.tokens)
@@ -225,7 +225,7 @@ def request_from(args: argparse.Namespace) -> Request:
     machine = _hardware(args)
     facts = rows.read_facts(args.dataset, args.sample_by) if args.dataset and not args.dataset_elsewhere else None
     return Request(
-        model=args.model_name or args.model,
+        model=args.model_name or catalogue.published_name(args.model),
         shape=shape,
         hardware=machine,
         seq_length=_length(args.seq_length, shape.max_positions, args.model),

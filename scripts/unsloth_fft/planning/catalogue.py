@@ -71,6 +71,13 @@ def find(name: str) -> ModelShape:
     return ModelShape.from_config(entry.config, entry.name)
 
 
+def published_name(model: str) -> str:
+    """The repository id to load `model` by: `llama-3.1-8b` is meta-llama/Llama-3.1-8B; a path stays what it is."""
+    if Path(model).expanduser().exists():
+        return model
+    return _repositories().get(model.strip().lower(), model)
+
+
 def load_shape(model: str) -> ModelShape:
     """The shape of `model`: a path to a config.json, a folder that holds one, or a catalogue name.
 
@@ -129,6 +136,14 @@ def _index() -> dict[str, Entry]:
         for name in (entry.name, *entry.aliases):
             index.setdefault(name.lower().rsplit("/", 1)[-1], entry)
     return index
+
+
+@lru_cache(maxsize=1)
+def _repositories() -> dict[str, str]:
+    """Lower-case full and short names to repository ids as their publishers spell them."""
+    published = [name for entry in entries() for name in (entry.name, *entry.aliases)]
+    short = {name.lower().rsplit("/", 1)[-1]: name for name in reversed(published)}  # the first keeps a short name
+    return short | {name.lower(): name for name in published}
 
 
 def _closest(wanted: str) -> list[str]:

@@ -58,10 +58,17 @@ def _run(parameters: Parameters, name: str) -> str:
     words.append('-e HF_TOKEN -v "$PWD:/fft" -v "$HOME/.cache/huggingface:/root/.cache/huggingface"')
     data, model = shell.remote_data(parameters), shell.remote_model(parameters)
     if data is not None:
-        words.append(f'-v "{parameters.data.dataset}:{data}:ro"')
+        words.append(f'-v "{_source(str(parameters.data.dataset))}:{data}:ro"')
     if model is not None:
-        words.append(f'-v "{parameters.model.name}:{model}:ro"')
+        words.append(f'-v "{_source(parameters.model.name)}:{model}:ro"')
     return " ".join([*words, name])
+
+
+def _source(path: str) -> str:
+    """A path as `docker run -v` wants it inside double quotes; what has no leading slash would be a volume's name."""
+    if path.startswith("~/"):
+        return f"$HOME/{path[2:]}"
+    return path if path.startswith("/") else f"$PWD/{path.removeprefix('./')}"
 
 
 TARGET = Target("docker", "Dockerfile.fft", "a Dockerfile and the command to run it", render)
