@@ -657,6 +657,11 @@ def test_names_say_what_a_tensor_is(name: str, group: str, layer: int | None) ->
     assert (group_of(name), layer_of(name)) == (group, layer)
 
 
+def test_a_pipe_is_no_checkpoint(good: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert_clear_error(run_script(TOOL, "audit", good, tmp_path / "pipe"), 2, "neither a file nor a folder")
+
+
 # --- size ---
 
 

@@ -14,6 +14,7 @@ from conftest import minimal_parameters
 from unsloth_fft.core import schema
 from unsloth_fft.planning import parameters as params
 from unsloth_fft.planning.parameters import Parameters
+from unsloth_fft.training.arguments import SCHEDULER_ARGUMENTS
 
 unsloth = pytest.importorskip("unsloth")
 
@@ -172,3 +173,28 @@ def test_every_schema_is_itself_valid():
 
     for path in sorted((Path(__file__).resolve().parents[1] / "schemas").glob("*.schema.json")):
         Draft202012Validator.check_schema(schema.load(path.name.removesuffix(".schema.json")))
+
+
+def test_the_chat_templates_are_those_of_the_installed_unsloth():
+    from unsloth.chat_templates import CHAT_TEMPLATES
+
+    named = schema.load("parameters")["properties"]["data"]["properties"]["chat_template"]["enum"]
+    assert named == [None, *sorted(CHAT_TEMPLATES)]
+
+
+@pytest.mark.parametrize(
+    "name", schema.load("parameters")["properties"]["schedule"]["properties"]["lr_scheduler_type"]["enum"]
+)
+def test_every_schedule_can_be_built(name):
+    """Transformers makes it from its name and what is passed beside the name."""
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    made = get_scheduler(name, optimizer, 2, 10, scheduler_specific_kwargs=SCHEDULER_ARGUMENTS.get(name))
+    for _ in range(9):
+        optimizer.step()
+        made.step()
+    assert 0 <= made.get_last_lr()[0] <= 1
+    if name == "cosine_with_min_lr":
+        assert made.get_last_lr()[0] == pytest.approx(0.1, abs=0.05)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import (
+    PLANNER,
     TOOL,
     assert_clear_error,
     conversation_rows,
@@ -177,3 +178,25 @@ def test_a_package_that_is_not_installed_is_named_with_the_way_to_get_it(capsys)
 
     assert terminal.run(command, as_json=False) == 4
     assert "pip install a_package_nobody_has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["planner", "init"])
+def test_quantized_weights_are_refused(tmp_path, model_folder, rows_file, program):
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
+    }  # fmt: skip
+    (model_folder / "config.json").write_text(json.dumps(config))
+    if program == "init":
+        finished = init(tmp_path, minimal_parameters(model_folder, rows_file))
+    else:
+        finished = run_script(PLANNER, "--model", model_folder, "--gpu", "L4", "--max-steps", 1)
+    assert_clear_error(finished, 2, "quantized by bitsandbytes", "unquantized")
+
+
+def test_an_unknown_chat_template_is_refused_with_the_known_ones(tmp_path, model_folder, rows_file):
+    value = minimal_parameters(model_folder, rows_file)
+    value["data"]["chat_template"] = "no-such"
+    assert_clear_error(init(tmp_path, value), 2, "chat_template", "alpaca")
+    assert not (tmp_path / "s").exists()

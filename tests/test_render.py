@@ -176,6 +176,7 @@ def test_docker_mounts_files_and_not_volumes(three, tmp_path):
         ("./rows.jsonl", "$PWD/rows.jsonl"),
         ("/data/rows.jsonl", "/data/rows.jsonl"),
         ("~/rows.jsonl", "$HOME/rows.jsonl"),
+        ("/data/$(x)/rows.jsonl", r"/data/\$(x)/rows.jsonl"),
     ):
         value["data"]["dataset"] = given
         text = rendered(write_parameters(tmp_path / "p.json", value), "docker")

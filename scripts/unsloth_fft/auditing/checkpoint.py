@@ -171,6 +171,8 @@ def _shards(place: Path) -> list[tuple[Path, set[str] | None]]:
             f"{place} holds a LoRA adapter, not full weights",
             hint="merge the adapter into its base model first, or audit a fully fine-tuned model",
         )
+    if not place.is_dir():
+        raise BadInput(f"{place} is neither a file nor a folder", hint="name a folder with model.safetensors")
     found = sorted(place.glob("*.safetensors"))
     if found:
         return [(file, None) for file in found]

@@ -77,8 +77,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace `path` atomically: after a crash at any moment it holds the old content or the new, never a part."""
+    """Replace `path` atomically: after a crash at any moment it holds the old content or the new, never a part.
+
+    A link keeps pointing at its file, which is replaced; a device or a pipe is written into and stays what it is.
+    """
     with explained(path):
+        path = path.resolve()
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:

@@ -26,8 +26,7 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
     try:
         return command() or EXIT_DONE
     except BrokenPipeError:
-        # The reader of our output (`| head`) has left: that is no fault, and Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return EXIT_DONE
     except FFTError as error:
         return _told(error, as_json=as_json)
@@ -43,9 +42,17 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
         return _told(missing, as_json=as_json)
 
 
+def _forget_stdout() -> None:
+    """The reader of our output (`| head`) has left: that is no fault, and Python must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _told(error: FFTError, *, as_json: bool) -> int:
     if as_json:
-        emit(error.as_json())
+        try:
+            emit(error.as_json())
+        except BrokenPipeError:
+            _forget_stdout()
     say(f"error: {error.message}")
     if error.hint:
         say(f"hint: {error.hint}")

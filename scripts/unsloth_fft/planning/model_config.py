@@ -34,6 +34,28 @@ MAX_SIZE = 2**31
 MAX_LAYERS = 10_000
 
 
+def quantization_of(config: Any) -> str | None:
+    """How a checkpoint's weights are quantized, None where they are not: such weights cannot all be trained.
+
+    MXFP4 (gpt-oss as published) does not count, because the training stack unpacks it.
+    """
+    entry = config.get("quantization_config") if isinstance(config, Mapping) else None
+    if not isinstance(entry, Mapping):
+        return None
+    method = str(entry.get("quant_method") or "an unnamed method")
+    return None if method == "mxfp4" else method
+
+
+def refuse_quantized(config: Any, name: str) -> None:
+    """Raise BadInput where the config is that of a quantized checkpoint."""
+    method = quantization_of(config)
+    if method is not None:
+        raise BadInput(
+            f"{name} holds weights quantized by {method}; full fine-tuning needs the model they were made from",
+            hint="name the unquantized model, for example without -bnb-4bit in its name",
+        )
+
+
 class ConfigReader:
     """One model's `config.json` with the defaults of its family behind it. `name` appears in every error."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.errors import BadInput
 from .blocks import Block, blocks_of, norm_part, per_layer_input_width
 from .families import FAMILIES, LLAMA, TEXT_TYPE_OF_WRAPPER, Family
-from .model_config import ConfigReader, has_exactly_llama_keys, stored_dtype, text_part
+from .model_config import ConfigReader, has_exactly_llama_keys, refuse_quantized, stored_dtype, text_part
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ModelShape:
         Raises BadInput for an unknown `model_type`, a missing or malformed key, or a feature that cannot be
         counted exactly.
         """
+        refuse_quantized(config, name)
         values, multimodal = text_part(config, name)
         family, model_type, assumed = _family_of(values, name, may_assume=not multimodal)
         reader = ConfigReader(values, family.defaults, name)

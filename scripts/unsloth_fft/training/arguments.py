@@ -7,6 +7,9 @@ from typing import Any
 
 from ..planning.parameters import Parameters, optim_args_text
 
+# What Transformers asks for beside a schedule's name (transformers 5.17.0, optimization.py, get_scheduler).
+SCHEDULER_ARGUMENTS = {"cosine_with_min_lr": {"min_lr_rate": 0.1}}
+
 
 def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, Any]:
     """Keyword arguments of UnslothTrainingArguments. A contract test holds every name against the installed class."""
@@ -47,6 +50,8 @@ def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, A
         "bf16": parameters.precision.compute == "bfloat16",
         "fp16": parameters.precision.compute == "float16",
     }
+    if schedule.lr_scheduler_type in SCHEDULER_ARGUMENTS:
+        arguments["lr_scheduler_kwargs"] = dict(SCHEDULER_ARGUMENTS[schedule.lr_scheduler_type])
     if schedule.max_steps is not None:
         arguments["max_steps"] = schedule.max_steps
     else:

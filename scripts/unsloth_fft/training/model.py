@@ -9,6 +9,7 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, FFTError, TrainingFailed
 from ..data import templates
+from ..planning.model_config import refuse_quantized
 from ..planning.parameters import Parameters
 from . import processes
 
@@ -60,6 +61,7 @@ def _check_config(folder: Path) -> None:
     config = files.read_json(folder / "config.json", "model configuration")
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str) or not config["model_type"]:
         raise BadInput(f"{folder / 'config.json'} has no model_type", hint="use the model's published config.json")
+    refuse_quantized(config, str(folder))
     kernel = _named_kernel(config)
     if kernel is not None:
         raise BadInput(

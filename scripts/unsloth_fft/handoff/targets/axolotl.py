@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...planning.parameters import Parameters
+from ...training.arguments import SCHEDULER_ARGUMENTS
 from .. import elsewhere, yaml_text
 from ..rendering import (
     Loss,
@@ -135,6 +136,13 @@ def _optimizer(parameters: Parameters, name: str) -> dict[str, Any]:
     }
 
 
+def _scheduler(name: str) -> dict[str, Any]:
+    """Axolotl's cosine has its own key for where it ends (axolotl 0.19.0, utils/schemas/training.py)."""
+    if name != "cosine_with_min_lr":
+        return {"lr_scheduler": name}
+    return {"lr_scheduler": "cosine", "cosine_min_lr_ratio": SCHEDULER_ARGUMENTS[name]["min_lr_rate"]}
+
+
 def _schedule(parameters: Parameters) -> dict[str, Any]:
     schedule = parameters.schedule
     length: dict[str, Any] = (
@@ -143,7 +151,7 @@ def _schedule(parameters: Parameters) -> dict[str, Any]:
     warmup = schedule.warmup_steps
     return {
         **length,
-        "lr_scheduler": schedule.lr_scheduler_type,
+        **_scheduler(schedule.lr_scheduler_type),
         **({"warmup_ratio": warmup} if warmup < 1 else {"warmup_steps": int(warmup)}),
         "logging_steps": schedule.logging_steps,
         **({} if schedule.eval_steps is None else {"eval_steps": schedule.eval_steps}),

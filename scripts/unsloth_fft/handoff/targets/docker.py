@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from ...planning.parameters import Parameters
 from .. import shell
@@ -66,9 +67,10 @@ def _run(parameters: Parameters, name: str) -> str:
 
 def _source(path: str) -> str:
     """A path as `docker run -v` wants it inside double quotes; what has no leading slash would be a volume's name."""
-    if path.startswith("~/"):
-        return f"$HOME/{path[2:]}"
-    return path if path.startswith("/") else f"$PWD/{path.removeprefix('./')}"
+    quoted = re.sub(r'([\\"$`])', r"\\\1", path)
+    if quoted.startswith("~/"):
+        return f"$HOME/{quoted[2:]}"
+    return quoted if quoted.startswith("/") else f"$PWD/{quoted.removeprefix('./')}"
 
 
 TARGET = Target("docker", "Dockerfile.fft", "a Dockerfile and the command to run it", render)

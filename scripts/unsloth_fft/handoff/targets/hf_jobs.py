@@ -42,7 +42,8 @@ def render(parameters: Parameters, file: str) -> Rendered:
     if is_local_data(dataset):
         raise BadInput(
             f"data/dataset is {dataset} on this machine, which a job cannot read",
-            hint=f"hf upload OWNER/NAME {dataset} --repo-type dataset --private, then plan with --dataset OWNER/NAME",
+            hint=f"hf upload OWNER/NAME {shlex.quote(dataset)} --repo-type dataset --private,"
+            " then plan with --dataset OWNER/NAME",
         )
     if is_local_model(parameters.model.name):
         raise BadInput(
