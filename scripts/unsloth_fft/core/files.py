@@ -82,10 +82,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     A link keeps pointing at its file, which is replaced; a device or a pipe is written into and stays what it is.
     """
     with explained(path):
-        path = path.resolve()
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_bytes(content)
             return
+        path = path.resolve()
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:

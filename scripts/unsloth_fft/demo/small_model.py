@@ -75,6 +75,7 @@ def make(folder: Path, texts: Iterable[str], *, max_length: int, size: Size = SM
             model = LlamaForCausalLM(config)
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
+        files.give_usual_mode(staging)
         staging.rename(folder)
 
 
