@@ -21,6 +21,7 @@ from conftest import (
     write_jsonl,
     write_parameters,
 )
+from unsloth_fft.commands import plan, tool
 from unsloth_fft.core import schema
 
 LLAMA = ("--model", "meta-llama/Llama-3.1-8B")
@@ -153,6 +154,9 @@ def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(t
         ((*H200, "--effective-batch", "0"), 2, ["at least 1"]),
         ((*H200, "--effective-batch", "sixteen"), 2, ["sixteen"]),
         ((*H200, "--learning-rate", "nan"), 2, ["nan"]),
+        ((*H200, "--learning-rate", "2"), 2, ["--learning-rate", "'2'", "above 0 and at most 1"]),
+        ((*LLAMA, "--gpu", "H200", "--max-steps", "3e9"), 2, ["--max-steps", "from 1 to 2147483647"]),
+        ((*LLAMA, "--gpu", "H200", "--tokens", "100X"), 2, ["'100X'", "100M"]),
         ((*H200, "--tokens", "5"), 2, ["not allowed with"]),
         ((*H200, "--seq-length", "1000000"), 2, ["131072"]),
         ((*H200, "--vram-gib", "500"), 2, ["139.8"]),
@@ -170,6 +174,60 @@ def test_bad_input_ends_in_two_lines_and_the_right_code(
     finished = generate(*arguments)
     assert_clear_error(finished, code, *words)
     assert finished.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--max-step", "--max-steps"), ("--seq-len", "--seq-length"), ("--lr", "--learning-rate"),
+        ("--batch-size", "--effective-batch"), ("--vram", "--vram-gib"), ("--datset", "--dataset"),
+        ("--max_steps", "--max-steps"),
+    ],
+)  # fmt: skip
+def test_a_flag_that_is_not_known_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str], typed: str, meant: str
+) -> None:
+    assert plan.main([*LLAMA, "--gpu", "H200", typed, "5"]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+    assert plan.main([typed, "5"]) == 2, "also where a required flag is missing"
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("statsu", "run-1"), "status"), (("status", "run-1", "--jsno"), "--json"),
+        (("data", "rows.jsonl", "--seq-len", "5"), "--seq-length"), (("data", "rows.jsonl", "--lr", "5"), None),
+        (("fly",), None),
+    ],
+)  # fmt: skip
+def test_the_tool_answers_with_the_nearest_command_or_flag_too(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], meant: str | None
+) -> None:
+    assert tool.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert f"did you mean {meant}?" in error if meant else "did you mean" not in error
+
+
+def test_a_flag_given_twice_is_refused_and_not_settled_silently(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main([*H200, "--gpu", "L40S"]) == 2
+    assert capsys.readouterr().err == "error: --gpu was given more than once\nhint: write --gpu A,B,C\n"
+    assert plan.main([*H200, "--sample-by", "line", "--sample-by", "line"]) == 2
+    assert "--sample-by was given more than once" in capsys.readouterr().err
+    assert tool.main(["init", "--params", "a.json", "--params", "b.json", "--session", "s"]) == 2
+    assert "--params was given more than once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "tokens"), [("100M", 10**8), ("2.3m", 2_300_000), ("500k", 500_000), ("1B", 10**9)])
+def test_tokens_may_be_told_in_thousands_millions_and_billions(typed: str, tokens: int) -> None:
+    given = plan.parser().parse_args([*LLAMA, "--tokens", typed])
+    assert given.tokens == tokens
+
+
+def test_the_short_names_of_types_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for short, full in (("bf16", "bfloat16"), ("fp32", "float32")):
+        assert plan.main([*H200, "--precision", short]) == 0
+        assert json.loads(capsys.readouterr().out)["precision"]["weights"] == full
 
 
 @pytest.mark.parametrize(
@@ -249,7 +307,7 @@ def test_data_that_cannot_be_counted_here_needs_an_amount(tmp_path: Path, name: 
 
 
 def test_errors_are_json_objects_with_json(tmp_path: Path) -> None:
-    finished = generate(*H200, "--gpu", "H900", "--json")
+    finished = generate(*LLAMA, "--gpu", "H900", "--max-steps", 5, "--json")
     error = json.loads(finished.stdout)["error"]
     assert finished.returncode == 2
     assert error["code"] == "bad_input"
