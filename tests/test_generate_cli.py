@@ -17,6 +17,7 @@ from conftest import (
     TOOL,
     assert_clear_error,
     conversation_rows,
+    minimal_parameters,
     run_script,
     write_jsonl,
     write_parameters,
@@ -103,14 +104,56 @@ def test_raw_text_needs_no_chat_template(tmp_path: Path) -> None:
     assert "--chat-template" not in found.stdout
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".txt", ".json"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".json"])
 def test_other_text_formats_are_counted_too(tmp_path: Path, suffix: str) -> None:
-    texts = {".csv": "text\none\ntwo\n", ".txt": "one\n\ntwo\n", ".json": '[{"text": "one"}, {"text": "two"}]'}
+    texts = {
+        ".csv": "text\none\ntwo\n",
+        ".tsv": "text\tnote\none\t1\ntwo\t2\n",
+        ".txt": "one\n\ntwo\n",
+        ".json": '[{"text": "one"}, {"text": "two"}]',
+    }
     path = tmp_path / f"rows{suffix}"
     path.write_text(texts[suffix], encoding="utf-8")
     finished = generate(*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain")
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["data"]["rows"] == 2
+
+
+def test_a_folder_is_counted_as_its_files_are_and_its_test_files_are_not_trained_on(tmp_path: Path) -> None:
+    for name, lines in (("one.txt", 30), ("two.md", 10), ("README.md", 5)):
+        (tmp_path / name).write_text("A line of a text.\n" * lines, encoding="utf-8")
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", tmp_path, "--epochs", 1)
+    whole = json.loads(generate(*asked).stdout)
+    assert (whole["data"]["rows"], whole["plan"]["predicted"]["steps"]) == (40, 3)  # 36 rows in batches of 16
+    (tmp_path / "test.txt").write_text("A line held out.\n" * 20, encoding="utf-8")
+    parted = json.loads(generate(*asked, "--objective", "pretrain", "--precision", "float32").stdout)
+    assert (parted["data"]["rows"], parted["plan"]["predicted"]["steps"]) == (60, 3)  # the 40 that are not held out
+    assert not any("--eval-fraction" in warning for warning in parted["plan"]["warnings"])
+    (tmp_path / "more.parquet").write_bytes(b"PAR1")
+    assert_clear_error(generate(*asked), 2, "--max-steps", f"unsloth_fft_tool.py data {tmp_path} --model DIR")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("rows.docx", "PK", ["rows.docx", "unknown kind of data file", ".jsonl", ".tsv", ".parquet"]),
+        ("rows.jsonl", '{"question": "a", "answer": "b"}\n', ["line 1 has the keys answer, question", '"messages"']),
+        ("rows.csv", "question,answer\na,b\n", ["line 2 has the keys answer, question", "rename its columns"]),
+        ("rows.jsonl", '{"text": "a"}\n{"txt": "b"}\n', ["line 2 has a 'text' that is missing"]),
+        ("folder/notes.pdf", "%PDF", ["holds no data to train on", ".jsonl"]),
+    ],
+)
+def test_data_that_training_would_refuse_are_refused_by_the_planner_in_the_same_words(
+    tmp_path: Path, name: str, text: str, words: list[str]
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    dataset = tmp_path / name.split("/")[0]
+    planned = generate(*H200, "--dataset", dataset)
+    assert_clear_error(planned, 2, *words)
+    params = write_parameters(tmp_path / "p.json", minimal_parameters("owner/model", dataset))
+    assert run_script(TOOL, "init", "--params", params, "--session", tmp_path / "s").stderr == planned.stderr
 
 
 def test_a_model_folder_is_planned_for_this_machine(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _add_task(top: argparse.ArgumentParser) -> None:
         "--model-name", metavar="NAME", help="model.name of the plan, where --model is only a file with the shape"
     )
     group.add_argument(
-        "--dataset", metavar="PATH|NAME", help="rows to train on: .jsonl, .json, .csv or .txt is counted"
+        "--dataset", metavar="PATH|NAME", help="rows to train on; local files and folders are counted, Parquet is not"
     )
     group.add_argument(
         "--dataset-elsewhere", action="store_true", help="the data are on another machine: do not look for them here"
@@ -263,7 +263,13 @@ def _check_data(args: argparse.Namespace) -> None:
         for flag, value in (("--dataset-elsewhere", args.dataset_elsewhere), ("--sample-by", args.sample_by != "line")):
             if value:
                 raise BadInput(f"{flag} says something about data, and none are named", hint="add --dataset FILE")
-    elif args.sample_by != "line" and Path(args.dataset).suffix.lower() in (".jsonl", ".ndjson", ".json", ".csv"):
+    elif args.sample_by != "line" and Path(args.dataset).suffix.lower() in (
+        ".jsonl",
+        ".ndjson",
+        ".json",
+        ".csv",
+        ".tsv",
+    ):
         raise BadInput(
             f"--sample-by {args.sample_by} is for text files, and {args.dataset} has rows of its own",
             hint="leave --sample-by out",

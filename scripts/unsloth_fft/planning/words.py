@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..data.splitting import held_out_count
 from . import amount, duration, model_source
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
@@ -229,8 +228,8 @@ def _data_warnings(request: Request) -> list[str]:
 def _held_out_warnings(request: Request, data: DataFacts) -> list[str]:
     """Of instructions some are held out by custom; of a text somebody may want every line learned."""
     share = request.reading.eval_fraction
-    held_out = held_out_count(data.rows, share)
-    if request.objective != "pretrain" or held_out == 0:
+    held_out = data.held_out(share)
+    if request.objective != "pretrain" or held_out == 0 or data.set_apart:
         return []
     return [
         f"{held_out:,} of {data.rows:,} rows ({share:.3g} of them) are held out for evaluation and not learned:"
