@@ -170,6 +170,14 @@ TINY = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num
         "tie_word_embeddings": True}  # fmt: skip
 
 
+def test_the_smallest_models_may_learn_at_high_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
+    rest = ["--gpu", "L4", "--max-steps", "5", "--learning-rate", "2e-3"]
+    for model, warned in ((str(tmp_path), False), ("Qwen/Qwen2.5-0.5B", True)):
+        assert plan.main(["--model", model, *rest]) == 0
+        assert ("references/hyperparameters.md" in capsys.readouterr().err) == warned
+
+
 @pytest.mark.parametrize("model", ["config.json", "."])
 def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(tmp_path: Path, model: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")

@@ -212,7 +212,8 @@ def requests_from(args: argparse.Namespace) -> list[Request]:
     for name in names[1:]:
         machine = _hardware(argparse.Namespace(**{**vars(args), "gpu": name}))
         found.setdefault(machine.name, replace(first, hardware=machine, price_per_hour=_price(args, machine)))
-    return list(found.values())
+    one_price = len(found) > 1 and args.price_per_hour is not None
+    return [replace(request, one_price=one_price) for request in found.values()]
 
 
 def request_from(args: argparse.Namespace) -> Request:
