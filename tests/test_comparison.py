@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -64,7 +65,16 @@ def test_with_prices_the_cheapest_is_taken(planned, tmp_path: Path) -> None:
     table = lines_of(error)
     assert f"{found['plan']['predicted']['cost_usd']:.2f}" in table["L40S"]
     assert table["A100 80GB SXM"].endswith("-"), "a card without a price has no cost, and is not taken for cheap"
-    assert planned(f"{LLAMA} --gpu H200,L40S --price-per-hour 2")[1]["plan"]["hardware"]["name"] == "H200"
+
+
+def test_one_price_for_several_cards_is_warned_about(planned) -> None:
+    warning = "one price for several cards; --prices FILE gives each its own"
+    code, found, error = planned(f"{LLAMA} --gpu H200,L40S --price-per-hour 2.5")
+    assert found["plan"]["hardware"]["name"] == "H200"
+    assert warning in error and any(warning in text for text in found["plan"]["warnings"])
+    for one_card in ("H200", "H200,h200"):
+        code, found, error = planned(f"{LLAMA} --gpu {one_card} --price-per-hour 2.5")
+        assert code == 0 and warning not in error and not any(warning in text for text in found["plan"]["warnings"])
 
 
 def test_a_card_that_does_not_fit_or_is_refused_stays_in_the_table(planned) -> None:
@@ -73,6 +83,22 @@ def test_a_card_that_does_not_fit_or_is_refused_stays_in_the_table(planned) -> N
     assert "refused: " in lines_of(error)["T4"]
     code, found, error = planned(f"{LLAMA} --gpu T4,L40S")
     assert code == 0 and "no, lacks " in lines_of(error)["T4"]
+
+
+def test_the_table_shows_the_host_memory_that_plans_need_or_lack(planned) -> None:
+    code, found, error = planned(f"{LLAMA} --gpu L40S,A100-80GB")
+    assert "host GiB" in error
+    for card in ("L40S", "A100-80GB"):
+        alone = planned(f"{LLAMA} --gpu {card}")[1]["plan"]
+        line = lines_of(error)[alone["hardware"]["name"]]
+        assert f"{alone['predicted']['host_ram_gib']:.1f} of 128.0" in line
+    short = LLAMA.replace("128", "40")
+    code, found, error = planned(f"{short} --gpu L40S,H200")
+    assert code == 0
+    lacks = re.search(r"no, lacks ([\d.]+) GiB of host memory", lines_of(error)["L40S"])
+    assert lacks is not None
+    enough = 40 + float(lacks[1]) + 0.1
+    assert planned(f"{LLAMA.replace('128', f'{enough:.1f}')} --gpu L40S")[0] == 0
 
 
 def test_where_no_card_fits_the_nearest_is_explained(planned) -> None:

@@ -17,10 +17,12 @@ from conftest import (
     TOOL,
     assert_clear_error,
     conversation_rows,
+    minimal_parameters,
     run_script,
     write_jsonl,
     write_parameters,
 )
+from unsloth_fft.commands import plan, tool
 from unsloth_fft.core import schema
 
 LLAMA = ("--model", "meta-llama/Llama-3.1-8B")
@@ -102,14 +104,56 @@ def test_raw_text_needs_no_chat_template(tmp_path: Path) -> None:
     assert "--chat-template" not in found.stdout
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".txt", ".json"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".json"])
 def test_other_text_formats_are_counted_too(tmp_path: Path, suffix: str) -> None:
-    texts = {".csv": "text\none\ntwo\n", ".txt": "one\n\ntwo\n", ".json": '[{"text": "one"}, {"text": "two"}]'}
+    texts = {
+        ".csv": "text\none\ntwo\n",
+        ".tsv": "text\tnote\none\t1\ntwo\t2\n",
+        ".txt": "one\n\ntwo\n",
+        ".json": '[{"text": "one"}, {"text": "two"}]',
+    }
     path = tmp_path / f"rows{suffix}"
     path.write_text(texts[suffix], encoding="utf-8")
     finished = generate(*LLAMA, "--gpu", "H200", "--dataset", path, "--objective", "pretrain")
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["data"]["rows"] == 2
+
+
+def test_a_folder_is_counted_as_its_files_are_and_its_test_files_are_not_trained_on(tmp_path: Path) -> None:
+    for name, lines in (("one.txt", 30), ("two.md", 10), ("README.md", 5)):
+        (tmp_path / name).write_text("A line of a text.\n" * lines, encoding="utf-8")
+    asked = (*LLAMA, "--gpu", "H200", "--dataset", tmp_path, "--epochs", 1)
+    whole = json.loads(generate(*asked).stdout)
+    assert (whole["data"]["rows"], whole["plan"]["predicted"]["steps"]) == (40, 3)  # 36 rows in batches of 16
+    (tmp_path / "test.txt").write_text("A line held out.\n" * 20, encoding="utf-8")
+    parted = json.loads(generate(*asked, "--objective", "pretrain", "--precision", "float32").stdout)
+    assert (parted["data"]["rows"], parted["plan"]["predicted"]["steps"]) == (60, 3)  # the 40 that are not held out
+    assert not any("--eval-fraction" in warning for warning in parted["plan"]["warnings"])
+    (tmp_path / "more.parquet").write_bytes(b"PAR1")
+    assert_clear_error(generate(*asked), 2, "--max-steps", f"unsloth_fft_tool.py data {tmp_path} --model DIR")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("rows.docx", "PK", ["rows.docx", "unknown kind of data file", ".jsonl", ".tsv", ".parquet"]),
+        ("rows.jsonl", '{"question": "a", "answer": "b"}\n', ["line 1 has the keys answer, question", '"messages"']),
+        ("rows.csv", "question,answer\na,b\n", ["line 2 has the keys answer, question", "rename its columns"]),
+        ("rows.jsonl", '{"text": "a"}\n{"txt": "b"}\n', ["line 2 has a 'text' that is missing"]),
+        ("folder/notes.pdf", "%PDF", ["holds no data to train on", ".jsonl"]),
+    ],
+)
+def test_data_that_training_would_refuse_are_refused_by_the_planner_in_the_same_words(
+    tmp_path: Path, name: str, text: str, words: list[str]
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    dataset = tmp_path / name.split("/")[0]
+    planned = generate(*H200, "--dataset", dataset)
+    assert_clear_error(planned, 2, *words)
+    params = write_parameters(tmp_path / "p.json", minimal_parameters("owner/model", dataset))
+    assert run_script(TOOL, "init", "--params", params, "--session", tmp_path / "s").stderr == planned.stderr
 
 
 def test_a_model_folder_is_planned_for_this_machine(tmp_path: Path) -> None:
@@ -124,6 +168,14 @@ def test_a_model_folder_is_planned_for_this_machine(tmp_path: Path) -> None:
 TINY = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
         "tie_word_embeddings": True}  # fmt: skip
+
+
+def test_the_smallest_models_may_learn_at_high_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
+    rest = ["--gpu", "L4", "--max-steps", "5", "--learning-rate", "2e-3"]
+    for model, warned in ((str(tmp_path), False), ("Qwen/Qwen2.5-0.5B", True)):
+        assert plan.main(["--model", model, *rest]) == 0
+        assert ("references/hyperparameters.md" in capsys.readouterr().err) == warned
 
 
 @pytest.mark.parametrize("model", ["config.json", "."])
@@ -153,6 +205,9 @@ def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(t
         ((*H200, "--effective-batch", "0"), 2, ["at least 1"]),
         ((*H200, "--effective-batch", "sixteen"), 2, ["sixteen"]),
         ((*H200, "--learning-rate", "nan"), 2, ["nan"]),
+        ((*H200, "--learning-rate", "2"), 2, ["--learning-rate", "'2'", "above 0 and at most 1"]),
+        ((*LLAMA, "--gpu", "H200", "--max-steps", "3e9"), 2, ["--max-steps", "from 1 to 2147483647"]),
+        ((*LLAMA, "--gpu", "H200", "--tokens", "100X"), 2, ["'100X'", "100M"]),
         ((*H200, "--tokens", "5"), 2, ["not allowed with"]),
         ((*H200, "--seq-length", "1000000"), 2, ["131072"]),
         ((*H200, "--vram-gib", "500"), 2, ["139.8"]),
@@ -170,6 +225,60 @@ def test_bad_input_ends_in_two_lines_and_the_right_code(
     finished = generate(*arguments)
     assert_clear_error(finished, code, *words)
     assert finished.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--max-step", "--max-steps"), ("--seq-len", "--seq-length"), ("--lr", "--learning-rate"),
+        ("--batch-size", "--effective-batch"), ("--vram", "--vram-gib"), ("--datset", "--dataset"),
+        ("--max_steps", "--max-steps"),
+    ],
+)  # fmt: skip
+def test_a_flag_that_is_not_known_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str], typed: str, meant: str
+) -> None:
+    assert plan.main([*LLAMA, "--gpu", "H200", typed, "5"]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+    assert plan.main([typed, "5"]) == 2, "also where a required flag is missing"
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("statsu", "run-1"), "status"), (("status", "run-1", "--jsno"), "--json"),
+        (("data", "rows.jsonl", "--seq-len", "5"), "--seq-length"), (("data", "rows.jsonl", "--lr", "5"), None),
+        (("fly",), None),
+    ],
+)  # fmt: skip
+def test_the_tool_answers_with_the_nearest_command_or_flag_too(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], meant: str | None
+) -> None:
+    assert tool.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert f"did you mean {meant}?" in error if meant else "did you mean" not in error
+
+
+def test_a_flag_given_twice_is_refused_and_not_settled_silently(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan.main([*H200, "--gpu", "L40S"]) == 2
+    assert capsys.readouterr().err == "error: --gpu was given more than once\nhint: write --gpu A,B,C\n"
+    assert plan.main([*H200, "--sample-by", "line", "--sample-by", "line"]) == 2
+    assert "--sample-by was given more than once" in capsys.readouterr().err
+    assert tool.main(["init", "--params", "a.json", "--params", "b.json", "--session", "s"]) == 2
+    assert "--params was given more than once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "tokens"), [("100M", 10**8), ("2.3m", 2_300_000), ("500k", 500_000), ("1B", 10**9)])
+def test_tokens_may_be_told_in_thousands_millions_and_billions(typed: str, tokens: int) -> None:
+    given = plan.parser().parse_args([*LLAMA, "--tokens", typed])
+    assert given.tokens == tokens
+
+
+def test_the_short_names_of_types_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for short, full in (("bf16", "bfloat16"), ("fp32", "float32")):
+        assert plan.main([*H200, "--precision", short]) == 0
+        assert json.loads(capsys.readouterr().out)["precision"]["weights"] == full
 
 
 @pytest.mark.parametrize(
@@ -249,7 +358,7 @@ def test_data_that_cannot_be_counted_here_needs_an_amount(tmp_path: Path, name: 
 
 
 def test_errors_are_json_objects_with_json(tmp_path: Path) -> None:
-    finished = generate(*H200, "--gpu", "H900", "--json")
+    finished = generate(*LLAMA, "--gpu", "H900", "--max-steps", 5, "--json")
     error = json.loads(finished.stdout)["error"]
     assert finished.returncode == 2
     assert error["code"] == "bad_input"

@@ -162,7 +162,10 @@ def test_8b_on_80_gib_is_at_least_as_good_as_any_table_made_by_hand(
 def test_a_measured_setting_is_called_measured_and_quotes_its_row() -> None:
     found = plan(request(pins=Pins(micro_batch=4, checkpointing="off", optimizer="adamw_flash")))
     assert found.plan.basis == "measured"
-    assert any("126.2 GiB and 12,121 tokens/s" in sentence for sentence in found.plan.why)
+    quoted = next(sentence for sentence in found.plan.why if "126.2 GiB and 12,121 tokens/s" in sentence)
+    assert quoted.startswith("The figures are those of the memory and speed model; this very setting was measured at ")
+    assert quoted.endswith("(row h200-2026-11-25-04).")
+    assert f"{found.plan.predicted.tokens_per_second:,.0f}" not in quoted, "what is planned with is not the row's"
 
 
 def test_the_fitted_card_and_model_are_calibrated_and_anything_else_is_extrapolated_with_a_range() -> None:
@@ -392,6 +395,28 @@ def test_a_text_of_few_rows_is_not_called_small() -> None:
     facts = DataFacts(3, (10**6,) * 3, "text")
     found = plan(request(data=facts, objective="pretrain", amount=Amount(epochs=1.0))).plan
     assert not any("LoRA" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "rate", "high"),
+    [("meta-llama/Llama-3.1-8B", "sft", 2e-4, True), ("meta-llama/Llama-3.1-8B", "sft", 4e-5, False),
+     ("meta-llama/Llama-3.1-8B", "sft", None, False), ("meta-llama/Llama-3.1-8B", "pretrain", 1e-4, False),
+     ("Qwen/Qwen2.5-0.5B", "sft", 2e-4, True), ("Qwen/Qwen2.5-0.5B", "pretrain", 2e-4, False)],
+)  # fmt: skip
+def test_a_rate_of_lora_is_warned_about_with_the_source(
+    model: str, objective: str, rate: float | None, high: bool
+) -> None:
+    warnings = plan(request(model, objective=objective, learning_rate=rate)).plan.warnings
+    assert any(f"{rate:g} is" in text and "hyperparameters.md" in text for text in warnings if rate) == high
+
+
+@pytest.mark.parametrize(("form", "objective", "warned"), [("text", "sft", True), ("text", "pretrain", False),
+                                                           ("messages", "sft", False)])  # fmt: skip
+def test_raw_text_that_is_trained_on_as_instructions_is_warned_about(form: str, objective: str, warned: bool) -> None:
+    asked = request(data=DataFacts(2000, (100,) * 2000, form), objective=objective, amount=Amount(epochs=1.0))
+    assert any("--objective pretrain" in text for text in plan(asked).plan.warnings) == warned
+    unread = request(unread=f"/elsewhere/rows.{'txt' if form == 'text' else 'jsonl'}", objective=objective)
+    assert any("--objective pretrain" in text for text in plan(unread).plan.warnings) == warned
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..core import files, terminal
-from ..core.arguments import Parser
+from ..core.arguments import Parser, precision
 from ..core.errors import BadInput
 from ..planning import hardware
 from ..planning.defaults import OBJECTIVES
@@ -67,7 +67,7 @@ def _add_task(top: argparse.ArgumentParser) -> None:
         "--model-name", metavar="NAME", help="model.name of the plan, where --model is only a file with the shape"
     )
     group.add_argument(
-        "--dataset", metavar="PATH|NAME", help="rows to train on: .jsonl, .json, .csv or .txt is counted"
+        "--dataset", metavar="PATH|NAME", help="rows to train on; local files and folders are counted, Parquet is not"
     )
     group.add_argument(
         "--dataset-elsewhere", action="store_true", help="the data are on another machine: do not look for them here"
@@ -86,9 +86,7 @@ def _add_task(top: argparse.ArgumentParser) -> None:
                        help="of the plans that fit, the fastest or the smallest (default speed)")  # fmt: skip
     group.add_argument("--exactness", choices=tuple(sorted(RANK, key=lambda name: -RANK[name])), default="exact",
                        help="how weight updates must be kept (default exact)")  # fmt: skip
-    group.add_argument(
-        "--learning-rate", type=_positive, metavar="X", help="peak rate (default: by objective and size)"
-    )
+    group.add_argument("--learning-rate", type=_rate, metavar="X", help="peak rate (default: by objective and size)")
     group.add_argument(
         "--seq-length",
         "--max-seq-length",
@@ -106,6 +104,7 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gpu",
         metavar="NAME|auto",
+        twice="write --gpu A,B,C",
         help="card, or auto for this machine (default auto; CPU where there is no GPU); A,B,C compares several",
     )
     group.add_argument(
@@ -122,14 +121,16 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
 
 def _add_amount(top: argparse.ArgumentParser) -> None:
     group = top.add_argument_group("how much (at most one)").add_mutually_exclusive_group()
-    group.add_argument("--epochs", type=_positive, metavar="X", help="passes over the data (default: by objective)")
-    group.add_argument("--max-steps", type=_whole, metavar="N", help="optimizer steps")
-    group.add_argument("--tokens", type=_count, metavar="N", help="tokens, for example 1e9")
+    group.add_argument("--epochs", type=_passes, metavar="X", help="passes over the data (default: by objective)")
+    group.add_argument("--max-steps", type=_steps, metavar="N", help="optimizer steps")
+    group.add_argument("--tokens", type=_tokens, metavar="N", help="tokens, for example 1e9 or 100M")
 
 
 def _add_pins(top: argparse.ArgumentParser) -> None:
     group = top.add_argument_group("knobs (leave them out to let the planner choose)")
-    group.add_argument("--precision", choices=("float32", "bfloat16"), help="type the weights are stored in")
+    group.add_argument(
+        "--precision", type=precision, choices=("float32", "bfloat16"), help="type the weights are stored in"
+    )
     group.add_argument(
         "--optimizer", choices=tuple(sorted({recipe.optimizer for recipe in RECIPES})), help="as `optim` names it"
     )
@@ -211,7 +212,8 @@ def requests_from(args: argparse.Namespace) -> list[Request]:
     for name in names[1:]:
         machine = _hardware(argparse.Namespace(**{**vars(args), "gpu": name}))
         found.setdefault(machine.name, replace(first, hardware=machine, price_per_hour=_price(args, machine)))
-    return list(found.values())
+    one_price = len(found) > 1 and args.price_per_hour is not None
+    return [replace(request, one_price=one_price) for request in found.values()]
 
 
 def request_from(args: argparse.Namespace) -> Request:
@@ -262,7 +264,13 @@ def _check_data(args: argparse.Namespace) -> None:
         for flag, value in (("--dataset-elsewhere", args.dataset_elsewhere), ("--sample-by", args.sample_by != "line")):
             if value:
                 raise BadInput(f"{flag} says something about data, and none are named", hint="add --dataset FILE")
-    elif args.sample_by != "line" and Path(args.dataset).suffix.lower() in (".jsonl", ".ndjson", ".json", ".csv"):
+    elif args.sample_by != "line" and Path(args.dataset).suffix.lower() in (
+        ".jsonl",
+        ".ndjson",
+        ".json",
+        ".csv",
+        ".tsv",
+    ):
         raise BadInput(
             f"--sample-by {args.sample_by} is for text files, and {args.dataset} has rows of its own",
             hint="leave --sample-by out",
@@ -338,14 +346,26 @@ def _number(check: Callable[[float], bool], expected: str) -> Callable[[str], fl
     return parse
 
 
-def _integer(least: int, expected: str) -> Callable[[str], int]:
-    number = _number(lambda value: value == int(value) and least <= value <= 2**53, expected)
+def _integer(least: int, expected: str, most: int = 2**53) -> Callable[[str], int]:
+    number = _number(lambda value: value == int(value) and least <= value <= most, expected)
     return lambda text: int(number(text))
 
 
+def _tokens(text: str) -> int:
+    """A whole number that may end in k, M or B, for thousands, millions and billions."""
+    zeros = {"k": "e3", "m": "e6", "b": "e9"}.get(text[-1:].lower())
+    try:
+        return _whole(text[:-1] + zeros if zeros else text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number like 1e9, 500k, 100M or 1B") from None
+
+
 _positive = _number(lambda value: value > 0, "a number above 0")
+# These bounds are those of schemas/parameters.schema.json.
+_passes = _number(lambda value: 0 < value <= 10**6, "a number above 0 and at most 1000000")
+_steps = _integer(1, "a whole number from 1 to 2147483647", most=2**31 - 1)
+_rate = _number(lambda value: 0 < value <= 1, "a rate above 0 and at most 1")
 _share = _number(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5")
 _not_negative = _number(lambda value: value >= 0, "a number of at least 0")
 _whole = _integer(1, "a whole number of at least 1")
-_count = _integer(1, "a whole number of at least 1")
 _not_negative_whole = _integer(0, "a whole number of at least 0")

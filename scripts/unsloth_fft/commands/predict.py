@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files, terminal
+from ..core.arguments import precision
 from ..core.errors import BadInput, MissingHere
 
 EPILOG = """examples:
@@ -32,7 +33,11 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--model", required=True, metavar="NAME|DIR", help="checkpoint, downloaded or catalogue name")
     command.add_argument("--learning-rate", type=float, required=True, metavar="X", help="peak learning rate")
     command.add_argument(
-        "--precision", choices=("float32", "bfloat16"), required=True, help="type of the weights while training"
+        "--precision",
+        type=precision,
+        choices=("float32", "bfloat16"),
+        required=True,
+        help="type of the weights while training",
     )
     command.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw_8bit", help="default: adamw_8bit")
     command.add_argument(

@@ -17,7 +17,7 @@ from ..planning import row_format
 from ..planning.json_rows import MAX_ROW_BYTES, Fault, encoding_fault, scan_json_rows
 from ..planning.row_format import Content, EmptyRow, RowProblem
 from . import sources
-from .sources import Source
+from .sources import Files, Source
 
 _PARQUET_BATCH = 512  # rows decoded at once
 # Columns that a table without nested columns holds as JSON text.
@@ -61,16 +61,28 @@ def check(source: Source, row_format_asked: str, sample_by: str) -> tuple[int | 
     files = sources.files_of(source.dataset)
     if files is None:
         return None, row_format_asked
+    form, count = row_format_asked, 0
+    for _, read_as in checked(source.dataset, files, row_format_asked, sample_by):
+        form = read_as
+        count += 1
+    return count, form
+
+
+def checked(dataset: str, files: Files, row_format_asked: str, sample_by: str) -> Iterator[tuple[Row, str]]:
+    """Every row of `files`, which are those of `dataset`, with the format it was read as.
+
+    Raises BadInput at the first row that training would refuse, and at the end where there was nothing to learn.
+    """
     form, count, learnable = row_format_asked, 0, False
     for row in scan((*files.train, *files.held_out), sample_by):
         form = form if form != "auto" else format_of(row)
         count += 1
         learnable = content_of(row, form) is not None or learnable
+        yield row, form
     if count == 0:
-        raise BadInput(f"data file {source.dataset} is empty: it has no rows", hint="put at least one row into it")
+        raise BadInput(f"data file {dataset} is empty: it has no rows", hint="put at least one row into it")
     if not learnable:
-        raise BadInput(f"{source.dataset}: every row is empty, so there is nothing to learn", hint="check its columns")
-    return count, form
+        raise BadInput(f"{dataset}: every row is empty, so there is nothing to learn", hint="check its columns")
 
 
 def format_of(row: Row) -> str:

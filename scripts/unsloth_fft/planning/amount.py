@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
-from ..data.splitting import held_out_count
 from .request import Request
 from .setting import Setting
 
@@ -73,9 +73,16 @@ def _steps(request: Request, setting: Setting, per_row: float, epochs: float | N
     if request.data is None or epochs is None:
         raise BadInput(
             "how much to train is not known: the data cannot be counted here",
-            hint="add --max-steps N or --tokens N, or give --dataset a local .jsonl, .json, .csv or .txt file",
+            hint=f"add --max-steps N or --tokens N; {_how_to_count(request.unread)}",
         )
     return max(math.ceil(training_rows(request, setting) * epochs / request.effective_batch), 1)
+
+
+def _how_to_count(unread: str | None) -> str:
+    """Where the amount may come from: the data doctor counts what has to be decoded or fetched."""
+    if unread is None:
+        return "or give --dataset a local file or folder"
+    return f"`unsloth_fft_tool.py data {shlex.quote(unread)} --model DIR` counts rows and tokens"
 
 
 def passes(request: Request, setting: Setting, steps: int) -> float | None:
@@ -86,7 +93,7 @@ def passes(request: Request, setting: Setting, steps: int) -> float | None:
 def training_rows(request: Request, setting: Setting) -> float:
     """Rows an epoch reads: without the held-out ones, and packed into full sequences where that is done."""
     assert request.data is not None
-    rows = request.data.rows - held_out_count(request.data.rows, request.reading.eval_fraction)
+    rows = request.data.rows - request.data.held_out(request.reading.eval_fraction)
     if not packs(request, setting):
         return rows
     total = sum(request.data.lengths) * rows / request.data.rows

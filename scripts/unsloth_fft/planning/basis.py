@@ -23,8 +23,11 @@ NETWORK = (0.5, 1.1)
 
 
 def basis_of(request: Request, setting: Setting) -> str:
-    """ "measured": this very setting is a row. "calibrated": a fitted model, card, length and way of training. Else
-    "extrapolated"."""
+    """How well founded the figures are, which are always the memory and speed model's.
+
+    "measured": a row of this very setting exists beside them. "calibrated": a fitted model, card, length and way of
+    training. Else "extrapolated".
+    """
     if _row_of(request, setting) is not None:
         return "measured"
     fitted = calibration()["scope"]
@@ -60,8 +63,8 @@ def measured_sentence(request: Request, setting: Setting) -> list[str]:
     if row is None:
         return []
     return [
-        f"This very setting was measured: {row['peak_res_gb']:.1f} GiB and {row['tok_s']:,.0f} tokens/s"
-        f" (row {row['id']})."
+        "The figures are those of the memory and speed model; this very setting was measured at"
+        f" {row['peak_res_gb']:.1f} GiB and {row['tok_s']:,.0f} tokens/s (row {row['id']})."
     ]
 
 

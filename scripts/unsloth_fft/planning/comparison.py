@@ -13,7 +13,7 @@ from .request import Request
 from .search import Outcome, search
 from .table import columns
 
-HEADER = ("", "GPU", "fits", "peak GiB", "tokens/s", "low to high", "time", "cost USD")
+HEADER = ("", "GPU", "fits", "peak GiB", "host GiB", "tokens/s", "low to high", "time", "cost USD")
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,24 @@ def _missing(entry: Entry) -> float:
     return max(nearest.missing, 0.0) + max(nearest.host_missing, 0.0)
 
 
+def _lacks(entry: Entry) -> str:
+    """What the plan nearest to fitting lacks, by where it lacks it."""
+    assert entry.outcome is not None
+    nearest = entry.outcome.nearest
+    parts = [(nearest.missing, "GiB"), (nearest.host_missing, "GiB of host memory")]
+    return " and ".join(f"{size:.1f} {what}" for size, what in parts if size > 0)
+
+
+def _host_text(needed: float, there: float | None) -> str:
+    return f"{needed:.1f}" if there is None else f"{needed:.1f} of {there:.1f}"
+
+
 def _row(entry: Entry, take: bool) -> tuple[str, ...]:
     name, predicted = entry.request.hardware.name, entry.predicted
     if entry.refusal is not None:
         return ("", name, f"refused: {entry.refusal.message}")
     if predicted is None:
-        return ("", name, f"no, lacks {_missing(entry):.1f} GiB")
+        return ("", name, f"no, lacks {_lacks(entry)}")
     speed, costs = predicted.tokens_per_second_range, predicted.cost_usd_range
     cost = "-" if predicted.cost_usd is None else f"{predicted.cost_usd:,.2f}"
     return (
@@ -86,6 +98,7 @@ def _row(entry: Entry, take: bool) -> tuple[str, ...]:
         name,
         "yes",
         f"{predicted.peak_vram_gib:.1f} of {entry.request.hardware.vram_gib:.1f}",
+        _host_text(predicted.host_ram_gib, entry.request.hardware.host_ram_gib),
         f"{predicted.tokens_per_second:,.0f}",
         "-" if speed is None else f"{speed[0]:,.0f} to {speed[1]:,.0f}",
         duration.in_words(predicted.hours),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..data.splitting import held_out_count
 from . import amount, duration, model_source
+from .defaults import defaults_for
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
 from .parameters import Predicted
@@ -17,6 +17,8 @@ from .survival import WANTED_SHARE
 
 NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
 FEW_ROWS, LARGE_MODEL, MANY_PASSES = 1000, 10**9, 10
+# A rate this many times the default is no full fine-tuning rate (a judgement), but for models as small as this.
+HIGH_RATE, TINY_MODEL = 4, 50 * 10**6
 # Row formats that go through a chat template.
 CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
@@ -126,8 +128,15 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
+    if request.one_price:
+        found.append(
+            f"{request.price_per_hour:g} USD an hour was taken for each of the cards: one price for several cards;"
+            " --prices FILE gives each its own."
+        )
     found += [
         *_name_warnings(request.model),
+        *_rate_warnings(request),
+        *_raw_text_warnings(request),
         *_template_warnings(request),
         *_amount_warnings(request, best.setting, predicted.steps),
     ]
@@ -164,6 +173,29 @@ def _survival_warning(best: Candidate, survival: float) -> list[str]:
 def _name_warnings(name: str) -> list[str]:
     reason = model_source.unloadable(name)
     return [f"Nothing can be trained from model.name as it is: {reason}; say {NAME_IT}."] if reason else []
+
+
+def _rate_warnings(request: Request) -> list[str]:
+    """Rates carried over from LoRA; the smallest models do learn at such rates."""
+    given, parameters = request.learning_rate, request.shape.parameters
+    if given is None or parameters < TINY_MODEL:
+        return []
+    usual = defaults_for(request.objective, parameters).learning_rate
+    if given <= HIGH_RATE * usual:
+        return []
+    return [
+        f"The learning rate {given:g} is {given / usual:.0f} times the {usual:g} that full fine-tuning of a model of"
+        " this size starts from; rates like 2e-4 are LoRA's (references/hyperparameters.md)."
+    ]
+
+
+def _raw_text_warnings(request: Request) -> list[str]:
+    """Of a data set that was not read, the name alone says what it holds."""
+    named = (request.unread or "").lower().endswith((".txt", ".md"))
+    is_text = named if request.data is None else request.data.form == "text"
+    if request.objective != "sft" or not is_text:
+        return []
+    return ["The rows are raw text: --objective pretrain learns from all of it and packs it."]
 
 
 def _template_warnings(request: Request) -> list[str]:
@@ -229,8 +261,8 @@ def _data_warnings(request: Request) -> list[str]:
 def _held_out_warnings(request: Request, data: DataFacts) -> list[str]:
     """Of instructions some are held out by custom; of a text somebody may want every line learned."""
     share = request.reading.eval_fraction
-    held_out = held_out_count(data.rows, share)
-    if request.objective != "pretrain" or held_out == 0:
+    held_out = data.held_out(share)
+    if request.objective != "pretrain" or held_out == 0 or data.set_apart:
         return []
     return [
         f"{held_out:,} of {data.rows:,} rows ({share:.3g} of them) are held out for evaluation and not learned:"

@@ -11,7 +11,7 @@ VERDICTS = {
 }
 # How sure a plan is of its figures (planning/basis.py).
 BASES = {
-    "measured": "these very settings were measured on this card",
+    "measured": "a formula, beside a measurement of these very settings on this card",
     "calibrated": "a formula fitted to measurements on this card",
     "extrapolated": "a formula, for hardware or a model that was not measured; the speed may be well off",
 }

@@ -68,9 +68,10 @@ asked about; for several see [several-gpus.md](several-gpus.md).
 
 TRUST = """## How far to trust this
 
-- Labels are the planner's `plan.basis`: `measured`, `calibrated` (same card and model as fitted rows) or `extrapolated`
-  (carried over from an H200 by data-sheet figures). The range after an extrapolated figure is the planner's, judged and
-  not measured: see [memory-model.md](memory-model.md). No card but the H100 and the H200 was measured.
+- Labels are the planner's `plan.basis`: `measured` (a row of this very setting exists beside the model's figures),
+  `calibrated` (same card and model as fitted rows) or `extrapolated` (carried over from an H200 by data-sheet figures).
+  The range after an extrapolated figure is the planner's, judged and not measured: see
+  [memory-model.md](memory-model.md). No card but the H100 and the H200 was measured.
 - Prices are single quotations from {first} to {last}, each with its source in [hardware.md](hardware.md#prices).
   Providers differ more than cards do: a data set named there found one card at over four times its lowest price. Put in
   your own.
