@@ -35,7 +35,7 @@ def run_script(script: Path, *arguments: object, env: dict[str, str] | None = No
 
 
 def assert_clear_error(finished: subprocess.CompletedProcess, code: int, *words: str) -> None:
-    """The two-line error that DESIGN promises: `error:` and `hint:`, no traceback, the right exit code."""
+    """The two-line error of every command: `error:` and `hint:`, no traceback, the right exit code."""
     assert finished.returncode == code, finished.stderr
     assert "Traceback" not in finished.stderr
     lines = [line for line in finished.stderr.splitlines() if line.startswith(("error: ", "hint: "))]

@@ -34,7 +34,7 @@ from checkpoints import (
     write_folder,
 )
 from conftest import SCRIPTS, TOOL, assert_clear_error, run_script
-from unsloth_fft.auditing import compare, floats
+from unsloth_fft.auditing import compare, floats, predict
 from unsloth_fft.auditing.audit import AuditContext, audit_folders
 from unsloth_fft.auditing.checkpoint import open_checkpoint
 from unsloth_fft.auditing.heatmap import heat_map, level_of
@@ -371,7 +371,7 @@ def test_bf16_rounding_is_the_cause_with_the_learning_rate_of_the_session(tmp_pa
     assert cause["learning_rate"] == 1e-5 and "1e-05" in cause["explanation"]
     assert cause["learning_rate_range"] is None
     assert not cause["explained"]
-    assert cause["remedy"] == survival.REMEDY, "the same words that predict has"
+    assert cause["remedy"] == f"plan again: generate_fft_params.py {survival.REMEDY}", "a command, with its flags"
     assert cause["tensors"][0] == NORM, "the one that moved least comes first"
 
 
@@ -395,7 +395,7 @@ def test_every_cause_has_a_remedy_unless_a_session_explains_it(tmp_path: Path) -
 
 
 def test_the_table_ends_with_the_next_step(tmp_path: Path) -> None:
-    assert render(audited(tmp_path, *one_step(1e-5))).splitlines()[-1] == f"next       {survival.REMEDY}"
+    assert render(audited(tmp_path, *one_step(1e-5))).splitlines()[-1] == f"next       {predict.REMEDY}"
     weights = small_weights()
     full = audited(tmp_path, stored(weights, f32), stored(gradual(weights, 1e-4), f32))
     assert full["verdict"] == "full" and "eval" in render(full).splitlines()[-1]
@@ -616,6 +616,13 @@ def test_require_turns_the_verdict_into_the_exit_code(good: Path, tmp_path: Path
 @pytest.mark.parametrize("arguments", [[], ["one"], ["a", "b", "--session", "s"], ["nowhere", "nothing"]])
 def test_wrong_usage_is_explained(arguments: list[str]) -> None:
     assert_clear_error(run_script(TOOL, "audit", *arguments), 2)
+
+
+def test_one_folder_that_is_a_session_is_audited_as_one(tmp_path: Path) -> None:
+    (tmp_path / "session").mkdir()
+    (tmp_path / "session" / "session.json").write_text("{}")
+    said = [run_script(TOOL, "audit", *named, tmp_path / "session").stderr for named in ([], ["--session"])]
+    assert said[0] == said[1] and "session state" in said[0]
 
 
 def test_the_table_names_the_worst_tensors_and_the_cause(tmp_path: Path) -> None:

@@ -222,6 +222,24 @@ def test_the_recommended_length_stays_within_the_model(tmp_path, model):
     assert "takes no more than 4,096" in report.recommended.why
 
 
+def test_raw_text_loses_nothing_and_is_learned_whole(tmp_path, model):
+    """What references/data.md says of windows is what the doctor says, at any length."""
+    file = tmp_path / "corpus.txt"
+    file.write_text("word " * 6000)
+    finished = run_script(TOOL, "data", file, "--model", model, "--max-seq-length", 128, "--sample-by", "document")
+    assert finished.returncode == 0, finished.stderr
+    assert "texts are cut into windows of up to 4,096 tokens, and nothing of them is lost" in finished.stderr
+    assert "keeps" not in finished.stderr and "of rows whole" not in finished.stderr
+    assert "(loss on all of the text)" in finished.stderr and "0.00% of tokens" in finished.stderr
+
+
+def test_in_a_mix_only_rows_count_as_cut(tmp_path, model):
+    chat = write_jsonl(tmp_path / "chat.jsonl", varied_rows(20))
+    text = write_jsonl(tmp_path / "text.jsonl", [{"text": "word " * 9000}])
+    why = examined([chat, text], model).recommended.why
+    assert "keeps 100.00% of rows whole and 100.00% of tokens" in why
+
+
 @pytest.mark.train
 @pytest.mark.parametrize("count", [37, 900, 2500])
 def test_packing_waste_is_that_of_trl(count):

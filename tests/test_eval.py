@@ -89,9 +89,24 @@ def test_missing_files_are_named_before_anything_is_loaded(workers, trained, arg
 def test_an_unfinished_session_has_nothing_to_evaluate(workers, trained, tmp_path):
     copy = tmp_path / "session"
     shutil.copytree(trained, copy)
+    (copy / "checkpoints" / "checkpoint-5").mkdir(parents=True)
     state = json.loads((copy / "session.json").read_text())
     (copy / "session.json").write_text(json.dumps({**state, "state": "interrupted"}))
     assert_clear_error(workers.run("eval", copy), 2, "interrupted", "--resume")
+
+
+@pytest.mark.train
+def test_a_session_that_failed_before_its_first_checkpoint_is_trained_not_resumed(workers, trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "session")
+    state = json.loads((copy / "session.json").read_text())
+    (copy / "session.json").write_text(json.dumps({**state, "state": "failed"}))
+    shutil.rmtree(copy / "checkpoints")
+    for command in (["eval", copy], ["export", copy, "--to", tmp_path / "m"]):
+        refused = workers.run(*command)
+        assert_clear_error(refused, 2, "is failed", f"train {copy}")
+        assert "--resume" not in refused.stderr
+    status = json.loads(workers.run("status", "--session", copy).stdout)
+    assert status["next"] == f"unsloth_fft_tool.py train {copy}"
 
 
 def test_prompts_are_lines_or_json_lines(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from conftest import assert_clear_error
 from render_helpers import consumer, program, trained_session
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.handoff import card, export, gguf
+from unsloth_fft.training import session
 
 pytestmark = pytest.mark.train
 
@@ -96,6 +98,40 @@ def test_the_card_tells_what_was_measured(trained, exported):
         f"unsloth {state['versions']['unsloth']}",
     ):
         assert words in text, words
+
+
+def test_the_card_of_a_model_of_texts_completes_and_of_a_chat_model_asks(trained, exported):
+    asked = (exported / "README.md").read_text()
+    assert "apply_chat_template" in asked and "the assistant's words counted" in asked
+    for changes in ({"format": "text"}, {"objective": "pretrain"}):
+        text = card.model_card(facts_of(trained, **changes))
+        assert 'tokenizer("Full fine-tuning is"' in text and "apply_chat_template" not in text
+        assert " -cnv" not in text and "every token counted" in text
+
+
+def facts_of(trained: Path, format: str = "messages", objective: str = "sft") -> card.Facts:
+    """What the card of the session would be made from, had it learned such rows for such an objective."""
+    _, state, parameters = session.load(trained)
+    return card.Facts(
+        name="m",
+        dtype="float32",
+        parameters=dataclasses.replace(parameters, data=dataclasses.replace(parameters.data, objective=objective)),
+        session=state.changed(data=dataclasses.replace(state.data, format=format)),
+        audit=json.loads((trained / "audit.json").read_text()),
+        ggufs=["m.gguf"],
+        has_template=True,
+        context=128,
+    )
+
+
+def test_the_completion_of_the_card_runs(exported, tmp_path):
+    """The example of a card after pretraining, on a model with the same tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    kinds = {"tokenizer": AutoTokenizer, "model": AutoModelForCausalLM}
+    names = {name: kind.from_pretrained(exported) for name, kind in kinds.items()}
+    exec(card.GO_ON.replace("200", "5"), names)
+    assert len(names["text"]) > 5
 
 
 def test_no_path_of_this_machine_leaves_with_it(trained, exported):
@@ -181,6 +217,7 @@ def test_the_commands_of_the_card_answer_a_question(workers, exported, tmp_path)
 def test_an_unfinished_session_has_nothing_to_export(workers, trained, tmp_path):
     copy = tmp_path / "session"
     shutil.copytree(trained, copy)
+    (copy / "checkpoints" / "checkpoint-5").mkdir(parents=True)
     state = json.loads((copy / "session.json").read_text())
     (copy / "session.json").write_text(json.dumps({**state, "state": "interrupted"}))
     assert_clear_error(workers.run("export", copy, "--to", tmp_path / "x"), 2, "interrupted", "--resume")

@@ -158,6 +158,24 @@ def test_a_status_of_something_else_is_refused(tmp_path):
     assert_clear_error(run_script(TOOL, "status", tmp_path / "none"), 2, "not found")
 
 
+@pytest.mark.parametrize("command", ["status", "eval", "train", "export"])
+def test_a_session_is_named_by_its_folder_or_by_a_flag(tmp_path, command):
+    rest = ["--to", tmp_path / "m"] if command == "export" else []
+    said = [run_script(TOOL, command, *named, tmp_path / "none", *rest) for named in ([], ["--session"])]
+    for finished in said:
+        assert_clear_error(finished, 2, "session folder not found")
+    assert said[0].stderr == said[1].stderr
+    assert_clear_error(run_script(TOOL, command, *rest), 2, "session folder")
+    assert_clear_error(run_script(TOOL, command, "a", "--session", "b", *rest), 2)
+
+
+@pytest.mark.parametrize("named", [[], ["--session"]])
+def test_training_a_parameters_file_names_the_flag_for_it(tmp_path, named):
+    file = tmp_path / "small.json"
+    file.write_text("{}")
+    assert_clear_error(run_script(TOOL, "train", *named, file), 2, "is a file", f"train --params {file} --session DIR")
+
+
 def test_local_paths_are_made_absolute_so_that_a_session_works_from_anywhere(tmp_path, model_folder):
     write_jsonl(tmp_path / "rows.jsonl", conversation_rows(5))
     params = write_parameters(tmp_path / "p.json", minimal_parameters("model", "rows.jsonl"))

@@ -67,6 +67,10 @@ ROWS = {
     "a message that is text": ('{"messages": ["hello"]}', "message 1 that is not an object"),
     "a message without role": ('{"messages": [{"content": "a"}]}', "message 1 with the role None"),
     "an unknown role": (turns(("user", "a"), ("wizard", "b")), "message 2 with the role 'wizard'"),
+    "a sharegpt row under messages": (
+        '{"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}',
+        "message 1 with the keys from, value; expected role and content",
+    ),
     "a role that is a number": (turns((7, "a")), "message 1 with the role 7"),
     "a role that is a list": (turns((["user"], "a")), "message 1 with the role ['user']"),
     "a role in capitals": (turns(("User", "a"), ("Assistant", "b")), "message 1 with the role 'User'"),
@@ -333,6 +337,30 @@ def test_every_fault_of_a_file_is_listed_without_a_tokenizer(tmp_path, capsys):
     assert tool.main(["data", str(file)]) == 2
     said = capsys.readouterr().err
     assert all(f"line {line} " in said for line in faulty)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_named_as_lines_is_one_fault(tmp_path, capsys, indent, end):
+    from unsloth_fft.commands import tool
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps([json.loads(GOOD)] * 300, indent=indent) + end)
+    said = refused(capsys, lambda: scanning.check(Source(str(file)), "auto", "line") and None)
+    assert "starts a JSON array, and this file is named as JSON lines" in said and "name it .json" in said
+    assert tool.main(["data", str(file)]) == 2
+    assert capsys.readouterr().err.count("JSON array") == 1
+    file.rename(tmp_path / "rows.json")
+    assert tool.main(["data", str(tmp_path / "rows.json")]) == 0
+
+
+def test_lines_that_are_arrays_are_a_fault_each(tmp_path, capsys):
+    from unsloth_fft.commands import tool
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text('[{"role": "user", "content": "a"}]\n' * 3)
+    assert tool.main(["data", str(file)]) == 2
+    assert "JSON array" not in (said := capsys.readouterr().err) and "line 1 is an array" in said
 
 
 def test_of_very_many_faults_the_first_thousand_have_their_lines(tmp_path, capsys):

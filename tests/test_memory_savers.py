@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from conftest import assert_clear_error, minimal_parameters
+from conftest import PLANNER, assert_clear_error, minimal_parameters, run_script
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning import parameters as params
 from workers import Workers
@@ -109,6 +110,25 @@ def test_a_dry_run_measures_and_leaves_the_session_as_it_was(workers, tmp_path, 
     measured = json.loads(finished.stdout)["measured"]
     assert len(measured["losses"]) == 3 and measured["tokens_per_second"] > 0 and measured["optimizer"] == "AdamW"
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before
+
+
+@pytest.mark.train
+def test_a_dry_run_ends_with_a_command_that_will_be_taken(workers, tmp_path, tiny_model, rows_file):
+    """Units on both sides of the comparison, and after a completed session the command that trains anew."""
+    params, session, other = tmp_path / "p.json", tmp_path / "s", tmp_path / "t"
+    planned = run_script(
+        PLANNER, "--model", tiny_model, "--dataset", rows_file, "--seq-length", 128, "--effective-batch", 4,
+        "--max-steps", 3, "--output", params,
+    )  # fmt: skip
+    assert planned.returncode == 0, planned.stderr
+    assert workers.run("init", "--params", params, "--session", session).returncode == 0
+    said = workers.run("train", session, "--dry-run-steps", 3).stderr
+    assert re.search(r"predicted \d+\.\d\d GiB\)", said) and re.search(r"predicted [\d,]+ tokens/s\)", said)
+    assert said.splitlines()[-1] == f"next: unsloth_fft_tool.py train {session}"
+    assert workers.run("train", "--session", session).returncode == 0
+    said = workers.run("train", session, "--dry-run-steps", 3).stderr
+    assert said.splitlines()[-1] == f"next: unsloth_fft_tool.py train --params {session}/params.json --session NEW"
+    assert workers.run("train", "--params", session / "params.json", "--session", other).returncode == 0
 
 
 def test_a_dry_run_wants_whole_steps(workers, tmp_path):

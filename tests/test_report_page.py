@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from conftest import minimal_parameters
 from unsloth_fft.auditing import heatmap
-from unsloth_fft.planning.parameters import from_json
+from unsloth_fft.planning.parameters import Plan, PlannedHardware, Predicted, from_json
 from unsloth_fft.reporting import explanations, next_steps, page, report, symptoms
+from unsloth_fft.training import metrics
 from unsloth_fft.training.session import DataRecord, Folder, Result, Session
 
 # The least contrast of text by WCAG 2.2, success criterion 1.4.3.
@@ -33,8 +35,8 @@ def audit(moved: int) -> dict:
     }
 
 
-def written(moved: int = 10, found: tuple = ()) -> str:
-    parameters = from_json(minimal_parameters("owner/model", "rows.jsonl"), "test")
+def written(moved: int = 10, found: tuple = (), plan: Plan | None = None, **changes: object) -> str:
+    parameters = replace(from_json(minimal_parameters("owner/model", "rows.jsonl"), "test"), plan=plan)
     result = Result(2.0, 3.0, 1.5, 5, 45, 4000, 900, 8.0, 500.0, 1.25, 6)
     state = Session(
         "completed", "2026-11-23T08:00:00+00:00", "2026-11-23T08:01:00+00:00", "0" * 64,
@@ -46,11 +48,12 @@ def written(moved: int = 10, found: tuple = ()) -> str:
         Folder(Path("runs/my run")),
         state,
         parameters,
-        audit(moved),
+        {**audit(moved), **changes},
         (picture, picture),
         samples,
         found,
         "The data was not looked at.",
+        850.0,
     )
 
 
@@ -137,6 +140,51 @@ def test_the_next_commands_name_this_session():
 def test_symptoms_are_said_and_their_absence_too():
     seen = symptoms.Finding("loss_spike", 3, "the loss jumped", "halve the learning rate", "evidence:x")
     assert "the loss jumped" in written(found=(seen,)) and "Nothing. No loss spike" in written()
+
+
+def plan_for(card: str) -> Plan:
+    """A plan of 1,000 tokens/s and a peak of 0.3 GiB."""
+    predicted = Predicted(
+        peak_vram_gib=0.3, vram_breakdown_gib={}, host_ram_gib=2.3, tokens_per_second=1000.0,
+        tokens_per_second_range=None, steps=6, tokens=4000, hours=0.1, cost_usd=None, cost_usd_range=None,
+        update_survival=1.0,
+    )  # fmt: skip
+    hardware = PlannedHardware(card, 23.5, 0.5, 1, 1, 23.5, None)
+    return Plan(hardware, predicted, "extrapolated", ["The peak is 0.3 GiB of 23.5 on the host."], [], [])
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """The rows of `Planned and measured` by their first column."""
+    table = text[text.index("<h2>Planned and measured") :]
+    found = re.findall(r'<th scope="row">([^<]*)</th>((?:<td class="n">[^<]*</td>)+)', table)
+    return {name: re.findall(">([^<]*)</td>", cells) for name, cells in found}
+
+
+def test_the_planned_speed_is_compared_with_that_of_steps_after_compilation():
+    rows = rows_of(written(plan=plan_for("cpu")))
+    assert rows[report.STEADY] == ["1,000", "850", "0.85"]
+    assert rows[report.MEAN] == ["", "500", ""], "what else the run did is in it"
+
+
+def test_the_steady_speed_is_the_median_after_the_first_two_logged_steps():
+    def line(speed: float | None, kind: str = "train") -> metrics.Line:
+        return metrics.Line(kind, 1, None, 1.0, None, None, 9, speed, None, "2026-11-23T08:00:00+00:00")
+
+    assert metrics.steady_speed([line(1), line(2, "eval"), line(30), line(700), line(900), line(800)]) == 800
+    assert metrics.steady_speed([line(1), line(30)]) is None
+    assert metrics.steady_speed([line(1), line(30), line(None)]) is None
+
+
+def test_on_a_processor_the_two_planned_peaks_are_explained():
+    text = written(plan=plan_for("cpu"))
+    assert rows_of(text)["peak memory, GiB"][0] == "2.30" and "The peak is 0.3 GiB" in text
+    assert "planned are 0.3 GiB for training, the peak that is named below, and 2.0 GiB for Python" in text
+    assert "for Python" not in written(plan=plan_for("H100"))
+
+
+def test_a_small_model_is_not_expected_to_answer():
+    assert "With only 10 weights it learns words" in written()
+    assert "it learns words" not in written(elements=8_000_000_000)
 
 
 # --- contrast ---

@@ -22,6 +22,8 @@ CURVE_RATES: Final = tuple(
 )  # fmt: skip
 """Learning rates of the curve, 1e-8 to 7e-3: closer together than a factor of two, where the curve has its steps."""
 
+REMEDY: Final = f"plan again: generate_fft_params.py {survival.REMEDY}"
+"""What keeps the updates that rounding would lose."""
 
 Progress = Callable[[int, int], None]
 
@@ -101,7 +103,7 @@ class Prediction:
                 for name, counts in self.weights.groups.items()
             },
             "curve": [{"learning_rate": rate, "survival": self.survival_at(rate)} for rate in CURVE_RATES],
-            "remedy": survival.REMEDY if share < survival.WANTED_SHARE else None,
+            "remedy": REMEDY if share < survival.WANTED_SHARE else None,
         }
         schema.check(value, "prediction", "the prediction")
         return value

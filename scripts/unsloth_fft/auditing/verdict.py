@@ -15,6 +15,7 @@ from .alignment import Alignment
 from .compare import Comparison, Moves, Pair
 from .floats import Array
 from .naming import group_of, layer_of
+from .predict import REMEDY
 from .signature import BIAS, Signature, signature
 
 MOVED_SHARE: Final = 0.99
@@ -41,7 +42,7 @@ EXPLANATIONS: Final = {
 REMEDIES: Final = {
     "not_finite": "train again from the base with a lower learning rate or a longer warm-up",
     "frozen": "load the model with full_finetuning=True and without get_peft_model, freeze nothing, and train again",
-    "bf16_rounding": survival.REMEDY,
+    "bf16_rounding": REMEDY,
     "unused_rows": "none is needed, unless these tokens matter: then add text that uses them",
     "finer_master": "audit --session DIR: its settings tell a precise master from lost updates",
     "stochastic_rounding": "train for more steps, or plan with --exactness exact",

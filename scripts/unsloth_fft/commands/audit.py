@@ -12,7 +12,7 @@ from ..core.errors import EXIT_DONE, EXIT_TRAINING_FAILED, BadInput
 
 EPILOG = """examples:
   unsloth_fft_tool.py audit base/ trained/                 two folders, Hub cache folders or safetensors files
-  unsloth_fft_tool.py audit --session runs/first           a session, whose settings explain more
+  unsloth_fft_tool.py audit runs/first                     a session, whose settings explain more; or --session DIR
   unsloth_fft_tool.py audit --session runs/first --require full --json
 
 verdicts:
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("base", nargs="?", metavar="BASE", help="checkpoint before training, or a downloaded Hub name")
+    command.add_argument("base", nargs="?", metavar="BASE", help="checkpoint or downloaded Hub name; alone, a session")
     command.add_argument("trained", nargs="?", metavar="TRAINED", help="checkpoint after training")
     command.add_argument("--session", type=Path, metavar="DIR", help="audit this session's model against its base")
     command.add_argument(
@@ -46,19 +46,22 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The `audit` command."""
+    """The `audit` command. One name alone is a session, where it is one."""
     from ..auditing import audit, table
     from ..auditing.checkpoint import locate
 
     named = [name for name in (args.base, args.trained) if name is not None]
-    if (args.session is None) != (len(named) == 2) or (args.session is not None and named):
+    root = args.session
+    if root is None and len(named) == 1 and _is_session(named[0]):
+        root, named = Path(named[0]), []
+    if (root is None) != (len(named) == 2) or (root is not None and named):
         raise BadInput(
             "audit needs either two checkpoints, BASE and TRAINED, or --session DIR",
             hint="unsloth_fft_tool.py audit --help",
         )
     progress = _bar if sys.stderr.isatty() else None
-    if args.session is not None:
-        found = audit.audit_session(args.session, progress=progress)
+    if root is not None:
+        found = audit.audit_session(root, progress=progress)
     else:
         found = audit.audit_folders(locate(args.base), locate(args.trained), progress=progress)
     value = found.to_json()
@@ -69,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(table.render(value), flush=True)
     return _exit_code(args.require, found.verdict, found.summary)
+
+
+def _is_session(name: str) -> bool:
+    return (Path(name) / "session.json").is_file()  # its name in training/session.py, which an audit does not need
 
 
 def _exit_code(required: str | None, verdict: str, summary: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from ..core import terminal
 from ..handoff import evaluate
 from ..handoff.losses import CONFIDENCE, Comparison
+from . import session_folder
 
 EPILOG = """examples:
   unsloth_fft_tool.py eval runs/first
@@ -24,7 +25,7 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("folder", type=Path, metavar="SESSION", help="a completed session")
+    session_folder.add(command, "SESSION", "a completed session")
     command.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line, or JSON Lines with prompt")
     command.add_argument("--text", type=Path, metavar="FILE", help="text the model should still know")
     command.add_argument("--lm-eval", metavar="TASKS", help="tasks of lm-evaluation-harness, where it is installed")
@@ -34,8 +35,9 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `eval` command."""
-    found = evaluate.evaluate(args.folder, prompts=args.prompts, text=args.text, tasks=args.lm_eval)
-    path = evaluate.write(args.folder, found)
+    root = session_folder.of(args)
+    found = evaluate.evaluate(root, prompts=args.prompts, text=args.text, tasks=args.lm_eval)
+    path = evaluate.write(root, found)
     if args.json:
         terminal.emit(found.to_json())
         return 0

@@ -9,6 +9,7 @@ from typing import Any
 from ..core import terminal
 from ..handoff import export as exporting
 from ..handoff import gguf
+from . import session_folder
 
 EPILOG = """examples:
   unsloth_fft_tool.py export runs/first --to my-model
@@ -24,7 +25,7 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("folder", type=Path, metavar="SESSION", help="a completed session")
+    session_folder.add(command, "SESSION", "a completed session")
     command.add_argument(
         "--to", required=True, type=Path, metavar="DIR", help="new folder, written whole or not at all"
     )
@@ -39,8 +40,9 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """The `export` command."""
     types = gguf.parse_types(args.gguf) if args.gguf is not None else []
+    root = session_folder.of(args)
     done = exporting.export(
-        args.folder, args.to, dtype=args.dtype, types=types, overwrite=args.overwrite, push_to=args.push_to_hub
+        root, args.to, dtype=args.dtype, types=types, overwrite=args.overwrite, push_to=args.push_to_hub
     )
     if args.json:
         terminal.emit(exporting.summary(done))

@@ -41,7 +41,8 @@ def tell(folder: Folder, state: Session, moved: dict[str, Any]) -> None:
         say(
             f"held out   loss {before:.3f} -> {after:.3f} ({(after - before) / before:+.0%}) on {result.eval_rows} rows"
         )
-    say(f"speed      {result.tokens_per_second:,.0f} tokens/s, {result.tokens:,} tokens in {result.seconds:.1f} s")
+    whole = f"{result.tokens:,} tokens in {result.seconds:.1f} s"
+    say(f"speed      {result.tokens_per_second:,.0f} tokens/s over the whole run: {whole}")
     say(f"model      {folder.model}")
     say(f"report     {folder.report}")
     say(f"plot       {folder.loss_plot}")

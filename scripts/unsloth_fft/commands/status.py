@@ -1,15 +1,15 @@
-"""status: where a run stands, as one JSON object."""
+"""status: where a run stands, as one JSON object; loss and tokens_per_second are those of the last step."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ..core import terminal
 from ..reporting import symptoms
-from ..training import metrics, session
+from ..training import metrics, session, starting
 from ..training.session import Folder, Session
+from . import session_folder
 
 EPILOG = """example:
   unsloth_fft_tool.py status runs/first --json"""
@@ -18,25 +18,25 @@ EPILOG = """example:
 def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "status",
-        help="state, step, loss, speed and time left of a run",
+        help="state, step, loss, speed of the last step, and time left of a run",
         description=__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("folder", type=Path, metavar="DIR", help="session folder")
+    session_folder.add(command, "DIR", "session folder")
     command.add_argument("--json", action="store_true", help="JSON on stdout (status always writes JSON)")
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """The `status` command."""
-    folder, state, _ = session.load(args.folder)
+    folder, state, _ = session.load(session_folder.of(args))
     terminal.emit(summary(folder, state))
     return 0
 
 
 def summary(folder: Folder, state: Session) -> dict[str, Any]:
-    """State, progress, newest loss, speed (tokens/s), time left (seconds) and what to look at, of a session.
+    """State, progress, loss and speed (tokens/s) of the last step, time left (seconds) and what to look at.
 
     A run whose process died without a word is shown as interrupted: its lock is free while it says running.
     """
@@ -76,8 +76,6 @@ def _seconds_left(steps: list[metrics.Line], step: int, total: int | None) -> fl
 
 
 def _next(folder: Folder, state: Session) -> str:
-    if state.state == "initialized":
-        return f"unsloth_fft_tool.py train {folder.root}"
     if state.state == "completed":
         return f"unsloth_fft_tool.py audit --session {folder.root}"
-    return f"unsloth_fft_tool.py train {folder.root} --resume"
+    return starting.command(folder)

@@ -7,10 +7,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ..core import terminal
+from ..core import files, terminal
 from ..core.errors import BadInput
 from ..training import run as training_run
-from ..training import session
+from ..training import session, starting
 from ..training.run import Options
 from ..training.session import Session
 from ..training.stopping import interruptible
@@ -38,7 +38,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="session folder that init made")
     command.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
     command.add_argument("--params", type=Path, metavar="F", help="with --session: init first")
-    command.add_argument("--session", type=Path, metavar="DIR", help="new session folder, with --params")
+    command.add_argument("--session", type=Path, metavar="DIR", help="with --params: new folder; alone: as DIR")
     command.add_argument(
         "--dry-run-steps", type=_steps, metavar="N", help="take N steps, say what they needed, and keep nothing"
     )
@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _dry_run(root: Path, steps: int, options: Options, *, as_json: bool) -> int:
     measured = training_run.dry_run(root, steps, options)
-    plan = session.load(root)[2].plan
-    predicted = None if plan is None else plan.predicted
+    folder, state, parameters = session.load(root)
+    predicted = None if parameters.plan is None else parameters.plan.predicted
     if as_json:
         expected = predicted and {
             "peak_vram_gib": predicted.peak_vram_gib,
@@ -86,13 +86,20 @@ def _dry_run(root: Path, steps: int, options: Options, *, as_json: bool) -> int:
         terminal.emit({"measured": dataclasses.asdict(measured), "predicted": expected})
         return 0
     peak = f"{measured.peak_reserved_gib:.2f} GiB" if measured.peak_reserved_gib else "not measured without a GPU"
-    terminal.say(f"peak       {peak}" + (f" (predicted {predicted.peak_vram_gib:.2f})" if predicted else ""))
+    terminal.say(f"peak       {peak}" + (f" (predicted {predicted.peak_vram_gib:.2f} GiB)" if predicted else ""))
     if measured.tokens_per_second is not None:
-        expectation = f" (predicted {predicted.tokens_per_second:,.0f})" if predicted else ""
+        expectation = f" (predicted {predicted.tokens_per_second:,.0f} tokens/s)" if predicted else ""
         terminal.say(f"speed      {measured.tokens_per_second:,.0f} tokens/s{expectation}")
     terminal.say(f"steps      {steps}, the first in {measured.first_step_s:.1f} s; loss {measured.losses[-1]:.3f}")
-    terminal.say(f"next: unsloth_fft_tool.py train {root}")
+    terminal.say(f"next: {_after_dry_run(folder, state)}")
     return 0
+
+
+def _after_dry_run(folder: session.Folder, state: Session) -> str:
+    """The command that trains with these settings; a completed session is not trained again, but its settings are."""
+    if state.state == "completed":
+        return f"unsloth_fft_tool.py train --params {folder.parameters} --session NEW"
+    return starting.command(folder)
 
 
 def _steps(text: str) -> int:
@@ -113,8 +120,22 @@ def _session_of(args: argparse.Namespace) -> Path:
             raise BadInput(
                 "train got both DIR and --params/--session", hint="use: train DIR, or: train --params F --session DIR"
             )
-        return Path(args.folder)
-    if not (args.params and args.session):
+        return _existing(args.folder)
+    if args.session is None:
         raise BadInput("train needs a session folder", hint="use: train DIR, or: train --params F --session DIR")
+    if args.params is None:
+        return _existing(args.session)
     init.initialize(args.params, args.session)
     return Path(args.session)
+
+
+def _existing(root: Path) -> Path:
+    """`root`, which must not be a file: whoever names one means the parameters."""
+    with files.explained(root):
+        is_file = root.is_file()
+    if is_file:
+        raise BadInput(
+            f"{root} is a file; train takes a session folder",
+            hint=f"make a session from it and train: unsloth_fft_tool.py train --params {root} --session DIR",
+        )
+    return root

@@ -1,4 +1,4 @@
-"""Errors a user can cause, each with the exit code that DESIGN promises and a hint that says what to do."""
+"""Errors a user can cause, each with its exit code (README.md lists them) and a hint that says what to do."""
 
 from __future__ import annotations
 

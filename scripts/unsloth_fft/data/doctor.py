@@ -70,7 +70,7 @@ def _report(
     import numpy
 
     filled = counted.tokens > 0
-    recommended = lengths.recommend(counted.tokens[filled], tokenizer.longest)
+    recommended = lengths.recommend(counted.tokens[filled], tokenizer.longest, counted.windowed[filled])
     limit = plan.max_seq_length or recommended.max_seq_length
     usable = filled & (counted.first_learned < limit)
     train, held_out = _split(parts, data, usable)

@@ -120,7 +120,7 @@ def _figures(report: Report) -> list[tuple[str, str]]:
             f"{padding.padding_waste:.1%} padding at micro-batch {padding.micro_batch},"
             f" {padding.packed_waste:.1%} when packed",
         ),
-        ("learned", f"{report.supervision.share:.1%} of tokens (loss on {report.supervision.loss_on})"),
+        ("learned", f"{report.supervision.share:.1%} of tokens (loss on {_loss_on(report)})"),
         (
             "repeats",
             f"{repeats.exact_rows:,} exact, {repeats.near_rows:,} near, {repeats.empty_rows:,} empty rows;"
@@ -134,6 +134,11 @@ def _figures(report: Report) -> list[tuple[str, str]]:
         ("recommended", f"--seq-length {report.recommended.max_seq_length}: {report.recommended.why}"),
         ("took", f"{report.seconds:,.1f} s, {report.rows / max(report.seconds, 1e-9):,.0f} rows/s"),
     ]
+
+
+def _loss_on(report: Report) -> str:
+    """What is learned; raw text has no responses, and is learned whole whatever the setting says."""
+    return "all of the text" if report.format == "text" else report.supervision.loss_on
 
 
 def _bars(tokens: Tokens) -> list[str]:

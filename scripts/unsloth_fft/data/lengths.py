@@ -144,8 +144,11 @@ def _best_fit_decreasing(lengths: Any, limit: int) -> int:
     return bins
 
 
-def recommend(lengths: Any, longest: int | None) -> Recommended:
-    """The smallest multiple of 64 that leaves at most 1% of rows cut, within the model's own limit `longest`."""
+def recommend(lengths: Any, longest: int | None, windowed: Any = None) -> Recommended:
+    """The smallest multiple of 64 that leaves at most 1% of rows cut, within the model's own limit `longest`.
+
+    `windowed` says which rows are raw text, of which a limit cuts nothing off; None means that none is.
+    """
     import numpy
 
     wanted = int(numpy.quantile(lengths, 1 - CUT_ROWS_ALLOWED, method="higher"))
@@ -153,11 +156,20 @@ def recommend(lengths: Any, longest: int | None) -> Recommended:
     capped = longest is not None and length > longest
     if longest is not None:
         length = min(length, longest)
-    cut = float((lengths > length).mean())
-    kept = float(numpy.minimum(lengths, length).sum(dtype="float64") / lengths.sum(dtype="float64"))
-    why = (
-        f"keeps {1 - cut:.2%} of rows whole and {kept:.2%} of tokens; the longest row has {int(lengths.max()):,} tokens"
-    )
+    whole = numpy.zeros(len(lengths), dtype=bool) if windowed is None else windowed
+    cut = float(((lengths > length) & ~whole).mean())
+    if whole.all():
+        why = (
+            f"texts are cut into windows of up to {length:,} tokens, and nothing of them is lost; the longest text has"
+            f" {int(lengths.max()):,} tokens"
+        )
+    else:
+        kept = numpy.where(whole, lengths, numpy.minimum(lengths, length)).sum(dtype="float64")
+        share = float(kept / lengths.sum(dtype="float64"))
+        why = (
+            f"keeps {1 - cut:.2%} of rows whole and {share:.2%} of tokens; the longest row has"
+            f" {int(lengths.max()):,} tokens"
+        )
     if capped:
         why += f"; the model itself takes no more than {longest:,}"
     elif cut:

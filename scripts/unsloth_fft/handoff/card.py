@@ -34,6 +34,12 @@ answer = model.generate(**prompt, max_new_tokens=200)[0, prompt["input_ids"].sha
 print(tokenizer.decode(answer, skip_special_tokens=True))
 """
 
+GO_ON = """
+prompt = tokenizer("Full fine-tuning is", return_tensors="pt")
+text = model.generate(input_ids=prompt["input_ids"], attention_mask=prompt["attention_mask"], max_new_tokens=200)[0]
+print(tokenizer.decode(text, skip_special_tokens=True))
+"""
+
 
 def model_card(facts: Facts) -> str:
     """README.md with the Hub's metadata in front."""
@@ -139,7 +145,7 @@ def _measured(facts: Facts) -> str:
     return (
         "| figure | planned | measured |\n|---|---:|---:|\n"
         f"| peak memory | {planned[0]} | {peak} |\n"
-        f"| tokens a second | {planned[1]} | {result.tokens_per_second:,.0f} |\n"
+        f"| tokens a second, mean of the whole run | {planned[1]} | {result.tokens_per_second:,.0f} |\n"
         f"| training time | {planned[2]} | {result.seconds:,.0f} s |\n\n{note}"
     )
 
@@ -150,15 +156,28 @@ def _commands(facts: Facts) -> str:
         "From inside this folder:\n",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained(".")\n'
-        f'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")\n{ASK if facts.has_template else ""}```\n',
+        f'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")\n{_example(facts)}```\n',
         f"```bash\n{served}\n```\n",
     ]
     if facts.ggufs:
         lines.append(
-            f"```bash\nllama-cli -m {facts.ggufs[0]} -c {facts.context}{' -cnv' if facts.has_template else ''}\n"
+            f"```bash\nllama-cli -m {facts.ggufs[0]} -c {facts.context}{' -cnv' if _chats(facts) else ''}\n"
             f"ollama create {ollama_name(facts.name)} -f Modelfile && ollama run {ollama_name(facts.name)}\n```\n"
         )
     return "\n".join(lines)
+
+
+def _example(facts: Facts) -> str:
+    return ASK if _chats(facts) else GO_ON
+
+
+def _chats(facts: Facts) -> bool:
+    """Whether the model was taught to answer; after pretraining, or on raw text, it goes on with what it is given."""
+    return facts.has_template and not _learned_text(facts)
+
+
+def _learned_text(facts: Facts) -> bool:
+    return facts.session.data.format == "text" or facts.parameters.data.objective == "pretrain"
 
 
 def _data(facts: Facts) -> str:
@@ -166,11 +185,16 @@ def _data(facts: Facts) -> str:
     assert result is not None
     data = facts.session.data
     digest = "" if data.sha256 is None else f" SHA-256 `{data.sha256}`."
-    learned = "the assistant's words" if facts.parameters.data.loss_on == "responses" else "every token"
+    learned = _learned(facts)
     return (
         f"`{Path(data.path).name}` ({data.format}): {result.train_rows:,} rows trained on, {result.eval_rows:,} held"
         f" out; {learned} counted in the loss.{digest} The data themselves are not in this folder.\n"
     )
+
+
+def _learned(facts: Facts) -> str:
+    responses = facts.parameters.data.loss_on == "responses" and not _learned_text(facts)
+    return "the assistant's words" if responses else "every token"
 
 
 def _versions(facts: Facts) -> str:

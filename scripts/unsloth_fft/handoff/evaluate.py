@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core import files, schema
 from ..core.errors import BadInput
-from ..training import environment, session
+from ..training import environment, session, starting
 from . import harness, losses
 from .losses import Comparison, RowLoss
 
@@ -74,7 +74,7 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
     if state.state != "completed":
         raise BadInput(
             f"{root} is {state.state}, so there is no finished model to evaluate",
-            hint=f"finish it with: unsloth_fft_tool.py train {root} --resume",
+            hint=f"finish it with: {starting.command(folder)}",
         )
     asked = [] if prompts is None else read_prompts(prompts)
     known = None if text is None else read_text(text)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput, MissingHere
-from ..training import environment, session
+from ..training import environment, session, starting
 from . import card, gguf
 
 DTYPES = ("bfloat16", "float32", "float16")
@@ -75,7 +75,7 @@ def _check_ready(folder: session.Folder, state: session.Session) -> None:
     if state.state != "completed" or not folder.model.is_dir():
         raise BadInput(
             f"{folder.root} is {state.state}, so there is no finished model",
-            hint=f"finish it with: unsloth_fft_tool.py train {folder.root} --resume",
+            hint=f"finish it with: {starting.command(folder)}",
         )
     for record in (folder.audit, folder.loss_plot):
         if not record.is_file():

@@ -14,7 +14,7 @@ from typing import Any
 from ..core import files
 from ..data import doctor_page
 from ..data.doctor_report import Report
-from ..planning.parameters import Parameters
+from ..planning.parameters import Parameters, Plan
 from ..training import metrics, session
 from ..training.metrics import Line
 from ..training.session import Folder, Session
@@ -22,6 +22,10 @@ from . import next_steps, plots, session_data, symptoms
 from .explanations import BASES, VERDICTS
 from .page import document, section, table, wide
 from .symptoms import Finding
+
+STEADY = "tokens a second, median of the logged steps after the first two"
+MEAN = "tokens a second, mean of the whole run: first steps, evaluations and saves included"
+FEW_WEIGHTS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def write(root: Path, samples: Sequence[Sample], data: Report | str) -> None:
     audit = files.read_json(folder.audit, "audit")
     desktop, phone = pictures(lines)
     files.write_bytes(folder.loss_plot, desktop.light)
-    page = render(folder, state, parameters, audit, (desktop, phone), samples, symptoms.findings(lines), data)
+    found, speed = symptoms.findings(lines), metrics.steady_speed(lines)
+    page = render(folder, state, parameters, audit, (desktop, phone), samples, found, data, speed)
     files.write_text(folder.report, page)
 
 
@@ -75,8 +80,9 @@ def render(
     samples: Sequence[Sample],
     found: Sequence[Finding],
     data: Report | str,
+    steady_speed: float | None,
 ) -> str:
-    """The page as HTML; `loss_plots` are for a desktop and for a phone."""
+    """The page as HTML; `loss_plots` are for a desktop and for a phone, `steady_speed` is in tokens/s."""
     title = f"Full fine-tuning of {Path(parameters.model.name).name}"
     sections = [
         _headline(title, state, audit),
@@ -84,9 +90,9 @@ def render(
         section("How the loss fell", _loss(loss_plots, state)),
         section("Symptoms: what to look at", _advice(found)),
         section("Which weights moved", _moved(audit)),
-        section("Answers before and after", _samples(samples)) if samples else "",
+        section("Answers before and after", _samples(samples, audit["elements"])) if samples else "",
         section("The data", _data(folder, data)),
-        section("Planned and measured", _plan(state, parameters)),
+        section("Planned and measured", _plan(state, parameters, steady_speed)),
         section("What to do next", next_steps.section_body(folder.root, audit["verdict"])),
         section("Settings", _settings(parameters)),
         section("Made with", _versions(state)),
@@ -113,7 +119,7 @@ def _cards(state: Session, parameters: Parameters, audit: dict[str, Any]) -> str
         fall = result.eval_loss_after / result.eval_loss_before - 1
         words = f"held-out loss, {result.eval_loss_before:.2f} to {result.eval_loss_after:.2f}; lower is better"
         figures.append((f"{fall:+.0%}", words))
-    figures.append((f"{result.tokens_per_second:,.0f}", "tokens a second"))
+    figures.append((f"{result.tokens_per_second:,.0f}", MEAN))
     figures.append((f"{result.seconds:,.0f} s", f"of training, {result.tokens:,} tokens"))
     if result.peak_gib is not None:
         figures.append((f"{result.peak_gib:.2f} GiB", f"peak memory of {_whose_memory(parameters)}"))
@@ -215,7 +221,7 @@ def _data(folder: Folder, data: Report | str) -> str:
     return f'<p class="soft">{html.escape(data)} See them with:</p><p><code>{later}</code></p>'
 
 
-def _samples(samples: Sequence[Sample]) -> str:
+def _samples(samples: Sequence[Sample], weights: int) -> str:
     shown = "".join(
         f"<h3>{html.escape(sample.question)}</h3>"
         f'<p class="soft">before</p><blockquote>{html.escape(sample.before)}</blockquote>'
@@ -224,11 +230,18 @@ def _samples(samples: Sequence[Sample]) -> str:
     )
     return (
         '<p class="soft">The same questions to the base model and to the trained one, each taking its likeliest token'
-        f" every time. A base that was never trained answers noise.</p>{shown}"
+        f" every time. A base that was never trained answers noise.{_few(weights)}</p>{shown}"
     )
 
 
-def _plan(state: Session, parameters: Parameters) -> str:
+def _few(weights: int) -> str:
+    """What not to expect of a model as small as the demo's."""
+    if weights >= FEW_WEIGHTS:
+        return ""
+    return f" With only {weights:,} weights it learns words and the shape of an answer; a right answer would be luck."
+
+
+def _plan(state: Session, parameters: Parameters, steady_speed: float | None) -> str:
     result = state.result
     if parameters.plan is None or result is None:
         return '<p class="soft">The parameters carried no plan.</p>'
@@ -237,15 +250,28 @@ def _plan(state: Session, parameters: Parameters) -> str:
     peak = predicted.host_ram_gib if hardware.name == "cpu" else predicted.peak_vram_gib
     rows = [
         _against("peak memory, GiB", peak, result.peak_gib, ".2f"),
-        _against("tokens a second", predicted.tokens_per_second, result.tokens_per_second, ",.0f"),
+        _against(STEADY, predicted.tokens_per_second, steady_speed, ",.0f"),
+        (MEAN, "", format(result.tokens_per_second, ",.0f"), ""),
         _against("training time, s", predicted.hours * 3600, result.seconds, ",.0f"),
     ]
     why = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in [*parameters.plan.why, *parameters.plan.warnings])
     return (
         f"<p>Planned for {_hardware(parameters)}. The plan's figures are {html.escape(basis)}: {BASES[basis]}.</p>"
-        f"<p>Memory is that of {_whose_memory(parameters)}. The ratio is measured over planned: 1 is as planned.</p>"
+        f"<p>Memory is that of {_whose_memory(parameters)}{_process_memory(parameters.plan)}. The ratio is measured"
+        " over planned: 1 is as planned.</p>"
         f"{table('Planned and measured', ('figure', 'planned', 'measured', 'ratio'), rows)}"
         f"<h3>Why this plan</h3><ul>{why}</ul>"
+    )
+
+
+def _process_memory(plan: Plan) -> str:
+    """On a CPU, why the planned peak is above that of "Why this plan"."""
+    if plan.hardware.name != "cpu":
+        return ""
+    training = plan.predicted.peak_vram_gib
+    return (
+        f": planned are {training:.1f} GiB for training, the peak that is named below, and"
+        f" {plan.predicted.host_ram_gib - training:.1f} GiB for Python and the libraries"
     )
 
 

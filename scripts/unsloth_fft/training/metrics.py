@@ -7,8 +7,9 @@ import datetime
 import json
 import math
 import resource
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from ..core import files, schema
 from ..core.errors import BadInput, TrainingFailed
 from .session import now
+
+WARM_UP_LINES = 2
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,13 @@ def _line_of(text: str) -> Line | None:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
+
+
+def steady_speed(lines: Sequence[Line]) -> float | None:
+    """Median tokens/s of the training lines after the first two, which hold the compilation; None without any."""
+    steps = [line for line in lines if line.kind == "train"][WARM_UP_LINES:]
+    speeds = [line.tokens_per_second for line in steps if line.tokens_per_second is not None]
+    return statistics.median(speeds) if speeds else None
 
 
 def cut_after(path: Path, step: int) -> None:

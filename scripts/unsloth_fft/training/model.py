@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ..core import files
-from ..core.errors import BadInput, FFTError, TrainingFailed
+from ..core.errors import BadInput, FFTError, MissingHere, TrainingFailed
 from ..data import templates
 from ..planning.model_config import refuse_quantized
 from ..planning.parameters import Parameters
@@ -175,7 +176,32 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors each raise kinds of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if _is_unreached(parameters.model.name, error):
+            raise _unreached(parameters.model.name) from None
         hint = OWN_CODE_HINT if "custom code" in reason else "check the name or folder"
         raise BadInput(f"model {parameters.model.name} cannot be loaded: {reason[:300]}", hint=hint) from None
     name = parameters.data.chat_template
     return model, tokenizer if name is None else templates.named(tokenizer, name)
+
+
+def _is_unreached(name: str, error: BaseException) -> bool:
+    """Whether `name` is a Hub name that is not on this machine and could not be asked for: offline, or no network."""
+    import httpx
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if _folder(name) is not None or not _HUB_NAME.fullmatch(name):
+        return False
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _unreached(name: str) -> MissingHere:
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    return MissingHere(
+        f"model {name} is not on this machine, and the Hub cannot be reached{offline}",
+        hint=f"connect, or download it first where there is a network: hf download {name}",
+    )

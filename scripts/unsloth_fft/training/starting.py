@@ -25,6 +25,12 @@ class Start:
         return 0 if self.checkpoint is None else checkpoints.step_of(self.checkpoint)
 
 
+def command(folder: Folder) -> str:
+    """The command that trains the session on: from its newest checkpoint where it has one, else from the start."""
+    resume = " --resume" if checkpoints.present(folder.checkpoints) else ""
+    return f"unsloth_fft_tool.py train {folder.root}{resume}"
+
+
 def find(folder: Folder, state: Session, resume: bool) -> Start:
     """Choose, changing nothing.
 
