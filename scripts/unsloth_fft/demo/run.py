@@ -60,7 +60,7 @@ def prepare(session_root: Path, dataset: Path | None) -> Prepared:
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
-    say(f"made a base model of {parameters.model.parameters or 0:,} weights in {home / 'base'}")
+    say(f"made a base model of {parameters.model.parameters or 0:,} weights in {home / 'small-llama'}")
     return Prepared(home / "small-llama", home / "params.json", _first_questions(data) if own else QUESTIONS)
 
 

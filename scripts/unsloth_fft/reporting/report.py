@@ -119,7 +119,7 @@ def _cards(state: Session, parameters: Parameters, audit: dict[str, Any]) -> str
         fall = result.eval_loss_after / result.eval_loss_before - 1
         words = f"held-out loss, {result.eval_loss_before:.2f} to {result.eval_loss_after:.2f}; lower is better"
         figures.append((f"{fall:+.0%}", words))
-    figures.append((f"{result.tokens_per_second:,.0f}", MEAN))
+    figures.append((f"{result.tokens_per_second:,.0f}", "tokens a second over the whole run"))
     figures.append((f"{result.seconds:,.0f} s", f"of training, {result.tokens:,} tokens"))
     if result.peak_gib is not None:
         figures.append((f"{result.peak_gib:.2f} GiB", f"peak memory of {_whose_memory(parameters)}"))
