@@ -165,7 +165,7 @@ def test_five_kills_at_random_moments_change_no_weight(tmp_path, workers, home):
 
 
 def test_the_recorded_kills_changed_no_weight_and_met_saves():
-    record = json.loads((ROOT / "references" / "measurements" / "kill-and-resume-2026-11-25.json").read_text())
+    record = json.loads((ROOT / "references" / "measurements" / "kill-and-resume-2026-11-27.json").read_text())
     assert record["kills"] == record["equal"] == len(record["each"]) == 25
     assert all(kill["equal"] and kill["steps_logged_once"] for kill in record["each"])
     assert record["while_a_checkpoint_was_written"] == sum(kill["checkpoint_being_written"] for kill in record["each"])
