@@ -455,3 +455,14 @@ def test_a_contradiction_says_whether_it_may_be_mended_by_hand(
     path = write_parameters(tmp_path / "p.json", value)
     refused = run_script(TOOL, "render", "--params", path, "--target", "script")
     assert_clear_error(refused, 2, f"{section}/{key}", words, "data and schedule may be edited by hand")
+
+
+@pytest.mark.parametrize("flags", [("--model", "a" * 300), ("--model", "Qwen/Qwen2.5-0.5B", "--dataset", "a" * 300)])
+def test_a_name_too_long_for_a_file_is_one_that_is_not_known(flags: tuple[str, ...]) -> None:
+    finished = run_script(PLANNER, *flags, "--gpu", "L4", "--max-steps", 1, env={"HF_HUB_OFFLINE": "1"})
+    assert "Traceback" not in finished.stderr and finished.returncode in (0, 2, 4)
+
+
+def test_two_ways_to_name_a_price_are_refused() -> None:
+    finished = run_script(PLANNER, *H200, "--price-per-hour", 2, "--prices", "prices.json")
+    assert_clear_error(finished, 2, "--price-per-hour and --prices")

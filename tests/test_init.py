@@ -218,3 +218,14 @@ def test_an_unknown_chat_template_is_refused_with_the_known_ones(tmp_path, model
     value["data"]["chat_template"] = "no-such"
     assert_clear_error(init(tmp_path, value), 2, "chat_template", "alpaca")
     assert not (tmp_path / "s").exists()
+
+
+def test_rows_longer_than_the_models_positions_are_refused(tmp_path, model_folder, rows_file):
+    config = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 256,
+    }  # fmt: skip
+    (model_folder / "config.json").write_text(json.dumps(config))
+    value = minimal_parameters(model_folder, rows_file)
+    value["model"]["max_seq_length"] = 512
+    assert_clear_error(init(tmp_path, value), 2, "512", "256 positions", "--seq-length 256")

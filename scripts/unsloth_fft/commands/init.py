@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
-from ..core.errors import BadInput, MissingHere
+from ..core.errors import BadInput, FFTError, MissingHere
 from ..data import scanning, sources
-from ..planning import detection, parameters
+from ..planning import catalogue, detection, parameters
 from ..planning.parameters import Parameters
 from ..training import environment, model, preflight, session
 from ..training.session import DataRecord
@@ -53,11 +53,29 @@ def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.S
     session.refuse_existing(root)
     resolved = _resolved(parameters.load(params_file))
     model.check_local(resolved.model.name)
+    _check_length(resolved)
     environment.require_tracker(resolved.schedule.report_to)
     record = _data_record(resolved)
     _check_memory(resolved)
     preflight.require_disk(resolved, root)
     return session.create(root, resolved, record)
+
+
+def _check_length(resolved: Parameters) -> None:
+    """Raise BadInput for rows longer than the positions the model has, where its shape can be read here."""
+    name, asked, limit = resolved.model.name, resolved.model.max_seq_length, _positions(resolved.model.name)
+    if limit is not None and asked > limit:
+        raise BadInput(
+            f"model/max_seq_length is {asked}, and {name} has {limit} positions",
+            hint=f"plan again with --seq-length {limit} or less",
+        )
+
+
+def _positions(name: str) -> int | None:
+    try:
+        return catalogue.load_shape(name).max_positions
+    except FFTError:  # a shape the planner does not know may be one that Unsloth knows
+        return None
 
 
 def _resolved(given: Parameters) -> Parameters:

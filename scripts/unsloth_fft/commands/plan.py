@@ -326,6 +326,8 @@ def _capped(machine: Hardware, vram_gib: float | None) -> Hardware:
 
 def _price(args: argparse.Namespace, machine: Hardware) -> float | None:
     if args.price_per_hour is not None:
+        if args.prices is not None:
+            raise BadInput("--price-per-hour and --prices both name the price", hint="leave one of them out")
         return float(args.price_per_hour)
     if args.prices is None:
         return None

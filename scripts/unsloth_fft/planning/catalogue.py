@@ -6,6 +6,7 @@ Standard library only; reads one JSON file. Every entry in `catalogue.json` says
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,7 +74,7 @@ def find(name: str) -> ModelShape:
 
 def published_name(model: str) -> str:
     """The repository id to load `model` by: `llama-3.1-8b` is meta-llama/Llama-3.1-8B; a path stays what it is."""
-    if Path(model).expanduser().exists():
+    if os.path.exists(os.path.expanduser(model)):
         return model
     return _repositories().get(model.strip().lower(), model)
 
@@ -84,12 +85,12 @@ def load_shape(model: str) -> ModelShape:
     A folder's weights are not looked at. A local path wins over a catalogue name that is spelt the same.
     Raises BadInput for a path without a readable config.json, an unknown name, or a config that cannot be counted.
     """
-    path = Path(model).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(model))
+    if os.path.isfile(path):  # os.path takes a name too long for any file as one that is not there; Path raises
         return _from_file(path, model)
-    if (path / "config.json").is_file():
+    if os.path.isfile(path / "config.json"):
         return _from_file(path / "config.json", model)
-    if path.is_dir() and not _is_known(model):
+    if os.path.isdir(path) and not _is_known(model):
         raise BadInput(
             f"folder {model} holds no config.json; a model folder in Hugging Face format was expected",
             hint="name the folder that holds the model's config.json, or a catalogue name",

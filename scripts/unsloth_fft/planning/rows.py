@@ -5,6 +5,7 @@ Rows are read as training reads them (data/scanning.py), and nothing is kept but
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +56,8 @@ class DataFacts:
 
 def looks_like_a_file(name: str) -> bool:
     """Whether `name` means a path rather than a data set on the Hub."""
-    path = Path(name)
-    return path.exists() or bool(path.suffix) or name.startswith((".", "/", "~")) or name.count("/") > 1
+    # os.path, which takes a name too long for any file as one that is not there; Path raises.
+    return os.path.exists(name) or bool(Path(name).suffix) or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def read_facts(name: str, sample_by: str = "line") -> DataFacts | None:
@@ -67,7 +68,7 @@ def read_facts(name: str, sample_by: str = "line") -> DataFacts | None:
     """
     if not looks_like_a_file(name):
         return None
-    if not Path(name).expanduser().exists():
+    if not os.path.exists(os.path.expanduser(name)):
         raise BadInput(
             f"data file not found: {name}",
             hint="check the path; if it is on another machine, add --dataset-elsewhere and --tokens N or --max-steps N",
