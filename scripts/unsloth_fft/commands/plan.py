@@ -264,13 +264,10 @@ def _check_data(args: argparse.Namespace) -> None:
         for flag, value in (("--dataset-elsewhere", args.dataset_elsewhere), ("--sample-by", args.sample_by != "line")):
             if value:
                 raise BadInput(f"{flag} says something about data, and none are named", hint="add --dataset FILE")
-    elif args.sample_by != "line" and Path(args.dataset).suffix.lower() in (
-        ".jsonl",
-        ".ndjson",
-        ".json",
-        ".csv",
-        ".tsv",
-    ):
+        return
+    from ..data import sources  # only a plan with data pays for it
+
+    if args.sample_by != "line" and Path(args.dataset).suffix.lower() in (*sources.JSON, *sources.TABLES):
         raise BadInput(
             f"--sample-by {args.sample_by} is for text files, and {args.dataset} has rows of its own",
             hint="leave --sample-by out",

@@ -128,7 +128,7 @@ def _hand_on(batch: list[Row], form: str, taker: Taker) -> Iterator[ShownFault]:
                 raise RowProblem(row.value.message)
             if form == "auto":
                 row_format.recognise(row.value)
-            taker.add(scanning.read_row(row.value, form))
+            taker.add(row_format.read(row.value, form))
         except EmptyRow:
             taker.add_empty()
         except RowProblem as problem:

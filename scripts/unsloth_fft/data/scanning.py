@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ from . import sources
 from .sources import Files, Source
 
 _PARQUET_BATCH = 512  # rows decoded at once
-_ARRAY_START_BYTES = 4096
-_ARRAY_OF_OBJECTS = re.compile(rb"\[\s*\{")
 # Columns that a table without nested columns holds as JSON text.
 _NESTED = ("messages", "conversations", "tools")
 
@@ -103,35 +100,11 @@ def content_of(row: Row, form: str) -> Content | None:
     if isinstance(row.value, Fault):
         raise BadInput(f"{place(row)} {row.value.message}", hint=f"{row.value.hint}; {_all_faults(row)}")
     try:
-        return read_row(row.value, form)
+        return row_format.read(row.value, form)
     except EmptyRow:
         return None
     except RowProblem as problem:
         raise BadInput(f"{place(row)} {problem}", hint=f"mend or remove that row; {_all_faults(row)}") from None
-
-
-def read_row(value: dict[str, Any], form: str) -> Content:
-    """What a row holds, as row_format.read says it; turns of ShareGPT under `messages` are named as what they are."""
-    try:
-        return row_format.read(value, form)
-    except EmptyRow:
-        raise
-    except RowProblem as problem:
-        raise _sharegpt_in_messages(value, form) or problem from None
-
-
-def _sharegpt_in_messages(value: dict[str, Any], form: str) -> RowProblem | None:
-    messages = value.get("messages")
-    if form != "messages" or not isinstance(messages, list):
-        return None
-    for position, turn in enumerate(messages, start=1):
-        if isinstance(turn, dict) and "role" not in turn and "from" in turn:
-            keys = ", ".join(map(str, turn))
-            return RowProblem(
-                f"has a message {position} with the keys {keys:.60}; expected role and content, or ShareGPT's from and"
-                " value under 'conversations' in place of 'messages'"
-            )
-    return None
 
 
 def _all_faults(row: Row) -> str:
@@ -144,7 +117,7 @@ _Reader = Callable[[Path], Iterator[tuple[int, dict[str, Any] | Fault]]]
 def _reader(path: Path, sample_by: str) -> _Reader:
     suffix = path.suffix.lower()
     if suffix in sources.JSON:
-        return _scan_json
+        return scan_json_rows
     if suffix in sources.TABLES:
         return _scan_table
     if suffix == ".parquet":
@@ -156,25 +129,6 @@ def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
     if None not in value.values():
         return value
     return {key: item for key, item in value.items() if item is not None}
-
-
-def _scan_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """Rows of JSON Lines, or of an array in a .json file; an array in a file of another name is one fault, not many."""
-    if path.suffix.lower() != ".json" and path.is_file() and _is_one_array(path):
-        yield 1, Fault("starts a JSON array, and this file is named as JSON lines", "name it .json")
-    else:
-        yield from scan_json_rows(path)
-
-
-def _is_one_array(path: Path) -> bool:
-    """Whether the file is one array of objects, on one line or on many; lines that are an array each are not."""
-    with path.open("rb") as file:
-        first = b""
-        while not first.strip() and (line := file.readline(MAX_ROW_BYTES)):
-            first = line.removeprefix(b"\xef\xbb\xbf")
-        rest = file.read(_ARRAY_START_BYTES).strip()
-    is_whole = first.rstrip().endswith(b"]")
-    return _ARRAY_OF_OBJECTS.match(first.lstrip() + rest) is not None and not (is_whole and rest)
 
 
 def _scan_table(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:

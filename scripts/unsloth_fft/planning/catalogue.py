@@ -56,14 +56,14 @@ def find_entry(name: str) -> Entry:
     """
     wanted = name.strip().lower()
     index = _index()
-    entry = index.get(wanted) or index.get(wanted.removeprefix(f"{MIRROR}/"))
-    if entry is None:
+    found = index.get(wanted) or index.get(wanted.removeprefix(f"{MIRROR}/"))
+    if found is None:
         raise BadInput(
             f'model "{name}" is not in the catalogue of {len(entries())} published shapes; '
             f"closest: {', '.join(_closest(wanted))}",
             hint="give --model one of these, a folder that holds the model's config.json, or that file itself",
         )
-    return entry
+    return found[1]
 
 
 def find(name: str) -> ModelShape:
@@ -76,7 +76,8 @@ def published_name(model: str) -> str:
     """The repository id to load `model` by: `llama-3.1-8b` is meta-llama/Llama-3.1-8B; a path stays what it is."""
     if os.path.exists(os.path.expanduser(model)):
         return model
-    return _repositories().get(model.strip().lower(), model)
+    found = _index().get(model.strip().lower())
+    return model if found is None else found[0]
 
 
 def load_shape(model: str) -> ModelShape:
@@ -127,24 +128,18 @@ def _looks_like_path(model: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _index() -> dict[str, Entry]:
-    """Lower-case full and short names to entries. A short name keeps the first entry that claims it."""
-    index: dict[str, Entry] = {}
-    for entry in entries():
-        for name in (entry.name, *entry.aliases):
-            index.setdefault(name.lower(), entry)
-    for entry in entries():
-        for name in (entry.name, *entry.aliases):
-            index.setdefault(name.lower().rsplit("/", 1)[-1], entry)
+def _index() -> dict[str, tuple[str, Entry]]:
+    """Lower-case full and short names to the repository id as it is spelt, and its entry.
+
+    A short name keeps the first entry that claims it.
+    """
+    published = [(name, entry) for entry in entries() for name in (entry.name, *entry.aliases)]
+    index: dict[str, tuple[str, Entry]] = {}
+    for name, entry in published:
+        index.setdefault(name.lower(), (name, entry))
+    for name, entry in published:
+        index.setdefault(name.lower().rsplit("/", 1)[-1], (name, entry))
     return index
-
-
-@lru_cache(maxsize=1)
-def _repositories() -> dict[str, str]:
-    """Lower-case full and short names to repository ids as their publishers spell them."""
-    published = [name for entry in entries() for name in (entry.name, *entry.aliases)]
-    short = {name.lower().rsplit("/", 1)[-1]: name for name in reversed(published)}  # the first keeps a short name
-    return short | {name.lower(): name for name in published}
 
 
 def _closest(wanted: str) -> list[str]:

@@ -7,6 +7,7 @@ half of a surrogate pair (no tokenizer takes it).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 # No row of text to train on comes near this; a file without line ends would otherwise fill the memory.
 MAX_ROW_BYTES = 64 * 2**20
 _BOM = b"\xef\xbb\xbf"
+_ARRAY_START_BYTES = 4096
+_ARRAY_OF_OBJECTS = re.compile(rb"\[\s*\{")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ def scan_json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
             from .json_array import scan_array
 
             yield from scan_array(path)
+        elif _is_array_named_as_lines(path):
+            yield 1, Fault("starts a JSON array, and this file is named as JSON lines", "name it .json")
         else:
             yield from _scan_lines(path)
     except OSError as error:
@@ -101,6 +106,19 @@ def _is_array(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(64).removeprefix(_BOM).lstrip(b" \t\r\n")[:1] == b"["
+
+
+def _is_array_named_as_lines(path: Path) -> bool:
+    """Whether the file is one array of objects, on one line or on many; lines that are an array each are not."""
+    if path.suffix.lower() == ".json":
+        return False
+    with path.open("rb") as file:
+        first = b""
+        while not first.strip() and (line := file.readline(MAX_ROW_BYTES)):
+            first = line.removeprefix(_BOM)
+        rest = file.read(_ARRAY_START_BYTES).strip()
+    is_whole = first.rstrip().endswith(b"]")
+    return _ARRAY_OF_OBJECTS.match(first.lstrip() + rest) is not None and not (is_whole and rest)
 
 
 def _scan_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:

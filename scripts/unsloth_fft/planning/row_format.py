@@ -161,6 +161,12 @@ def _checked(turns: Any) -> list[dict[str, Any]]:
 def _checked_turn(turn: Any, position: int) -> dict[str, Any]:
     if not isinstance(turn, dict):
         raise RowProblem(f"has a message {position} that is not an object")
+    if "role" not in turn and "from" in turn:
+        keys = ", ".join(map(str, turn))
+        raise RowProblem(
+            f"has a message {position} with the keys {keys:.60}; expected role and content, or ShareGPT's from and"
+            " value under 'conversations' in place of 'messages'"
+        )
     role = turn.get("role")
     if role not in ROLES:
         raise RowProblem(f"has a message {position} with the role {role!r:.60}; expected one of {', '.join(ROLES)}")
