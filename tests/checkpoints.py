@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +93,8 @@ def step(values: np.ndarray, size: float, seed: int = 1) -> np.ndarray:
     """`values` after every one took a step of `size` up or down."""
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], values.shape)
     return (values.astype(np.float64) + size * signs).astype(np.float32)
+
+
+def stored(weights: Mapping[str, np.ndarray], kind: Callable[[np.ndarray], Stored] = bf16) -> dict[str, Stored]:
+    """`weights` as a checkpoint holds them."""
+    return {name: kind(values) for name, values in weights.items()}

@@ -13,20 +13,23 @@ TOOL = SCRIPTS / "unsloth_fft_tool.py"
 
 
 @pytest.mark.train
-def test_a_plan_becomes_a_row_after_those_that_were_there(tmp_path, tiny_model):
+def test_plans_become_rows_after_those_that_were_there(tmp_path, tiny_model):
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(minimal_parameters(tiny_model, None)), encoding="utf-8")
     output = tmp_path / "cpu-2026-11-25.jsonl"
     output.write_text('{"id": "cpu-2026-11-25-01"}\n', encoding="utf-8")
-    finished = run_script(TOOL, "benchmark", plan, "--output", output, "--steps", 3, "--json")
+    finished = run_script(TOOL, "benchmark", plan, plan, "--output", output, "--steps", 3, "--json")
     assert finished.returncode == 0, finished.stderr
-    first, row = (json.loads(line) for line in output.read_text(encoding="utf-8").splitlines())
-    assert first == {"id": "cpu-2026-11-25-01"} and row["id"] == "cpu-2026-11-25-02"
-    assert [row] == json.loads(finished.stdout)["rows"]
-    assert schema.problems(row, "measurement") == []
-    assert row["model"] == "tiny" and len(row["loss"]) == 3 and row["optimizer"] == "AdamW"
-    assert row["tok_s"] > 0 and row["moved"] > 0.99
-    assert str(tiny_model) not in json.dumps(row)  # no path of the machine
+    first, *rows = (json.loads(line) for line in output.read_text(encoding="utf-8").splitlines())
+    assert first == {"id": "cpu-2026-11-25-01"}
+    assert [row["id"] for row in rows] == ["cpu-2026-11-25-02", "cpu-2026-11-25-03"]
+    assert rows == json.loads(finished.stdout)["rows"]
+    for row in rows:
+        assert schema.problems(row, "measurement") == []
+        assert row["model"] == "tiny" and len(row["loss"]) == 3 and row["optimizer"] == "AdamW"
+        assert row["tok_s"] > 0 and row["moved"] > 0.99
+        assert str(tiny_model) not in json.dumps(row)  # no path of the machine
+    assert rows[0]["loss"] == rows[1]["loss"]
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_starts(tmp_path):

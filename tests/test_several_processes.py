@@ -124,9 +124,7 @@ def test_two_machines_that_share_a_folder_train_one_ordinary_model(unbroken):
 
 
 @pytest.mark.train
-def test_a_kill_ends_all_and_what_a_signal_saves_after_resuming_is_what_an_unbroken_run_had(
-    tmp_path, model_and_rows, unbroken
-):
+def test_a_kill_ends_all_a_signal_saves_and_resuming_ends_in_the_same_weights(tmp_path, model_and_rows, unbroken):
     session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=2))
 
     process = start(session)
@@ -152,6 +150,11 @@ def test_a_kill_ends_all_and_what_a_signal_saves_after_resuming_is_what_an_unbro
     ours, others = tensors_in(mine / "optimizer.pt"), tensors_in(theirs / "optimizer.pt")
     assert len(ours) == len(others) > 0
     assert all(first.equal(second) for first, second in zip(ours, others, strict=True))
+
+    resumed = run_script(TOOL, "train", session, "--resume", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    final = Path("model") / "model.safetensors"
+    assert (session / final).read_bytes() == (unbroken[1] / final).read_bytes()
 
 
 def test_several_machines_need_a_place_to_meet(tmp_path, model_and_rows):
