@@ -61,7 +61,7 @@ def plans(folder: Path) -> dict[str, Path]:
         "pretrain": ("--model", "Qwen/Qwen2.5-0.5B", "--gpu", "H200", "--objective", "pretrain", "--max-steps", 300,
                      "--precision", "float32", "--optimizer", "adamw_torch_fused"),
         "one-card": ("--model", "meta-llama/Llama-3.1-8B", "--gpu", "A100-80GB", "--host-ram-gib", 200,
-                     "--price-per-hour", 1.5, "--max-steps", 300),
+                     "--price-per-hour", 1.5, "--max-steps", 300, "--optimizer", "adamw_flash"),
         "two-nodes": ("--model", "Qwen/Qwen2.5-32B", "--gpu", "H200", "--gpus", 8, "--nodes", 2, "--max-steps", 100),
         "eight-cards": ("--model", "meta-llama/Llama-3.1-8B", "--gpu", "H100", "--gpus", 8, "--host-ram-gib", 1024,
                         "--max-steps", 300),

@@ -214,6 +214,8 @@ def test_commands_of_the_ledger_are_taken(command: str, sandbox: Path, capsys: p
             tool.parser().parse_args(words[2:])
         elif words[1] == "-c":
             compile(words[2], "ledger", "exec")
+        elif words[1].startswith("tests/"):
+            knows_flags(words[1], words[2:])
         elif words[1:3] == ["-m", "torch.distributed.run"]:
             assert (BUNDLE_ROOT / words[-1]).is_file(), part
         else:

@@ -44,6 +44,17 @@ def init(tmp_path: Path, value: dict | str, session: Path | None = None):
     return run_script(TOOL, "init", "--params", params, "--session", session or tmp_path / "s")
 
 
+def test_the_file_alone_can_be_checked_and_nothing_is_written(tmp_path):
+    params = tmp_path / "p.json"
+    params.write_text(json.dumps(minimal_parameters("no/such-model", "not-there.jsonl")))
+    finished = run_script(TOOL, "init", "--params", params, "--check", "--json")
+    assert finished.returncode == 0 and json.loads(finished.stdout)["valid"] is True
+    params.write_text(params.read_text().replace('"exact"', '"exactly"'))
+    assert_clear_error(run_script(TOOL, "init", "--params", params, "--check"), 2, "precision/exactness")
+    assert_clear_error(run_script(TOOL, "init", "--params", params), 2, "--check")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
+
+
 def test_it_writes_a_session_that_matches_its_schema(tmp_path, model_folder, rows_file):
     finished = init(tmp_path, minimal_parameters(model_folder, rows_file))
     assert finished.returncode == 0, finished.stderr

@@ -172,16 +172,26 @@ def test_the_fitted_card_and_model_are_calibrated_and_anything_else_is_extrapola
     assert plan(request()).plan.basis == "measured"
     assert plan(request(pins=Pins(micro_batch=2))).plan.basis == "calibrated"
     for other in (
-        request(pins=Pins(weights="float32")),  # measured over dense masks only, which plans do not make
         request(machine=hardware.on_gpu(hardware.find_gpu("RTX 6000 Ada"), host_ram_gib=256.0)),
-        request("Qwen/Qwen3-4B"),
+        request("Qwen/Qwen3-8B"),
         request(machine=hardware.on_memory(139.8)),
-        request(seq_length=1024),
+        request(seq_length=256),
     ):
         found = plan(other).plan
         assert found.basis == "extrapolated"
         low, high = found.predicted.tokens_per_second_range
         assert low < found.predicted.tokens_per_second < high
+
+
+def test_paged_state_that_spills_is_counted_as_slow_and_said() -> None:
+    machine = hardware.on_gpu(hardware.find_gpu("H100"), host_ram_gib=256.0)
+    paged = Pins(optimizer="paged_adamw_8bit", weights="float32")
+    assert plan(request(machine=machine)).optimizer.name != "paged_adamw_8bit"
+    spilling, roomy = plan(request(machine=machine, pins=paged)).plan, plan(request(pins=paged)).plan
+    assert spilling.basis == "extrapolated" != roomy.basis
+    assert any("find no room on the GPU" in warning for warning in spilling.warnings)
+    assert not any("find no room on the GPU" in warning for warning in roomy.warnings)
+    assert spilling.predicted.tokens_per_second < 0.8 * roomy.predicted.tokens_per_second
 
 
 def test_plain_bf16_is_warned_about_with_the_share_that_survives_and_the_flag_that_mends_it() -> None:

@@ -200,7 +200,7 @@ def test_rows_laid_end_to_end_stay_so_in_the_script_and_are_named_where_they_do_
 
 def test_a_script_carries_only_what_its_plan_needs(three):
     several, one = rendered(three["two-nodes"], "script"), rendered(three["one-card"], "script")
-    assert "adapted(train, reshards_after_evaluation)" in several and "class HostGradients" not in several
+    assert "adapted(train, trains_sharded)" in several and "class HostGradients" not in several
     assert "main(SETTINGS, train)" in one and "reshard" not in one
 
 

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/packing.py --model DIR --dataset FILE --folder SCRATCH --output NAME.json
 
-Each side makes one pass over the same rows with the same seed, in this process, through the trainer that `train` uses;
-padding and padding-free take --rows rows a step, packing as many full sequences as those rows fill. A model without a
-chat template gets the demo's. On a CPU there is nothing to compare: Unsloth turns packing off there (unsloth_zoo
-2026.10.9, cpu/trainer.py), and this program says so and stops.
+Each side makes --epochs passes over the same rows with the same seed, or --steps steps, in this process, through the
+trainer that `train` uses; padding and padding-free take --rows rows a step, packing as many full sequences as those rows
+fill. A model without a chat template gets the demo's. On a CPU there is nothing to compare: Unsloth turns packing off
+there (unsloth_zoo 2026.10.9, cpu/trainer.py), and this program says so and stops.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def parameters(args: argparse.Namespace, *, packing: bool, padding_free: bool, b
                 "gradient_accumulation_steps": 1,
                 "effective_batch_size": batch,
             },
-            "schedule": {"num_train_epochs": args.epochs},
+            "schedule": {"max_steps": args.steps} if args.steps else {"num_train_epochs": args.epochs},
             "distributed": {},
         },
         "the benchmark",
@@ -89,15 +89,18 @@ def run_side(args: argparse.Namespace, name: str) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     steps = len(clock.seconds)
     step = statistics.median(clock.seconds[2:])
+    learned = prepared.supervised_tokens * runner.state.epoch  # passes over the rows
     result = {
         "rows": len(lengths),
         "tokens": sum(lengths),
         "supervised_tokens": prepared.supervised_tokens,
         "batch": batch,
         "steps": steps,
+        "passes": round(runner.state.epoch, 3),
+        "losses": [round(loss, 4) for loss in clock.losses],
         "seconds": round(seconds, 2),
         "median_step_s": round(step, 4),
-        "supervised_tokens_per_second": round(prepared.supervised_tokens / steps / step, 1),
+        "supervised_tokens_per_second": round(learned / steps / step, 1),
         "peak_gib": round(trial.peaks_gib()[1], 3),
         "eval_loss_before": round(before, 5),
         "eval_loss_after": round(runner.evaluate()["eval_loss"], 5),
@@ -117,6 +120,7 @@ def main() -> None:
     parser.add_argument("--max-seq-length", type=int, default=2048)
     parser.add_argument("--rows", type=int, default=16, help="rows an optimizer step when padded")
     parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, help="the same optimizer steps for each side, instead of --epochs")
     parser.add_argument("--learning-rate", type=float, default=2e-5)
     parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES))
     args = parser.parse_args()

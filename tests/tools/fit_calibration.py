@@ -30,16 +30,21 @@ from unsloth_fft.planning.setting import Setting  # noqa: E402
 from unsloth_fft.planning.shape import ModelShape  # noqa: E402
 from unsloth_fft.reporting import evidence  # noqa: E402
 
-PAGE = ROOT / "references" / "memory-model.md"
+PAGE = ROOT / "references" / "predicted-and-measured.md"
 BEGIN, END = "<!-- table: written by tests/tools/fit_calibration.py -->", "<!-- end of table -->"
 # No row may be more than 3% under: an estimate that is too low ends in out of memory. A little room is kept.
 MOST_UNDER = 0.027
 PENALTY = 1000.0
+# Nor more than 7% over: an estimate that is too high leaves memory unused. Less is lost by that.
+MOST_OVER = 0.06
+PENALTY_OVER = 30.0
 # The speed of models under a billion parameters depends on how fast the host launches kernels: the same setting was
 # measured at 14,028 and 16,609 tokens/s on one kind of card. Such rows count for little in the fit.
 SMALL_WEIGHT = 0.1
 ALLOCATED = ["resident_gib", "loss_extra_gib", "loss_hidden_units"]
-HOLES = ["fragmentation_of_head", "fragmentation_of_step"]
+HOLES = [
+    "fragmentation_of_head", "fragmentation_of_step", "fragmentation_of_layer", "fragmentation_of_layer_at_step",
+]  # fmt: skip
 HeldOut = dict[str, tuple[float, float]]
 
 
@@ -130,9 +135,12 @@ def allocated_loss(rows: list[Row]) -> float:
 
 
 def reserved_loss(rows: list[Row]) -> float:
-    """Squared relative errors of what is reserved; more than MOST_UNDER below counts for much more."""
+    """Squared relative errors of what is reserved; more than MOST_UNDER below, or MOST_OVER above, counts for more."""
     errors = [row.memory_error() for row in rows]
-    return sum(error**2 + PENALTY * max(-error - MOST_UNDER, 0.0) ** 2 for error in errors)
+    return sum(
+        error**2 + PENALTY * max(-error - MOST_UNDER, 0.0) ** 2 + PENALTY_OVER * max(error - MOST_OVER, 0.0) ** 2
+        for error in errors
+    )
 
 
 def speed_loss(rows: list[Row]) -> float:
@@ -323,7 +331,7 @@ def _calibration_row(row: Row) -> dict[str, Any]:
 
 
 def write_page(rows: list[Row], held_out: HeldOut) -> None:
-    """Replace the table between the two marks of references/memory-model.md."""
+    """Replace the table between the two marks of references/predicted-and-measured.md."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
     files.write_text(PAGE, f"{before}{BEGIN}\n{summary(rows, held_out)}\n\n{table(rows, held_out)}\n{END}{after}")

@@ -1,10 +1,10 @@
 """How far the planner's predictions were off that were written into rows before the rows were measured.
 
     python tests/tools/predicted_first.py            print the figures
-    python tests/tools/predicted_first.py --write    put them into references/memory-model.md
+    python tests/tools/predicted_first.py --write    put them into references/predicted-and-measured.md
 
-Only Unsloth rows that carry `predicted_peak_gb` count, and of 2026-11-25 alone: later ones come from constants
-that saw these. Rows with a dense mask, which plans no longer make, are named apart.
+Only Unsloth rows that carry `predicted_peak_gb` count, day by day: the constants of a day's predictions had seen the
+rows of earlier days. Rows with a dense mask, which plans no longer make, are named apart.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from unsloth_fft.core import files  # noqa: E402
 from unsloth_fft.reporting import evidence  # noqa: E402
 
-PAGE = ROOT / "references" / "memory-model.md"
+PAGE = ROOT / "references" / "predicted-and-measured.md"
 BEGIN, END = "<!-- figures: printed by tests/tools/predicted_first.py -->", "<!-- end of figures -->"
-DAY = "2026-11-25"
-SMALL = "Qwen2.5-0.5B"
+DAYS = ("2026-11-25", "2026-11-27")
+SMALL = ("Qwen2.5-0.5B", "SmolLM2-135M")
 Row = dict[str, Any]
 
 
 def figures() -> str:
     """The figures as a Markdown list."""
-    rows = [row for row in evidence.measured_rows().values() if row["date"] == DAY and row["stack"] == "unsloth"]
+    return "\n".join(line for day in DAYS for line in _of_day(day))
+
+
+def _of_day(day: str) -> list[str]:
+    rows = [row for row in evidence.measured_rows().values() if row["date"] == day and row["stack"] == "unsloth"]
     rows = [row for row in rows if "predicted_peak_gb" in row and "oom" not in row]
     dense = [row for row in rows if row["precision"] == "fp32mp" and row["padding_free"] and row["gc"] == "false"]
     usual = [row for row in rows if row not in dense]
     alone = [row for row in usual if "beside" not in row]
-    large = [row for row in alone if SMALL not in row["model"]]
-    small = [row for row in alone if SMALL in row["model"]]
-    return "\n".join(
-        [
-            _line(f"peak memory, {len(usual)} rows", usual, "predicted_peak_gb", "peak_res_gb"),
-            _line(f"speed, {len(large)} rows of a billion weights and more", large, "predicted_tok_s", "tok_s"),
-            _line(f"speed, {len(small)} rows of half a billion", small, "predicted_tok_s", "tok_s"),
-            _line(
-                f"peak memory, {len(dense)} rows that kept a dense mask in every layer",
-                dense,
-                "predicted_peak_gb",
-                "peak_res_gb",
-            ),
-        ]
-    )
+    small = [row for row in alone if row["model"].endswith(SMALL)]
+    large = [row for row in alone if row not in small]
+    lines = [
+        _line(f"peak memory, {len(usual)} rows", usual, "predicted_peak_gb", "peak_res_gb"),
+        _line(f"speed, {len(large)} rows of a billion weights and more", large, "predicted_tok_s", "tok_s"),
+        _line(f"speed, {len(small)} smaller ones", small, "predicted_tok_s", "tok_s"),
+    ]
+    if dense:
+        what = f"peak memory, {len(dense)} rows that kept a dense mask in every layer"
+        lines.append(_line(what, dense, "predicted_peak_gb", "peak_res_gb"))
+    return [f"- {day}, {line}" for line in lines]
 
 
 def _line(what: str, rows: Sequence[Row], predicted: str, measured: str) -> str:
     errors = [row[predicted] / row[measured] - 1 for row in rows]
     middle = statistics.median(abs(error) for error in errors)
-    return f"- {what}: median error {middle:.1%}, from {min(errors):+.1%} to {max(errors):+.1%}"
+    return f"{what}: median error {middle:.1%}, from {min(errors):+.1%} to {max(errors):+.1%}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the figures into references/memory-model.md")
+    parser.add_argument("--write", action="store_true", help="put the figures into references/predicted-and-measured.md")
     args = parser.parse_args()
     print(figures())
     if args.write:

@@ -15,7 +15,8 @@ from ..planning.parameters import Parameters
 from ..training import environment, model, preflight, session
 from ..training.session import DataRecord
 
-EPILOG = """example:
+EPILOG = """examples:
+  unsloth_fft_tool.py init --params params.json --check              is the file itself in order? reads nothing else
   unsloth_fft_tool.py init --params params.json --session runs/first
   unsloth_fft_tool.py train runs/first"""
 
@@ -29,19 +30,34 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--params", required=True, type=Path, metavar="F", help="file from generate_fft_params.py")
-    command.add_argument("--session", required=True, type=Path, metavar="DIR", help="new folder for this run")
+    made = command.add_mutually_exclusive_group(required=True)
+    made.add_argument("--session", type=Path, metavar="DIR", help="new folder for this run")
+    made.add_argument("--check", action="store_true", help="check the file alone (keys, types, contradictions); write nothing")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """The `init` command."""
+    if args.check:
+        return _check(args)
     folder, state = initialize(args.params, args.session)
     if args.json:
         terminal.emit(dataclasses.asdict(state))
     else:
         terminal.say(f"initialized {folder.root}: {state.data.rows or 'unknown'} rows ({state.data.format})")
         terminal.say(f"next: unsloth_fft_tool.py train {folder.root}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    """The parameters file by itself: data, model and machine are not looked at."""
+    parameters.load(args.params)
+    if args.json:
+        terminal.emit({"params": str(args.params), "valid": True, "not_checked": ["data", "model", "memory", "disk"]})
+    else:
+        terminal.say(f"{args.params} is in order; data, model, memory and disk were not looked at")
+        terminal.say(f"next: unsloth_fft_tool.py init --params {args.params} --session DIR")
     return 0
 
 

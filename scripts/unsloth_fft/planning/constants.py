@@ -25,13 +25,18 @@ class MemoryConstants:
     loss_hidden_units: float
     fragmentation_of_head: float
     fragmentation_of_step: float
+    fragmentation_of_layer: float
+    fragmentation_of_layer_at_step: float
 
 
 @dataclass(frozen=True)
 class SpeedConstants:
-    """Shares are of the card's data-sheet figure."""
+    """Shares are of the card's data-sheet figure; a hidden size of `matmul_half_width` would reach half of the first."""
 
     matmul_share: float
+    matmul_half_width: float
+    attention_share: float
+    softcapped_attention_share: float
     bandwidth_share: float
     float32_slowdown: float
     layer_launch_s: float

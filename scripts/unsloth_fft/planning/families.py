@@ -53,6 +53,7 @@ class Family:
     qk_norm_key: str = ""
     query_gate: bool = False
     sinks: bool = False
+    softcapped_attention: bool = False
     window: str = ""
     window_switch: str = ""
     period: int = 0
@@ -105,7 +106,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5_text": _QWEN3_NEXT,
     "qwen3_5_moe_text": replace(_QWEN3_NEXT, experts=_QWEN_SHARED),
     "gemma": _GEMMA,
-    "gemma2": _GEMMA2,
+    "gemma2": replace(_GEMMA2, softcapped_attention=True),
     # Published multimodal Gemma 3 files leave out what equals the class default (configuration_gemma3.py).
     "gemma3_text": replace(
         _GEMMA2,

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from .activations import Activations, activations, power_of_two
 from .constants import MemoryConstants, memory_constants
 from .optimizers import FLASH, OptimizerMemory, optimizer_memory
-from .setting import Setting
+from .setting import OFF, Setting
 from .shape import ModelShape
 from .tensors import largest, matrices
 
 GIB = 2**30
+STEP = "optimizer step"
 
 # UNSLOTH_OFFLOAD_OPTIMIZER_STATE_CHUNK_MB's default (unsloth 2026.10.9, optimizers/state_offload.py).
 OFFLOAD_CHUNK_BYTES = 1024 * 2**20
@@ -82,9 +83,11 @@ def estimate(shape: ModelShape, setting: Setting, vram_gib: float, *, is_cpu: bo
     constants = memory_constants()
     parts = _parts(shape, setting, vram_gib, constants, is_cpu=is_cpu)
     moments = _moments(parts, constants)
-    name = max(moments, key=lambda moment: sum(moments[moment].values()))
-    components = dict(moments[name])
-    components["fragmentation"] = _fragmentation(shape, setting, parts, constants, is_cpu=is_cpu)
+    if not is_cpu:
+        for moment, components in moments.items():
+            components["fragmentation"] = _fragmentation(shape, setting, parts, constants, moment)
+    components = max(moments.values(), key=lambda components: sum(components.values()))
+    name = next(moment for moment in moments if moments[moment] is components)
     in_gib = {component: size / GIB for component, size in components.items() if size > 0}
     paged = parts.optimizer.paged / setting.gpus / GIB
     host = _host_gib(shape, setting, parts, is_cpu=is_cpu)
@@ -130,23 +133,27 @@ def _moments(parts: _Parts, constants: MemoryConstants) -> dict[str, dict[str, f
         return _moments_without_gradients(parts, always, state, constants)
     acts = parts.acts
     loss = max(parts.loss_forward, parts.loss_backward) + constants.loss_extra_gib * GIB
-    # Late in the backward of a first micro-batch the input embedding has no gradient yet.
-    nearly_all = parts.gradients if parts.accumulates else max(parts.gradients - parts.embedding_gradient, 0.0)
+    # A tied head's gradient waits, apart from earlier ones, until the input embedding adds its own to it.
+    waiting = parts.head_gradient if parts.tied else 0.0
+    # Late in the backward of a first micro-batch an untied input embedding has no gradient yet.
+    untied = 0.0 if parts.tied else parts.embedding_gradient
+    late = parts.gradients + waiting if parts.accumulates else max(parts.gradients - untied, 0.0)
     second_embedding = parts.embedding_gradient if parts.accumulates or parts.tied else 0.0
     return {
         "loss": {
             **always, **state, "gradients": earlier, "loss": loss, "activations": acts.kept + parts.hidden,
         },
         "first layer walked back": {
-            **always, **state, "gradients": max(earlier, parts.head_gradient), "activations": acts.kept + acts.working,
+            **always, **state, "gradients": max(earlier + waiting, parts.head_gradient),
+            "activations": acts.kept + acts.working,
         },
         "last layer walked back": {
-            **always, **state, "gradients": nearly_all, "activations": acts.late + acts.working,
+            **always, **state, "gradients": late, "activations": acts.late + acts.working,
         },
         "embedding gradient": {
             **always, **state, "gradients": parts.gradients + second_embedding,
         },
-        "optimizer step": {
+        STEP: {
             **always, **state, "gradients": parts.gradients, "optimizer_step": parts.step,
         },
     }  # fmt: skip
@@ -155,26 +162,25 @@ def _moments(parts: _Parts, constants: MemoryConstants) -> dict[str, dict[str, f
 def _moments_without_gradients(
     parts: _Parts, always: dict[str, float], state: dict[str, float], constants: MemoryConstants
 ) -> dict[str, dict[str, float]]:
-    """The same moments where gradients go to the host: a few are on their way, and with accumulation the sum so far
-    of one tensor visits beside its new gradient."""
+    """The same moments where gradients go to the host as they are made: a few are on their way, a tied head's waits
+    for the embedding's, and with accumulation the sum so far of one tensor visits beside its new gradient."""
     acts = parts.acts
     loss = max(parts.loss_forward, parts.loss_backward) + constants.loss_extra_gib * GIB
-    largest_gradient = max(parts.head_gradient, parts.embedding_gradient)
-    visiting = largest_gradient if parts.accumulates else 0.0
+    waiting = parts.head_gradient if parts.tied else 0.0
+    visiting = parts.embedding_gradient if parts.accumulates else 0.0
     flight = float(GRADIENTS_IN_FLIGHT_BYTES)
     return {
         "loss": {**always, **state, "loss": loss, "activations": acts.kept + parts.hidden},
         "first layer walked back": {
-            **always, **state, "gradients": parts.head_gradient + visiting + flight,
-            "activations": acts.kept + acts.working,
+            **always, **state, "gradients": waiting + flight, "activations": acts.kept + acts.working,
         },
         "last layer walked back": {
-            **always, **state, "gradients": flight, "activations": acts.late + acts.working,
+            **always, **state, "gradients": waiting + flight, "activations": acts.late + acts.working,
         },
         "embedding gradient": {
-            **always, **state, "gradients": parts.embedding_gradient * (2 if parts.tied else 1) + visiting + flight,
+            **always, **state, "gradients": parts.embedding_gradient + max(waiting, visiting) + flight,
         },
-        "optimizer step": {
+        STEP: {
             **always, **state, "gradients": parts.visiting_gradients,
             "optimizer_step": parts.step,
         },
@@ -264,14 +270,21 @@ def _gathered(shape: ModelShape, setting: Setting, vram_gib: float) -> float:
 
 
 def _fragmentation(
-    shape: ModelShape, setting: Setting, parts: _Parts, constants: MemoryConstants, *, is_cpu: bool
+    shape: ModelShape, setting: Setting, parts: _Parts, constants: MemoryConstants, moment: str
 ) -> float:
-    """Reserved by torch's allocator and not in use at the peak: holes that the largest tensors leave."""
-    if is_cpu:
-        return 0.0
+    """Bytes reserved by torch's allocator and not in use at `moment`: holes that the largest tensors leave.
+
+    Activations that are recomputed lie between gradients that stay, so the room they leave is too small for the
+    large tensors of an optimizer step; without checkpointing whole layers are freed, and their room serves.
+    """
     holes = constants.fragmentation_of_head * parts.head_gradient
-    if setting.optimizer == FLASH and not setting.gradient_offload:  # there large tensors are stepped in slices
-        holes += constants.fragmentation_of_step * parts.optimizer.step / setting.gpus
+    if setting.gradient_offload:  # blocks that the copying stream still holds serve no other stream
+        holes += GRADIENTS_IN_FLIGHT_BYTES
+    elif setting.optimizer == FLASH:
+        holes += constants.fragmentation_of_step * parts.step
+    if setting.checkpointing != OFF:
+        at_step = constants.fragmentation_of_layer_at_step if moment == STEP and parts.step else 0.0
+        holes += (constants.fragmentation_of_layer + at_step) * parts.acts.working
     if setting.gpus == 1:
         return holes
     # FSDP2 reduces gradients on a stream of its own, whose memory no other stream can reuse: the sharded

@@ -155,7 +155,7 @@ def _plan(
     disk_gib: float,
 ) -> Plan:
     hardware = request.hardware
-    kind = basis.basis_of(request, best.setting)
+    kind = "extrapolated" if best.spilled else basis.basis_of(request, best.setting)
     survival = typical_survival(optimizer.learning_rate, best.setting.weights, optimizer.name, optimizer.args)
     predicted = _predicted(request, best, length, survival, kind, disk_gib)
     return Plan(

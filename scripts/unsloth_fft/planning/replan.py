@@ -14,7 +14,7 @@ from .plan import make_plan
 from .request import EVAL_FRACTION, Amount, Reading, Request
 
 # A plan that ran out was predicted too low; the next one must be predicted lower by at least what the worst of the
-# project's own measurements missed (references/memory-model.md).
+# project's own measurements missed (references/predicted-and-measured.md).
 LESS = 0.93
 
 

@@ -21,7 +21,10 @@ HOST_RESERVE_GIB = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting with its estimates. GiB; `missing` is what lacks on the GPU, `host_missing` on the host (0: fits)."""
+    """One setting with its estimates. GiB; `missing` is what lacks on the GPU, `host_missing` on the host (0: fits).
+
+    `spilled` is paged state for which the GPU has no room.
+    """
 
     setting: Setting
     exactness: str
@@ -30,6 +33,7 @@ class Candidate:
     margin: float
     missing: float
     host_missing: float
+    spilled: float = 0.0
 
     @property
     def fits(self) -> bool:
@@ -113,15 +117,17 @@ def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
     hardware = request.hardware
     needed = memory.estimate(request.shape, setting, hardware.vram_gib, is_cpu=hardware.is_cpu)
     margin = margin_gib(needed.peak, is_cpu=hardware.is_cpu)
-    spill = max(needed.peak + needed.paged + margin - hardware.vram_gib, 0.0) if needed.paged else 0.0
+    missing = needed.peak + margin - hardware.vram_gib
+    spilled = min(max(missing + needed.paged, 0.0), needed.paged)
     return Candidate(
         setting=setting,
         exactness=recipe.exactness,
         memory=needed,
-        speed=speed.estimate(request.shape, setting, hardware, spilled_gib=min(spill, needed.paged)),
+        speed=speed.estimate(request.shape, setting, hardware, spilled_gib=spilled),
         margin=margin,
-        missing=needed.peak + margin - hardware.vram_gib,
+        missing=missing,
         host_missing=_host_missing(request, needed),
+        spilled=spilled,
     )
 
 

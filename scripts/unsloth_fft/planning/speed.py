@@ -6,10 +6,12 @@ figure is carried over by its data-sheet TFLOP/s, bandwidth and host link, and i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .activations import activations
 from .constants import SpeedConstants, speed_constants
+from .families import FAMILIES, LLAMA
 from .hardware import Gpu, Hardware
 from .memory import fsdp2_keeps_gathered
 from .optimizers import BNB, FLASH, PAGED, TORCHAO, optimizer_memory
@@ -26,6 +28,9 @@ NVLINK_GBS = {"A100": 300.0, "H100": 450.0, "H200": 450.0, "B200": 900.0, "GH200
 NETWORK_GBS = 50.0
 # A bare memory size says nothing of speed; an A100's is assumed (NVIDIA A100 80GB data sheet), whatever the size.
 ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2026-11-23", "assumed")
+# Managed memory that finds no room moves page by page: at this share of the host link's rate. A judgement on the slow
+# side; asking for more managed memory than is free can hang a GPU, so it was not measured.
+SPILL_SHARE = 0.25
 # A CPU core's float32 rate in such training: 20 GFLOP/s, the order seen on 2 cores; the range says how little it is.
 CPU_FLOPS = 4e10
 CPU_BANDWIDTH = 2e10
@@ -61,11 +66,20 @@ def estimate(shape: ModelShape, setting: Setting, hardware: Hardware, *, spilled
 
 def flops_per_token(shape: ModelShape, setting: Setting) -> float:
     """Operations of forward, backward and (with checkpointing) recomputation, causal attention counted as half."""
-    passes = 3 if setting.checkpointing == OFF else 4
+    return matrix_flops_per_token(shape, setting) + _passes(setting) * attention_flops_per_token(
+        shape, setting.seq_length
+    )
+
+
+def matrix_flops_per_token(shape: ModelShape, setting: Setting) -> float:
+    """Operations in the weights' matrices. The output head is never recomputed."""
     head = shape.vocab_size * shape.hidden_size
-    # The output head is never recomputed.
-    matrices = 2 * (shape.matmul_parameters_per_token - head) * passes + 2 * head * 3
-    return matrices + passes * attention_flops_per_token(shape, setting.seq_length)
+    return 2 * (shape.matmul_parameters_per_token - head) * _passes(setting) + 2 * head * 3
+
+
+def _passes(setting: Setting) -> int:
+    """Forward, two of backward, and the forward again where layers are recomputed."""
+    return 3 if setting.checkpointing == OFF else 4
 
 
 def attention_flops_per_token(shape: ModelShape, length: int) -> float:
@@ -82,13 +96,17 @@ def attention_flops_per_token(shape: ModelShape, length: int) -> float:
 
 def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
     """Seconds of one forward and backward: at least as long as launching its kernels takes."""
-    compute = setting.tokens * flops_per_token(shape, setting) / (gpu.bf16_tflops * TERA * constants.matmul_share)
+    peak = gpu.bf16_tflops * TERA
+    # Narrow matrices keep a GPU less busy.
+    wide = shape.hidden_size / (shape.hidden_size + constants.matmul_half_width)
+    compute = setting.tokens * matrix_flops_per_token(shape, setting) / (peak * constants.matmul_share * wide)
     if setting.weights == "float32":
         compute *= constants.float32_slowdown
+    compute += setting.tokens * _attention_s(shape, setting, peak, constants)
     if setting.padding_free:
         compute *= constants.padding_free_slowdown
     if setting.dense_mask:
-        compute += setting.tokens * _dense_attention_s(shape, setting, gpu, constants)
+        compute += setting.tokens * _dense_attention_s(shape, setting, peak, constants)
     # Gradients are written, then read, added and written again.
     traffic = 4 * setting.weight_bytes * shape.parameters / _bandwidth(gpu, constants)
     layers = sum(block.count for block in shape.blocks)
@@ -96,13 +114,24 @@ def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: Speed
     return max(compute + traffic, launch, checkpoint_transfer_s(shape, setting, gpu, constants))
 
 
-def _dense_attention_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
+def _attention_s(shape: ModelShape, setting: Setting, peak: float, constants: SpeedConstants) -> float:
+    """Seconds a token of causal attention. Heads narrower than 128 use less of a kernel's rate, and soft-capped scores
+    take a slower path."""
+    softcapped = FAMILIES.get(shape.model_type, LLAMA).softcapped_attention
+    share = constants.softcapped_attention_share if softcapped else constants.attention_share * _head_rate(shape)
+    return _passes(setting) * attention_flops_per_token(shape, setting.seq_length) / (peak * share)
+
+
+def _dense_attention_s(shape: ModelShape, setting: Setting, peak: float, constants: SpeedConstants) -> float:
     """Seconds a token of attention over a dense mask: every token meets every other of its micro-batch, and nothing is
-    skipped. The kernel's rate falls with the head size (measured at 64: 260 TFLOP/s on an H200)."""
-    passes = 3 if setting.checkpointing == OFF else 4
-    head_size = max(block.head_dim for block in shape.blocks)
-    rate = gpu.bf16_tflops * TERA * constants.dense_attention_share * min(head_size / 128, 1.0)
-    return passes * attention_flops_per_token(shape, 2 * setting.tokens) / rate
+    skipped."""
+    rate = peak * constants.dense_attention_share * _head_rate(shape)
+    return _passes(setting) * attention_flops_per_token(shape, 2 * setting.tokens) / rate
+
+
+def _head_rate(shape: ModelShape) -> float:
+    """An attention kernel's rate by head size, 1 from 128; the root between was taken from rows with heads of 64."""
+    return min(math.sqrt(max(block.head_dim for block in shape.blocks) / 128), 1.0)
 
 
 def _optimizer(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
@@ -135,7 +164,8 @@ def _host_transfer(
     if setting.state_offload:
         return 2 * memory.state / setting.gpus / link
     if memory.paged:
-        return (constants.paged_extra_share * 2 * memory.paged / setting.gpus + 2 * spilled_gib * 2**30) / link
+        spilled = 2 * spilled_gib * 2**30 / SPILL_SHARE
+        return (constants.paged_extra_share * 2 * memory.paged / setting.gpus + spilled) / link
     return 0.0
 
 

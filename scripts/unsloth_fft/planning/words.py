@@ -48,11 +48,16 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         )
     if best.memory.paged:
         sentences.append(
-            f"{best.memory.paged:.1f} GiB of optimizer state is managed memory: it uses what the GPU has free and lies"
-            " in host memory otherwise; the peak does not count it."
+            f"{best.memory.paged:.1f} GiB of optimizer state is managed memory, which the peak does not count: it lies on"
+            " the GPU where there is room, and in host memory otherwise."
         )
     if setting.gpus > 1:
         sentences.append(_sharding_reason(request, best))
+    if amount.lays_end_to_end(request, setting):
+        sentences.append(
+            "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole sequences"
+            " was faster still, but then a step learns from more rows than asked (references/data.md)."
+        )
     return sentences
 
 
@@ -115,8 +120,8 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         )
     if basis == "extrapolated" and not request.hardware.is_cpu:
         found.append(
-            "Memory and speed were fitted on NVIDIA H100 and H200 with Llama and Qwen2.5 shapes of 0.5 to 8 billion"
-            " weights; this plan carries them over to another card, model or length."
+            "Memory and speed were fitted on NVIDIA H100 and H200 with Llama, Qwen, Gemma 2 and SmolLM2 shapes of 0.1 to"
+            " 8 billion weights; this plan carries them over to another card, model, length or way of training."
         )
     found += _range_warning(predicted)
     if not is_nvidia(request.hardware):
@@ -126,6 +131,11 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         found.append(f"Host memory was not given: this plan needs {needs:.0f} GiB of it (say --host-ram-gib X).")
     if best.memory.paged and request.hardware.host_ram_gib is None:
         found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
+    if best.spilled:
+        found.append(
+            f"{best.spilled:.1f} GiB of paged state find no room on the GPU and move to and fro every step, at a speed"
+            " that was never measured: a quarter of the host link's was assumed."
+        )
     if setting_is_multi_node(best):
         found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
     if request.one_price:

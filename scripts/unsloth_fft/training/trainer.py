@@ -32,7 +32,7 @@ def build(
     folder.mkdir(exist_ok=True)
     trainer_class = checkpoints.whole_checkpoints(UnslothTrainer)
     if processes.COUNT > 1:
-        trainer_class = sharding.reshards_after_evaluation(trainer_class)
+        trainer_class = sharding.trains_sharded(trainer_class)
     if parameters.memory.gradient_offload:
         trainer_class = host_gradients.keeps_gradients_on_host(trainer_class)
     trainer = trainer_class(

@@ -26,7 +26,7 @@ PREFERENCE_PARTS = (*_SHARED, "handoff.standalone.preferences", *_AFTER)
 
 # What a plan may need of its trainer: the function that makes the class (as training/trainer.py uses it), its modules.
 _ON_HOST = ("keeps_gradients_on_host", ("training.sliced_step", "training.host_gradients"))
-_SHARDED = ("reshards_after_evaluation", ("training.sharding",))
+_SHARDED = ("trains_sharded", ("training.sharding",))
 
 
 def parts_for(parameters: Parameters) -> tuple[str, ...]:
