@@ -177,7 +177,7 @@ def test_skill_commands_run_in_a_bare_python(unpacked: Path, bare: dict[str, str
         finished = run_bare(shlex.split(line)[1:], bare, unpacked)
         assert finished.returncode == RUN_BARE[kind_of(line)], (line, finished.stderr)
         assert "Traceback" not in finished.stderr
-    for written in ("params.json", "smaller.json", "cpt.json", "train_fft.py", "train_fft.ipynb", "job.sh"):
+    for written in ("params.json", "cpt.json", "train_fft.py", "train_fft.ipynb", "job.sh"):
         assert (unpacked / written).is_file(), written
     compile((unpacked / "train_fft.py").read_text(encoding="utf-8"), "train_fft.py", "exec")
     json.loads((unpacked / "train_fft.ipynb").read_text(encoding="utf-8"))
