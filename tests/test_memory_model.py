@@ -40,7 +40,8 @@ def test_peak_memory_is_within_7_percent_and_never_more_than_3_percent_under(row
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
 def test_what_is_allocated_at_the_peak_is_predicted_within_5_percent(row: Row) -> None:
-    """Within half a percent on the rows of the first day; on new shapes that did not hold (references/predicted-and-measured.md).
+    """Within half a percent on the rows of the first day; on new shapes that did not hold
+    (references/predicted-and-measured.md).
 
     Gradients on their way to the host count as free to torch while their memory is still in use.
     """

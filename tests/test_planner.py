@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from unsloth_fft.core import schema
 from unsloth_fft.core.errors import BadInput, NothingFits
-from unsloth_fft.planning import catalogue, duration, hardware, parameters, recipes
+from unsloth_fft.planning import catalogue, disk, duration, hardware, parameters, recipes
 from unsloth_fft.planning.hardware import Hardware
 from unsloth_fft.planning.plan import make_plan
 from unsloth_fft.planning.request import Amount, Pins, Request
@@ -181,6 +182,15 @@ def test_the_fitted_card_and_model_are_calibrated_and_anything_else_is_extrapola
         assert found.basis == "extrapolated"
         low, high = found.predicted.tokens_per_second_range
         assert low < found.predicted.tokens_per_second < high
+
+
+@pytest.mark.parametrize(("steps", "least", "most"), [(20, 1, 1), (2000, 2, 9), (100_000, 10, 10)])
+def test_a_run_saves_ten_times_unless_that_takes_over_a_tenth_of_it(steps: int, least: int, most: int) -> None:
+    found = plan(request(amount=Amount(max_steps=steps)))
+    seconds_a_save = 10 * found.model.parameters / disk.WRITTEN_A_SECOND
+    saves = math.ceil(steps / found.schedule.save_steps)
+    assert least <= saves <= most
+    assert saves == 1 or saves * seconds_a_save <= 0.11 * found.plan.predicted.hours * 3600
 
 
 def test_paged_state_that_spills_is_counted_as_slow_and_said() -> None:

@@ -3,10 +3,10 @@
     python tests/benchmarks/gpu_plans.py --set caps --gpu H100 --folder plans
     python scripts/unsloth_fft_tool.py benchmark plans/*.json --hold-to-plan --steps 4 --output rows.jsonl
 
-Sets: `frozen`, the predictions written down on 2026-11-23 (references/predicted-and-measured.md); `again`, those written down
-after these had been measured; `caps`, the planner's own plan for several models under each of several limits;
-`shapes`, its plan for models of other families on the whole card; `compared`, the exact plan, float32 weights and the usual recipe for 8B. Every plan has a constant rate of 1e-5,
-so that losses can be compared.
+Sets: `frozen`, the predictions written down on 2026-11-23 (references/predicted-and-measured.md); `again`, those
+written down after these had been measured; `caps`, the planner's own plan for several models under each of several
+limits; `shapes`, its plan for models of other families on the whole card; `compared`, the exact plan, float32 weights
+and the usual recipe for 8B. Every plan has a constant rate of 1e-5, so that losses can be compared.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python tests/benchmarks/killed_rank.py --model DIR --folder SCRATCH --output NAME.json
 
 Trains twice through `train` from one parameters file: once undisturbed, once with SIGKILL for rank 1 after --kill-after
-steps, then `--resume`. The saved models are compared element by element; the resumed one is loaded by plain transformers.
+steps, then `--resume`. The saved models are compared element by element, and so are the checkpoints before the kill: how
+far two undisturbed runs differ. The resumed model is loaded by plain transformers.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def planned(args: argparse.Namespace) -> Path:
     command += ["--max-steps", str(args.steps), "--output", str(file)]
     subprocess.run(command, check=True, capture_output=True)
     given = json.loads(file.read_text(encoding="utf-8"))
-    given["schedule"].update(save_steps=args.save_steps, save_total_limit=2, logging_steps=1)
+    given["schedule"].update(
+        save_steps=args.save_steps, save_total_limit=args.steps // args.save_steps, logging_steps=1
+    )
     file.write_text(json.dumps(given), encoding="utf-8")
     return file
 
@@ -128,11 +131,13 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     file = planned(args)
     unbroken, broken = args.folder / "unbroken", args.folder / "broken"
+    common = f"checkpoint-{args.kill_after // args.save_steps * args.save_steps}"
     result: dict[str, Any] = {"model": args.model.name, "gpus": 2, "save_steps": args.save_steps, "steps": args.steps}
     for name, run in (
         ("killed", lambda: killed(file, broken, args.kill_after)),
         ("resumed", lambda: ended(begun(broken, "--resume"))),
         ("unbroken", lambda: ended(begun(unbroken, "--params", str(file)))),
+        ("before_the_kill", lambda: compared(*(run / "checkpoints" / common for run in (broken, unbroken)))),
         ("weights", lambda: compared(broken / "model", unbroken / "model")),
         ("loads_in_transformers", lambda: loads(broken / "model")),
     ):

@@ -3,9 +3,9 @@
     python tests/benchmarks/packing.py --model DIR --dataset FILE --folder SCRATCH --output NAME.json
 
 Each side makes --epochs passes over the same rows with the same seed, or --steps steps, in this process, through the
-trainer that `train` uses; padding and padding-free take --rows rows a step, packing as many full sequences as those rows
-fill. A model without a chat template gets the demo's. On a CPU there is nothing to compare: Unsloth turns packing off
-there (unsloth_zoo 2026.10.9, cpu/trainer.py), and this program says so and stops.
+trainer that `train` uses; padding and padding-free take --rows rows a step, packing as many full sequences as those
+rows fill. A model without a chat template gets the demo's. On a CPU there is nothing to compare: Unsloth turns packing
+off there (unsloth_zoo 2026.10.9, cpu/trainer.py), and this program says so and stops.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def _line(what: str, rows: Sequence[Row], predicted: str, measured: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the figures into references/predicted-and-measured.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the figures into references/predicted-and-measured.md"
+    )
     args = parser.parse_args()
     print(figures())
     if args.write:

@@ -32,7 +32,9 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--params", required=True, type=Path, metavar="F", help="file from generate_fft_params.py")
     made = command.add_mutually_exclusive_group(required=True)
     made.add_argument("--session", type=Path, metavar="DIR", help="new folder for this run")
-    made.add_argument("--check", action="store_true", help="check the file alone (keys, types, contradictions); write nothing")
+    made.add_argument(
+        "--check", action="store_true", help="check the file alone (keys, types, contradictions); write nothing"
+    )
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
 

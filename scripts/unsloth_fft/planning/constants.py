@@ -31,7 +31,7 @@ class MemoryConstants:
 
 @dataclass(frozen=True)
 class SpeedConstants:
-    """Shares are of the card's data-sheet figure; a hidden size of `matmul_half_width` would reach half of the first."""
+    """Shares are of the card's data-sheet figure; a hidden size of `matmul_half_width` reaches half of the first."""
 
     matmul_share: float
     matmul_half_width: float

@@ -1,6 +1,9 @@
-"""Disk that a run needs at worst: the final model, and the checkpoints that lie beside one another while it goes."""
+"""Disk that a run needs at worst (the final model, and the checkpoints that lie beside one another while it goes), and
+how often saving pays."""
 
 from __future__ import annotations
+
+import math
 
 from .parameters import Parameters, Schedule
 
@@ -9,6 +12,18 @@ GIB = 2**30
 # adamw_flash's: weights 2, moments 2 and 4, error correction 2.
 CHECKPOINT_BYTES = {"float32": 12, "bfloat16": 10}
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
+# Bytes a second that a checkpoint is written at, flushed to disk: 4.94 GB in 8.3 s on one rented machine
+# (references/measurements/sessions-h200-2026-11-27.json). Disks differ; a slower one only means a larger share.
+WRITTEN_A_SECOND = 0.6e9
+# A run saves at most this often, and saving takes about this share of its time at most (judgements).
+MOST_SAVES, SAVING_SHARE = 10, 0.1
+
+
+def steps_between_saves(elements: int, weights: str, steps: int, step_s: float) -> int:
+    """After how many of its `steps` of `step_s` seconds a run should save; a short run saves once, at its end."""
+    one = elements * CHECKPOINT_BYTES[weights] / WRITTEN_A_SECOND
+    saves = min(max(math.floor(SAVING_SHARE * steps * step_s / one), 1), MOST_SAVES)
+    return math.ceil(steps / saves)
 
 
 def needed_gib(elements: int, weights: str, schedule: Schedule) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from . import basis, disk, duration, exact_rival, words
@@ -31,8 +30,6 @@ from .setting import Setting
 from .survival import typical_survival
 
 SEED = 3407
-# Checkpoints written over a run: one killed at any moment loses at most a tenth of its steps.
-SAVES = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,9 @@ def _parameters(
     optimizer = _optimizer(request, best, defaults)
     epochs = request.amount.epochs or defaults.num_train_epochs
     length = run_length(request, setting, epochs)
-    schedule = _schedule(request, defaults, length, epochs)
+    step_s = duration.step_seconds(request, best, length.tokens_per_row)
+    save_steps = disk.steps_between_saves(request.shape.parameters, setting.weights, length.steps, step_s)
+    schedule = _schedule(request, defaults, length, epochs, save_steps)
     disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule)
     return Parameters(
         schema_version="1.0",
@@ -130,7 +129,9 @@ def _optimizer(request: Request, best: Candidate, defaults: TrainingDefaults) ->
     )
 
 
-def _schedule(request: Request, defaults: TrainingDefaults, length: RunLength, epochs: float) -> Schedule:
+def _schedule(
+    request: Request, defaults: TrainingDefaults, length: RunLength, epochs: float, save_steps: int
+) -> Schedule:
     by_steps = request.amount.max_steps is not None or request.amount.tokens is not None
     return Schedule(
         num_train_epochs=None if by_steps else epochs,
@@ -139,7 +140,7 @@ def _schedule(request: Request, defaults: TrainingDefaults, length: RunLength, e
         warmup_steps=defaults.warmup_steps,
         logging_steps=1,
         eval_steps=None,
-        save_steps=math.ceil(length.steps / SAVES),
+        save_steps=save_steps,
         save_total_limit=2,
         seed=SEED,
     )

@@ -48,15 +48,15 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         )
     if best.memory.paged:
         sentences.append(
-            f"{best.memory.paged:.1f} GiB of optimizer state is managed memory, which the peak does not count: it lies on"
-            " the GPU where there is room, and in host memory otherwise."
+            f"{best.memory.paged:.1f} GiB of optimizer state is managed memory, which the peak does not count: it lies"
+            " on the GPU where there is room, and in host memory otherwise."
         )
     if setting.gpus > 1:
         sentences.append(_sharding_reason(request, best))
     if amount.lays_end_to_end(request, setting):
         sentences.append(
-            "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole sequences"
-            " was faster still, but then a step learns from more rows than asked (references/data.md)."
+            "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole"
+            " sequences was faster still, but then a step learns from more rows than asked (references/data.md)."
         )
     return sentences
 
@@ -120,8 +120,8 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         )
     if basis == "extrapolated" and not request.hardware.is_cpu:
         found.append(
-            "Memory and speed were fitted on NVIDIA H100 and H200 with Llama, Qwen, Gemma 2 and SmolLM2 shapes of 0.1 to"
-            " 8 billion weights; this plan carries them over to another card, model, length or way of training."
+            "Memory and speed were fitted on NVIDIA H100 and H200 with Llama, Qwen, Gemma 2 and SmolLM2 shapes of 0.1"
+            " to 8 billion weights; this plan carries them over to another card, model, length or way of training."
         )
     found += _range_warning(predicted)
     if not is_nvidia(request.hardware):

@@ -68,11 +68,14 @@ GROUPS = (
     ),
     Group(
         "Exact in little memory",
-        "The planner's own plans with torch held to the limit shown: state, or state and gradients, in host memory where"
-        " that is needed. Lines marked * ran beside a run on the same GPUs, so their speed says little; lines of 2026-11-27"
-        " had another plan on the host's second GPU. Two lines without a limit keep all on the GPU, for comparison.",
+        "The planner's own plans with torch held to the limit shown: state, or state and gradients, in host memory"
+        " where that is needed. Lines marked * ran beside a run on the same GPUs, so their speed says little; lines of"
+        " 2026-11-27 had another plan on the host's second GPU. Two lines without a limit keep all on the GPU, for comparison.",
         (
-            *(LAST + n for n in ("05", "04", "07", "06")), H100 + "11", OLD + "31", LAST + "02",
+            *(LAST + n for n in ("05", "04", "07", "06")),
+            H100 + "11",
+            OLD + "31",
+            LAST + "02",
             *(LAST + n for n in ("14", "11", "12", "13")),
             *(LAST + n for n in ("17", "16", "29", "15")),
             *(H100 + n for n in ("15", "18", "19", "20", "16", "17", "12")),
@@ -103,8 +106,8 @@ def page() -> str:
     shown = {name for group in GROUPS for name in group.ids}
     rest = Group(
         "All other rows",
-        "Those of 2026-11-22 were measured with a program of its own; see evidence.md for what follows from them. Those of"
-        " 2026-11-27 are settings whose figures the planner had written down first (predicted-and-measured.md).",
+        "Those of 2026-11-22 were measured with a program of its own; see evidence.md for what follows from them. Those"
+        " of 2026-11-27 are settings whose figures the planner had written down first (predicted-and-measured.md).",
         tuple(name for name in rows if name not in shown),
     )
     contents = "".join(f"- [{group.title}](#{_anchor(group.title)})\n" for group in (*GROUPS, rest))
