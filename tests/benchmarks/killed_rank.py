@@ -3,8 +3,8 @@
     python tests/benchmarks/killed_rank.py --model DIR --folder SCRATCH --output NAME.json
 
 Trains twice through `train` from one parameters file: once undisturbed, once with SIGKILL for rank 1 after --kill-after
-steps, then `--resume`. The saved models are compared element by element, and so are the checkpoints before the kill: how
-far two undisturbed runs differ. The resumed model is loaded by plain transformers.
+steps, then `--resume`. The saved models are compared element by element, and so are the checkpoints before the kill:
+how far two undisturbed runs differ. The resumed model is loaded by plain transformers.
 """
 
 from __future__ import annotations

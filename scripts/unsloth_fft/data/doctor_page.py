@@ -13,6 +13,7 @@ _SCROLLS = '<div class="wide" role="region" tabindex="0" aria-label'
 _BAR = 36  # characters of the longest bar
 _FAULTS_ON_A_PAGE = 20
 _WIDTH, _HEIGHT, _FOOT = 640, 200, 34  # of the plot, in user units
+_LABEL = 90  # about the width of "cut at 32,768" there
 
 
 def table(report: Report) -> str:
@@ -96,9 +97,10 @@ def _cut_line(report: Report, step: float) -> str:
     x = report.max_seq_length / width * step
     if x > _WIDTH:
         return ""
+    anchor = "start" if x < _LABEL / 2 else "end" if x > _WIDTH - _LABEL / 2 else "middle"
     return (
         f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{_HEIGHT}" stroke="var(--bad)" stroke-dasharray="4 3"/>'
-        f'<text x="{x:.1f}" y="{_HEIGHT + 30}" font-size="12" fill="var(--bad)" text-anchor="middle">'
+        f'<text x="{x:.1f}" y="{_HEIGHT + 30}" font-size="12" fill="var(--bad)" text-anchor="{anchor}">'
         f"cut at {report.max_seq_length:,}</text>"
     )
 

@@ -33,7 +33,8 @@ def nothing_fits(request: Request, outcome: Outcome) -> NothingFits:
     nearest = outcome.nearest
     return NothingFits(
         f"nothing fits: {request.model} at {request.seq_length} tokens does not fit {_hardware_text(request)};"
-        f" the nearest plan ({_setting_text(nearest)}) needs {_needs_text(request, nearest)}{_short_of_host(request, outcome, nearest)}",
+        f" the nearest plan ({_setting_text(nearest)})"
+        f" needs {_needs_text(request, nearest)}{_short_of_host(request, outcome, nearest)}",
         hint=_hint(request),
     )
 

@@ -70,7 +70,8 @@ GROUPS = (
         "Exact in little memory",
         "The planner's own plans with torch held to the limit shown: state, or state and gradients, in host memory"
         " where that is needed. Lines marked * ran beside a run on the same GPUs, so their speed says little; lines of"
-        " 2026-11-27 had another plan on the host's second GPU. Two lines without a limit keep all on the GPU, for comparison.",
+        " 2026-11-27 had another plan on the host's second GPU. Two lines without a limit keep all on the GPU,"
+        " for comparison.",
         (
             *(LAST + n for n in ("05", "04", "07", "06")),
             H100 + "11",

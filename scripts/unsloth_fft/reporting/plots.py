@@ -47,8 +47,11 @@ def loss_png(lines: Sequence[Line], colors: dict[str, str] = LIGHT, shape: Shape
             axes.annotate(f"{y:.2f}", (x, y), textcoords="offset points", xytext=(6, 8), color=colors["held_out"])
     axes.set_xlabel("optimizer step", color=colors["text"])
     axes.set_ylabel("loss, nats a token", color=colors["text"])
-    axes.set_ylim(bottom=0)
-    if steps or held_out:
+    axes.margins(y=0.1)
+    losses = [loss for _, loss in (*steps, *held_out)]
+    if losses and min(losses) < max(losses) / 2:  # else a fall would lie flat at the top of an empty picture
+        axes.set_ylim(bottom=0)
+    if losses:
         axes.legend(frameon=False, labelcolor=colors["text"])
     return _png(figure)
 

@@ -20,7 +20,7 @@ def plot(output: Path) -> Path:
         if points:
             axes.plot(*zip(*points, strict=True), label=words, marker="o" if key == "eval_loss" else None)
     axes.set(xlabel="optimizer step", ylabel="loss, nats a token")
-    axes.set_ylim(bottom=0)
+    axes.margins(y=0.1)
     axes.legend(frameon=False)
     figure.savefig(output / "loss.png")
     return output / "loss.png"
