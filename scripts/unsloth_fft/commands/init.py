@@ -54,11 +54,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """The parameters file by itself: data, model and machine are not looked at."""
-    parameters.load(args.params)
+    found = parameters.load(args.params)
+    named = found.data.dataset is not None or bool(found.data.sources)
     if args.json:
-        terminal.emit({"params": str(args.params), "valid": True, "not_checked": ["data", "model", "memory", "disk"]})
+        checked = {"params": str(args.params), "valid": True, "names_data": named}
+        terminal.emit({**checked, "not_checked": ["data", "model", "memory", "disk"]})
     else:
         terminal.say(f"{args.params} is in order; data, model, memory and disk were not looked at")
+        if not named:
+            terminal.say("it names no data yet: set data.dataset, or plan with --dataset, before init")
         terminal.say(f"next: unsloth_fft_tool.py init --params {args.params} --session DIR")
     return 0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core import terminal
 from ..reporting import symptoms
-from ..training import metrics, session, starting
+from ..training import checkpoints, metrics, session, starting
 from ..training.session import Folder, Session
 from . import session_folder
 
@@ -52,6 +52,7 @@ def summary(folder: Folder, state: Session) -> dict[str, Any]:
         "total_steps": state.total_steps,
         "loss": steps[-1].loss if steps else None,
         "eval_loss": evaluations[-1].loss if evaluations else None,
+        "checkpoint": _newest_checkpoint(folder),
         "tokens": steps[-1].tokens if steps else 0,
         "tokens_per_second": steps[-1].tokens_per_second if steps else None,
         "seconds_left": _seconds_left(steps, step, state.total_steps) if running else None,
@@ -61,6 +62,12 @@ def summary(folder: Folder, state: Session) -> dict[str, Any]:
         "error": None if state.error is None else {"code": state.error.code, "message": state.error.message},
         "next": _next(folder, state),
     }
+
+
+def _newest_checkpoint(folder: Folder) -> int | None:
+    """The step that `--resume` would go on from; None where it would start again."""
+    newest = checkpoints.newest(folder.checkpoints)
+    return None if newest is None else checkpoints.step_of(newest)
 
 
 def _seconds_left(steps: list[metrics.Line], step: int, total: int | None) -> float | None:

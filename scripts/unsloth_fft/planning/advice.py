@@ -12,7 +12,7 @@ from ..core.errors import BadInput, NothingFits
 from . import catalogue, hardware
 from .recipes import RANK
 from .request import Request
-from .search import Candidate, Outcome, search
+from .search import HOST_RESERVE_GIB, Candidate, Outcome, search
 
 VRAM, HOST_RAM, GPUS = "--vram-gib", "--host-ram-gib", "--gpus"
 SHORTEST = 256
@@ -32,11 +32,16 @@ def nothing_fits(request: Request, outcome: Outcome) -> NothingFits:
     """The error that names the nearest plan and the changes that would help."""
     nearest = outcome.nearest
     return NothingFits(
-        f"nothing fits: {request.model} at {request.seq_length} tokens does not fit {_hardware_text(request)};"
+        f"nothing fits: {request.model} at {request.seq_length} tokens does not fit on {_hardware_text(request)};"
         f" the nearest plan ({_setting_text(nearest)})"
-        f" needs {_needs_text(request, nearest)}{_short_of_host(request, outcome, nearest)}",
+        f" needs {_needs_text(request, nearest)}{_short_of_host(request, outcome, nearest)}{_host_unknown(request)}",
         hint=_hint(request),
     )
+
+
+def _host_unknown(request: Request) -> str:
+    known = request.hardware.is_cpu or request.hardware.host_ram_gib is not None
+    return "" if known else f"; host memory was not given ({HOST_RAM}), and any amount was assumed"
 
 
 def _short_of_host(request: Request, outcome: Outcome, nearest: Candidate) -> str:
@@ -47,7 +52,7 @@ def _short_of_host(request: Request, outcome: Outcome, nearest: Candidate) -> st
     least = min(fits_gpu, key=lambda one: one.host_missing)
     return (
         f"; on the GPU a plan would fit ({_setting_text(least)}), but it needs {least.memory.host:.0f} GiB of host"
-        f" memory where {request.hardware.host_ram_gib:.0f} GiB are"
+        f" memory where {request.hardware.host_ram_gib:.0f} GiB are ({HOST_RESERVE_GIB:.0f} of them left to the system)"
     )
 
 

@@ -53,7 +53,10 @@ def run_length(request: Request, setting: Setting, epochs: float | None) -> RunL
     """
     per_row = _tokens_per_row(request, setting)
     steps = _steps(request, setting, per_row, epochs)
-    return RunLength(steps, max(round(steps * request.effective_batch * per_row), 1), per_row)
+    rows = float(steps * request.effective_batch)
+    if request.amount.max_steps is None and request.amount.tokens is None and epochs is not None:
+        rows = min(rows, training_rows(request, setting) * epochs)  # the last batch of a pass may be short
+    return RunLength(steps, max(round(rows * per_row), 1), per_row)
 
 
 def _tokens_per_row(request: Request, setting: Setting) -> float:
@@ -75,7 +78,14 @@ def _steps(request: Request, setting: Setting, per_row: float, epochs: float | N
             "how much to train is not known: the data cannot be counted here",
             hint=f"add --max-steps N or --tokens N; {_how_to_count(request.unread)}",
         )
-    return max(math.ceil(training_rows(request, setting) * epochs / request.effective_batch), 1)
+    return max(math.ceil(_steps_a_pass(request, setting) * epochs), 1)
+
+
+def _steps_a_pass(request: Request, setting: Setting) -> int:
+    """As the Trainer counts them: micro-batches over all GPUs, then optimizer steps, each rounded up (transformers
+    5.17.0, Trainer.set_initial_training_values)."""
+    micro_batches = math.ceil(training_rows(request, setting) / (setting.micro_batch * setting.gpus))
+    return max(math.ceil(micro_batches / setting.accumulation), 1)
 
 
 def _how_to_count(unread: str | None) -> str:
@@ -87,6 +97,8 @@ def _how_to_count(unread: str | None) -> str:
 
 def passes(request: Request, setting: Setting, steps: int) -> float | None:
     """How often `steps` go over the training data; None where its rows are not known."""
+    if request.amount.epochs is not None:
+        return request.amount.epochs
     return None if request.data is None else steps * request.effective_batch / training_rows(request, setting)
 
 

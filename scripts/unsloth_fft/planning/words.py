@@ -22,8 +22,15 @@ HIGH_RATE, TINY_MODEL = 4, 50 * 10**6
 # Row formats that go through a chat template.
 CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
-    "Optimizer state stays in pinned host memory between steps: {state:.1f} GiB that the GPU does not have to hold."
+    "{what} in pinned host memory between steps: {pinned:.1f} GiB there (each tensor is rounded up to a power of two)"
+    " that the GPU does not have to hold."
 )
+# Unsloth's template for the instruction-tuned models of a family, by a part of the name; for others chatml will do.
+TEMPLATES = (
+    ("llama-3.1", "llama-3.1"), ("llama-3.2", "llama-3.2"), ("llama-3.3", "llama-3.3"), ("llama-3-", "llama-3"),
+    ("qwen2.5", "qwen-2.5"), ("qwen3", "qwen-3"), ("gemma-2-", "gemma2"), ("gemma-3-", "gemma-3"),
+    ("mistral", "mistral"), ("phi-4", "phi-4"),
+)  # fmt: skip
 
 
 def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
@@ -40,7 +47,8 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         _checkpointing_reason(request, outcome, best),
     ]
     if setting.state_offload:
-        sentences.append(_WHY_OFFLOAD.format(state=best.memory.pinned))
+        what = "Optimizer state and gradients stay" if setting.gradient_offload else "Optimizer state stays"
+        sentences.append(_WHY_OFFLOAD.format(what=what, pinned=best.memory.pinned))
     if setting.gradient_offload:
         sentences.append(
             "Gradients leave the GPU as soon as the backward has made them and come back a chunk at a time for the"
@@ -216,8 +224,13 @@ def _template_warnings(request: Request) -> list[str]:
         return []
     return [
         f"The rows are conversations, and {request.model} may be a base model whose tokenizer has no chat template: if"
-        " so, name one with --chat-template (for example chatml)."
+        f" so, name one: --chat-template {template_for(request.model)}."
     ]
+
+
+def template_for(model: str) -> str:
+    """The chat template that suits `model` by its name, as Unsloth calls it."""
+    return next((template for part, template in TEMPLATES if part in model.lower()), "chatml")
 
 
 def _shape_warnings(shape: ModelShape) -> list[str]:
@@ -284,4 +297,10 @@ def _length_warnings(request: Request, data: DataFacts) -> list[str]:
     longer = sum(length > request.seq_length for length in data.lengths)
     if longer and data.form != "text":  # a long text goes on in the next sequence
         return [f"About {longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut."]
+    longest = max(data.lengths, default=0)
+    if request.objective == "sft" and longest <= request.seq_length / 4:
+        return [
+            f"Memory and tokens/s are those of rows of {request.seq_length:,} tokens, and the longest here has about"
+            f" {longest:,}: a shorter --seq-length plans what these need."
+        ]
     return []

@@ -209,7 +209,8 @@ def _row(answer: Answer) -> str:
     if answer.parameters is None:
         return f"| {answer.card} | {answer.usable_gib:g} | does not fit: {answer.reason} | | | | | | | |"
     p, predicted = answer.parameters, answer.plan.predicted
-    offload = ", state in host memory" if p.optimizer.state_offload else ""
+    what = "state and gradients" if p.memory.gradient_offload else "state"
+    offload = f", {what} in host memory" if p.optimizer.state_offload else ""
     lost = f"; {predicted.update_survival:.1%} of updates survive" if predicted.update_survival < 1 else ""
     batch = f"{p.batch.per_device_train_batch_size} x {p.batch.gradient_accumulation_steps}"
     return (
