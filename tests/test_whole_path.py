@@ -22,7 +22,7 @@ def answer_of(finished: Finished | subprocess.CompletedProcess) -> dict:
 
 def test_a_users_rows_and_model_go_from_plan_to_audit(workers, tmp_path, tiny_model, rows_file):
     params, session = tmp_path / "p.json", tmp_path / "s"
-    length = ("--seq-length", 128, "--effective-batch", 4, "--learning-rate", 0.002)
+    length = ("--seq-length", 128, "--effective-batch", 8, "--learning-rate", 0.002)
     planned = answer_of(run_script(PLANNER, "--model", tiny_model, "--dataset", rows_file, "--output", params, *length))
     assert json.loads(params.read_text()) == planned and schema.problems(planned, "parameters") == []
 
@@ -31,7 +31,8 @@ def test_a_users_rows_and_model_go_from_plan_to_audit(workers, tmp_path, tiny_mo
     trained = answer_of(workers.run("train", session, "--json"))
     assert trained["session"]["state"] == "completed"
     status = answer_of(run_script(TOOL, "status", session, "--json"))
-    assert status["state"] == "completed" and status["step"] == status["total_steps"]
+    assert status["state"] == "completed" and status["step"] == status["total_steps"] == status["checkpoint"]
+    assert status["step"] == planned["plan"]["predicted"]["steps"]  # 36 rows learned twice, the last batch of 8 short
     audit = answer_of(run_script(TOOL, "audit", "--session", session, "--json"))
     assert audit["verdict"] == "full" and audit["elements"] == planned["model"]["parameters"]
     again = answer_of(run_script(TOOL, "audit", tiny_model, session / "model", "--json"))

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +85,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             path.write_bytes(content)
             return
         path = path.resolve()
+        import tempfile  # slow to import, and a plan on stdout writes no file
+
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:

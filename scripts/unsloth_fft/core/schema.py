@@ -1,15 +1,18 @@
 """Validation against schemas/*.schema.json, the single source of truth for every JSON that is written.
 
-jsonschema is imported on first use, so that `--help` works and starts at once without it.
+jsonschema is imported on first use, and only for a value that is not plainly right (quick_check.py): so that a plan
+takes no longer than it must, and `--help` works and starts at once without it.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 from collections.abc import Iterator
 from typing import Any
 
+from . import quick_check
 from .errors import BadInput, MissingHere
 from .files import SCHEMA_DIR
 
@@ -26,18 +29,30 @@ def load(name: str) -> dict[str, Any]:
 
 @functools.cache
 def _validator(name: str) -> Any:
+    from jsonschema.validators import Draft202012Validator
+
+    return Draft202012Validator(load(name))
+
+
+@functools.cache
+def _require_jsonschema() -> None:
+    """Raise MissingHere where it is not installed: asked at once, not only when a value is wrong."""
     try:
-        from jsonschema.validators import Draft202012Validator
-    except ModuleNotFoundError:
+        found = importlib.util.find_spec("jsonschema")
+    except ValueError:  # blocked by an entry of None in sys.modules
+        found = None
+    if found is None:
         raise MissingHere(
             "the Python package jsonschema is not installed; it validates every file read and written",
             hint="pip install jsonschema",
-        ) from None
-    return Draft202012Validator(load(name))
+        )
 
 
 def problems(value: Any, name: str) -> list[str]:
     """Every violation of schema `name`, one sentence each, in document order; empty when valid."""
+    _require_jsonschema()
+    if quick_check.surely_valid(value, load(name)):
+        return []
     return [sentence for error in _errors(value, name) for sentence in _sentences(error)]
 
 

@@ -8,6 +8,7 @@ audio towers are not counted, and `multimodal` is true so that a caller can say 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,7 @@ class ModelShape:
             assumed_llama_like=assumed,
         )
 
-    @property
+    @functools.cached_property
     def parameters(self) -> int:
         """Unique elements of the whole model; a tied head is counted once, in the embedding."""
         matrices = sum(
@@ -121,12 +122,12 @@ class ModelShape:
         """Elements of one decoder layer: the largest where layers differ."""
         return max(block.parameters for block in self.blocks)
 
-    @property
+    @functools.cached_property
     def all_layer_parameters(self) -> int:
         """Elements of all decoder layers together."""
         return sum(block.parameters * block.count for block in self.blocks)
 
-    @property
+    @functools.cached_property
     def matmul_parameters_per_token(self) -> int:
         """Matrix elements that one token meets: all layers with its routed experts only, and the output head.
 

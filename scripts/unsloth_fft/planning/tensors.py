@@ -6,6 +6,7 @@ A few sizes are all that matters: the largest tensor (what one optimizer step ho
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from .blocks import Block
@@ -20,16 +21,18 @@ class Tensor:
     count: int
 
 
-def matrices(shape: ModelShape) -> list[Tensor]:
+@functools.lru_cache(maxsize=8)
+def matrices(shape: ModelShape) -> tuple[Tensor, ...]:
     """Every weight matrix, the embedding first; vectors (norms, biases) are left out: under 0.1% of any model."""
     found = [Tensor(shape.embedding_parameters, 1)]
     if shape.head_parameters:
         found.append(Tensor(shape.head_parameters, 1))
     for block in shape.blocks:
         found.extend(_of_block(block, shape.hidden_size))
-    return [tensor for tensor in found if tensor.elements > 0]
+    return tuple(tensor for tensor in found if tensor.elements > 0)
 
 
+@functools.lru_cache(maxsize=8)
 def largest(shape: ModelShape) -> int:
     """Elements of the largest single tensor."""
     return max(tensor.elements for tensor in matrices(shape))
