@@ -394,6 +394,12 @@ assert not found, found
     assert finished.returncode == 0, finished.stderr
 
 
+def test_gradients_in_host_memory_of_several_gpus_name_the_one_gpu_that_works() -> None:
+    finished = generate(*LLAMA, "--gpu", "H100", "--gpus", 8, "--max-steps", 5, "--gradient-offload", "on")
+    assert_clear_error(finished, 2, "only on one GPU", "--gpus 1")
+    assert "exactness" not in finished.stderr
+
+
 def test_without_jsonschema_it_says_how_to_get_it() -> None:
     code = f"""
 import sys

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from unsloth_fft.core import schema
 from unsloth_fft.core.errors import BadInput, NothingFits
-from unsloth_fft.planning import catalogue, disk, duration, hardware, parameters, recipes
+from unsloth_fft.planning import catalogue, disk, duration, hardware, parameters, recipes, words
 from unsloth_fft.planning.hardware import Hardware
 from unsloth_fft.planning.plan import make_plan
 from unsloth_fft.planning.request import Amount, Pins, Request
@@ -191,6 +191,13 @@ def test_a_run_saves_ten_times_unless_that_takes_over_a_tenth_of_it(steps: int, 
     saves = math.ceil(steps / found.schedule.save_steps)
     assert least <= saves <= most
     assert saves == 1 or saves * seconds_a_save <= 0.11 * found.plan.predicted.hours * 3600
+
+
+def test_the_template_named_for_a_base_model_is_one_of_unsloths() -> None:
+    known = schema.load("parameters")["properties"]["data"]["properties"]["chat_template"]["enum"]
+    assert {template for _, template in words.TEMPLATES} | {"chatml"} <= set(known)
+    assert words.template_for("meta-llama/Llama-3.1-8B") == "llama-3.1"
+    assert words.template_for("acme/press-llm-3b") == "chatml"
 
 
 def test_paged_state_that_spills_is_counted_as_slow_and_said() -> None:

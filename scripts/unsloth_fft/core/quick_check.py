@@ -27,8 +27,10 @@ def surely_valid(value: Any, schema: dict[str, Any]) -> bool:
 
 
 def _surely(keyword: str, wanted: Any, value: Any, schema: dict[str, Any]) -> bool:
-    if keyword in _SAYS_NOTHING or keyword == "properties":
-        return True  # properties: see additionalProperties, which every object of ours has
+    if keyword in _SAYS_NOTHING:
+        return True
+    if keyword == "properties":
+        return "additionalProperties" in schema  # which then looks at each of them
     if keyword == "type":
         return any(_is(value, name) for name in ([wanted] if isinstance(wanted, str) else wanted))
     if keyword in ("enum", "const"):

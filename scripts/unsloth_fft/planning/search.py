@@ -164,6 +164,11 @@ def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
 
 def allowed_recipes(request: Request) -> list[Recipe]:
     """Recipes that keep the asked exactness, run on the hardware and match the pins. Raises BadInput without any."""
+    if request.pins.gradient_offload and request.gpus > 1:
+        raise BadInput(
+            f"gradients are kept in host memory only on one GPU, and {request.gpus} were asked for",
+            hint="plan for one with --gpus 1, or leave --gradient-offload out",
+        )
     reasons: list[str] = []
     found: list[Recipe] = []
     for recipe in RECIPES:
