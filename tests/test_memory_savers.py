@@ -48,6 +48,10 @@ def test_gradient_offload_needs_state_offload_and_one_gpu(tiny_model, rows_file)
     )
     with pytest.raises(BadInput, match="one GPU only"):
         params.from_json(two, "the test")
+    half = minimal_parameters(tiny_model, rows_file, **OFFLOADED)
+    half["precision"]["compute"] = "float16"
+    with pytest.raises(BadInput, match="gradient_offload.*loss scaling"):
+        params.from_json(half, "the test")
 
 
 def test_padding_free_and_packing_exclude_each_other(tiny_model, rows_file):

@@ -200,6 +200,16 @@ def test_the_template_named_for_a_base_model_is_one_of_unsloths() -> None:
     assert words.template_for("acme/press-llm-3b") == "chatml"
 
 
+def test_gradients_stay_on_a_card_without_bfloat16() -> None:
+    """float16 scales the loss; the scaler unscales the gradients it finds on the GPU, and fails where it finds none."""
+    machine = hardware.on_gpu(hardware.find_gpu("T4"), host_ram_gib=256.0)
+    for model in ("meta-llama/Llama-3.2-1B", "Qwen/Qwen2.5-0.5B"):
+        asked = request(model, machine)
+        assert not any(one.setting.gradient_offload for one in search(asked).candidates)
+    with pytest.raises(BadInput, match="without bfloat16"):
+        plan(request("Qwen/Qwen2.5-0.5B", machine, pins=Pins(gradient_offload=True)))
+
+
 def test_paged_state_that_spills_is_counted_as_slow_and_said() -> None:
     machine = hardware.on_gpu(hardware.find_gpu("H100"), host_ram_gib=256.0)
     paged = Pins(optimizer="paged_adamw_8bit", weights="float32")

@@ -334,6 +334,8 @@ def _offload_problems(parameters: Parameters) -> list[str]:
         problems.append("memory/gradient_offload: is true, which needs optimizer/state_offload true as well")
     if parameters.distributed.gpus * parameters.distributed.nodes > 1:
         problems.append("memory/gradient_offload: is true, which works on one GPU only")
+    if parameters.precision.compute == "float16":
+        problems.append("memory/gradient_offload: is true, but float16's loss scaling looks for gradients on the GPU")
     return problems
 
 

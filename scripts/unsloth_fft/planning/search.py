@@ -169,6 +169,12 @@ def allowed_recipes(request: Request) -> list[Recipe]:
             f"gradients are kept in host memory only on one GPU, and {request.gpus} were asked for",
             hint="plan for one with --gpus 1, or leave --gradient-offload out",
         )
+    if request.pins.gradient_offload and not request.hardware.has_bf16:
+        raise BadInput(
+            f"gradients are not kept in host memory on {request.hardware.name}: without bfloat16 the loss is scaled,"
+            " and scaling looks for gradients on the GPU",
+            hint="leave --gradient-offload out, or name a card with bfloat16",
+        )
     reasons: list[str] = []
     found: list[Recipe] = []
     for recipe in RECIPES:
@@ -239,7 +245,7 @@ def _offloads(request: Request, recipe: Recipe) -> list[tuple[bool, bool]]:
     ways = [(False, False)]
     if recipe.offloads and not request.hardware.is_cpu:
         ways.append((True, False))
-        if request.gpus == 1:
+        if request.gpus == 1 and request.hardware.has_bf16:
             ways.append((True, True))
     return [
         (state, gradients)
