@@ -353,22 +353,40 @@ def test_full_rows_take_their_tokens_at_the_planned_speed() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 2047), st.integers(1, 2047), st.sampled_from(MODELS), st.sampled_from([41.0, 80.0, 140.0]))
 def test_short_rows_save_only_what_grows_with_tokens(one: int, other: int, model: str, vram: float) -> None:
-    """Shorter rows never take longer, and the fixed parts of a step take as long as in the plan for full rows."""
+    """Shorter rows never take longer, and the fixed parts of a step take as long as ever."""
     machine = hardware.on_memory(vram, host_ram_gib=256.0)
-    short, longer = sorted((one, other))
-    found = [
-        plan(request(model, machine, data=DataFacts(160, (length,) * 160))).plan.predicted
-        for length in (short, longer, 2048)
-    ]
+    asked = [request(model, machine, data=DataFacts(160, (length,) * 160)) for length in (*sorted((one, other)), 2048)]
+    found = [plan(each).plan.predicted for each in asked]
     hours = [each.hours for each in found]
     assert hours == sorted(hours)
-    assert all(each.tokens_per_second == found[2].tokens_per_second for each in found)
-    best = search(request(model, machine)).best
+    best = search(asked[0]).best
     assert best is not None
     fixed = sum(seconds for part, seconds in best.speed.parts.items() if part in ("optimizer", "network"))
     assert hours[0] * 3600 >= 100 * fixed * (1 - 1e-4)
     naive = found[0].tokens / found[0].tokens_per_second / 3600
     assert hours[0] > naive * 0.85  # attention costs less a token in shorter rows
+
+
+@pytest.mark.parametrize("facts", [DataFacts(40_000, (20,) * 40_000, "text"), None])
+def test_texts_that_do_not_fill_a_row_are_packed(facts: DataFacts | None) -> None:
+    """Float32 weights are not packed: on full rows they would be the faster exact plan of this card."""
+    machine = hardware.on_gpu(hardware.find_gpu("H100"), host_ram_gib=256.0)
+    asked = {"objective": "pretrain", "data": facts, "amount": Amount(max_steps=100)}
+    assert plan(request(machine=machine)).precision.weights == "float32"
+    packed = plan(request(machine=machine, **asked))
+    assert packed.precision.weights == "bfloat16" and packed.data.packing
+    unpacked = plan(request(machine=machine, pins=Pins(weights="float32"), **asked)).plan
+    assert any("not packed" in sentence for sentence in unpacked.why)
+
+
+def test_one_long_text_is_all_of_its_windows() -> None:
+    machine = hardware.on_gpu(hardware.find_gpu("H100"), host_ram_gib=256.0)
+    facts = DataFacts(1, (100_000,), "text")
+    asked = {"objective": "pretrain", "data": facts, "amount": Amount(epochs=1.0), "machine": machine}
+    for weights in ("float32", "bfloat16"):
+        found = plan(request(pins=Pins(weights=weights), **asked))
+        assert found.plan.predicted.steps == math.ceil(math.ceil(100_000 / 2048) / 16)
+        assert found.data.tokens_per_row == 100_000
 
 
 def test_very_short_rows_take_many_times_what_their_tokens_alone_would() -> None:

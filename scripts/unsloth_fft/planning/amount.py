@@ -25,6 +25,8 @@ NEVER_PADDING_FREE = frozenset({"gemma2", "gpt_oss"})
 # Rows this full have hardly any padding to save, and padding-free batches then cost 5% of the speed
 # (references/evidence.md, padding-free-costs-full-rows).
 FULL_ROWS = 0.95
+# How full examples of raw text are taken to be that nobody read and nothing packs: a judgement.
+UNKNOWN_FILL = 0.5
 
 
 def packs(request: Request, setting: Setting) -> bool:
@@ -51,7 +53,7 @@ def run_length(request: Request, setting: Setting, epochs: float | None) -> RunL
 
     Raises BadInput where the length cannot be known: no data read, and neither steps nor tokens given.
     """
-    per_row = _tokens_per_row(request, setting)
+    per_row = tokens_per_row(request, setting)
     steps = _steps(request, setting, per_row, epochs)
     rows = float(steps * request.effective_batch)
     if request.amount.max_steps is None and request.amount.tokens is None and epochs is not None:
@@ -59,12 +61,22 @@ def run_length(request: Request, setting: Setting, epochs: float | None) -> RunL
     return RunLength(steps, max(round(rows * per_row), 1), per_row)
 
 
-def _tokens_per_row(request: Request, setting: Setting) -> float:
+def tokens_per_row(request: Request, setting: Setting) -> float:
+    """What a row of a batch costs in tokens, padding included."""
     if request.data is None or packs(request, setting):
         return float(request.seq_length)
     if lays_end_to_end(request, setting):
         return request.data.mean_length(request.seq_length)
     return request.data.padded_length(request.seq_length, setting.micro_batch)
+
+
+def learned_per_row(request: Request, setting: Setting) -> float:
+    """What a row of a batch holds in tokens, padding left out."""
+    if request.data is not None and not packs(request, setting):
+        return request.data.mean_length(request.seq_length)
+    if request.data is None and request.objective == "pretrain" and not packs(request, setting):
+        return UNKNOWN_FILL * request.seq_length
+    return float(request.seq_length)
 
 
 def _steps(request: Request, setting: Setting, per_row: float, epochs: float | None) -> int:
@@ -105,8 +117,7 @@ def passes(request: Request, setting: Setting, steps: int) -> float | None:
 def training_rows(request: Request, setting: Setting) -> float:
     """Rows an epoch reads: without the held-out ones, and packed into full sequences where that is done."""
     assert request.data is not None
-    rows = request.data.rows - request.data.held_out(request.reading.eval_fraction)
+    share = 1 - request.data.held_out(request.reading.eval_fraction) / request.data.rows
     if not packs(request, setting):
-        return rows
-    total = sum(request.data.lengths) * rows / request.data.rows
-    return max(math.ceil(total / request.seq_length), 1)
+        return max(round(len(request.data.examples(request.seq_length)) * share), 1)
+    return max(math.ceil(sum(request.data.lengths) * share / request.seq_length), 1)

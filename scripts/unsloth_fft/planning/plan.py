@@ -71,7 +71,7 @@ def _parameters(
     optimizer = _optimizer(request, best, defaults)
     epochs = request.amount.epochs or defaults.num_train_epochs
     length = run_length(request, setting, epochs)
-    step_s = duration.step_seconds(request, best, length.tokens_per_row)
+    step_s = duration.step_seconds(request, setting, best.speed, length.tokens_per_row)
     save_steps = disk.steps_between_saves(request.shape.parameters, setting.weights, length.steps, step_s)
     schedule = _schedule(request, defaults, length, epochs, save_steps)
     disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule)
@@ -108,7 +108,7 @@ def _data(request: Request, setting: Setting, dataset: str | None) -> Data:
         padding_free=lays_end_to_end(request, setting),
         eval_fraction=request.reading.eval_fraction,
         rows=facts.rows if facts else None,
-        tokens_per_row=round(facts.mean_length(request.seq_length), 1) if facts else None,
+        tokens_per_row=round(facts.mean_row(request.seq_length), 1) if facts else None,
         chat_template=request.reading.chat_template,
         seed=SEED,
         sample_by=request.reading.sample_by,
@@ -185,7 +185,8 @@ def _predicted(
     request: Request, best: Candidate, length: RunLength, survival: float, kind: str, disk_gib: float
 ) -> Predicted:
     rate = best.speed.tokens_per_second
-    hours = length.steps * duration.step_seconds(request, best, length.tokens_per_row) / 3600
+    step_s = duration.step_seconds(request, best.setting, best.speed, length.tokens_per_row)
+    hours = length.steps * step_s / 3600
     price = None if request.price_per_hour is None else request.price_per_hour * request.gpus
     extrapolated = kind == "extrapolated"  # then every figure that follows from the speed has a range
     low, high = basis.spread(request)

@@ -6,7 +6,9 @@ Rows are read as training reads them (data/scanning.py), and nothing is kept but
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,30 +30,63 @@ class DataFacts:
     """`lengths` are sorted estimates of tokens a row, before cutting to the sequence length.
 
     `form` is one of row_format.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
-    folder holds out by their names; nothing else is held out then.
+    folder holds out by their names; nothing else is held out then. A search asks the same of every setting, so what
+    takes a pass over all rows is kept in `_known`.
     """
 
     rows: int
     lengths: tuple[int, ...]
     form: str | None = None
     set_apart: int = 0
+    _known: dict[tuple[str, int, int], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def held_out(self, fraction: float) -> int:
         """How many rows are not learned, where `fraction` of them was asked for."""
         return self.set_apart or held_out_count(self.rows, fraction)
 
+    def examples(self, limit: int) -> tuple[int, ...]:
+        """Sorted tokens of what training sees unpacked: rows cut at `limit`; raw text goes on in the next example."""
+        found: tuple[int, ...] = self._once("examples", limit, 0, lambda: tuple(sorted(self._examples(limit))))
+        return found
+
+    def _examples(self, limit: int) -> Iterator[int]:
+        for length in self.lengths:
+            if self.form == "text":
+                yield from repeat(limit, length // limit)
+                length %= limit
+            if length:
+                yield min(length, limit)
+
     def mean_length(self, limit: int) -> float:
-        """Mean tokens a row when rows are cut at `limit`."""
-        return sum(min(length, limit) for length in self.lengths) / self.rows
+        """Mean tokens of an example."""
+        examples = self.examples(limit)
+        found: float = self._once("mean", limit, 0, lambda: sum(examples) / len(examples))
+        return found
 
     def padded_length(self, limit: int, micro_batch: int) -> float:
-        """Mean length of the longest of `micro_batch` rows drawn at random: what a row costs once padded."""
-        longest, below = 0.0, 0.0
-        for index, length in enumerate(self.lengths, 1):
-            share = (index / self.rows) ** micro_batch
-            longest += min(length, limit) * (share - below)
-            below = share
-        return longest
+        """Mean length of the longest of `micro_batch` examples drawn at random: what one costs once padded."""
+        examples = self.examples(limit)
+        found: float = self._once("padded", limit, micro_batch, lambda: _mean_longest(examples, micro_batch))
+        return found
+
+    def mean_row(self, limit: int) -> float:
+        """Mean tokens of a row: of a whole text, or of a row that is cut at `limit`."""
+        return sum(self.lengths) / self.rows if self.form == "text" else self.mean_length(limit)
+
+    def _once(self, what: str, limit: int, micro_batch: int, answer: Callable[[], Any]) -> Any:
+        key = (what, limit, micro_batch)
+        if key not in self._known:
+            self._known[key] = answer()
+        return self._known[key]
+
+
+def _mean_longest(examples: tuple[int, ...], count: int) -> float:
+    longest, below = 0.0, 0.0
+    for index, length in enumerate(examples, 1):
+        share = (index / len(examples)) ** count
+        longest += length * (share - below)
+        below = share
+    return longest
 
 
 def looks_like_a_file(name: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
-from . import memory, speed
+from . import duration, memory, speed
 from .memory import MemoryEstimate, margin_gib
 from .recipes import RANK, RECIPES, Recipe, objection
 from .request import Request
@@ -23,7 +23,7 @@ HOST_RESERVE_GIB = 2.0
 class Candidate:
     """One setting with its estimates. GiB; `missing` is what lacks on the GPU, `host_missing` on the host (0: fits).
 
-    `spilled` is paged state for which the GPU has no room.
+    `spilled` is paged state for which the GPU has no room. `learned` is tokens learned a second on the user's rows.
     """
 
     setting: Setting
@@ -33,7 +33,8 @@ class Candidate:
     margin: float
     missing: float
     host_missing: float
-    spilled: float = 0.0
+    spilled: float
+    learned: float
 
     @property
     def fits(self) -> bool:
@@ -103,7 +104,7 @@ def _preference(candidate: Candidate) -> tuple[object, ...]:
     setting = candidate.setting
     return (
         not candidate.fits,
-        -candidate.speed.tokens_per_second,
+        -candidate.learned,
         candidate.memory.peak,
         candidate.memory.host,
         setting.weights,
@@ -119,15 +120,17 @@ def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
     margin = margin_gib(needed.peak, is_cpu=hardware.is_cpu)
     missing = needed.peak + margin - hardware.vram_gib
     spilled = min(max(missing + needed.paged, 0.0), needed.paged)
+    rate = speed.estimate(request.shape, setting, hardware, spilled_gib=spilled)
     return Candidate(
         setting=setting,
         exactness=recipe.exactness,
         memory=needed,
-        speed=speed.estimate(request.shape, setting, hardware, spilled_gib=spilled),
+        speed=rate,
         margin=margin,
         missing=missing,
         host_missing=_host_missing(request, needed),
         spilled=spilled,
+        learned=duration.learned_per_second(request, setting, rate),
     )
 
 

@@ -61,6 +61,12 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         )
     if setting.gpus > 1:
         sentences.append(_sharding_reason(request, best))
+    if request.objective == "pretrain" and not amount.packs(request, setting):
+        sentences.append(
+            "Texts are not packed: with float32 weights packed rows would attend over a dense mask of all their tokens"
+            " (references/evidence.md, float32-padding-free-dense-mask). Plans are compared by what they learn a"
+            " second."
+        )
     if amount.lays_end_to_end(request, setting):
         sentences.append(
             "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole"
