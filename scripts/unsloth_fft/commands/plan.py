@@ -112,7 +112,12 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--gpus", type=_whole, metavar="N", help="GPUs a node (default 1, or what auto finds)")
     group.add_argument("--nodes", type=_whole, default=1, metavar="N", help="nodes (default 1)")
-    group.add_argument("--host-ram-gib", type=_positive, metavar="X", help="host memory of a node, for offloading")
+    group.add_argument(
+        "--host-ram-gib",
+        type=_positive,
+        metavar="X",
+        help="host memory of a node, for offloading (sold as 128 GB: 128)",
+    )
     group.add_argument(
         "--price-per-hour", type=_not_negative, metavar="X", help="USD for one GPU-hour, to predict the cost"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 
+from ..planning import disk
 from ..planning.parameters import Parameters
 from . import made_for
 from .rendering import is_local_data, is_local_model
@@ -60,6 +62,12 @@ def job_name(parameters: Parameters) -> str:
 
 
 def hours_allowed(parameters: Parameters) -> int:
-    """Whole hours to ask for: half as much again as predicted, and one for installing, loading and saving."""
+    """Whole hours to ask for: half as much again as predicted, two saves, and one for installing and loading."""
     predicted = 2.0 if parameters.plan is None else parameters.plan.predicted.hours
-    return int(predicted * 1.5) + 2
+    return int(predicted * 1.5 + 2 * seconds_to_save(parameters) / 3600) + 2
+
+
+def seconds_to_save(parameters: Parameters) -> int:
+    """Seconds that a run is given to finish its step and save: twice what a checkpoint takes, 180 at least."""
+    one = disk.save_seconds(parameters.model.parameters or 0, parameters.precision.weights)
+    return max(180, 60 * math.ceil(2 * one / 60))

@@ -104,7 +104,10 @@ def _how_to_count(unread: str | None) -> str:
     """Where the amount may come from: the data doctor counts what has to be decoded or fetched."""
     if unread is None:
         return "or give --dataset a local file or folder"
-    return f"`unsloth_fft_tool.py data {shlex.quote(unread)} --model DIR` counts rows and tokens"
+    return (
+        f"`unsloth_fft_tool.py data {shlex.quote(unread)} --model DIR` counts rows and tokens where the data are (one"
+        " pass over English text is about a token for every 4 bytes)"
+    )
 
 
 def passes(request: Request, setting: Setting, steps: int) -> float | None:

@@ -21,23 +21,42 @@ MOST_SAVES, SAVING_SHARE = 10, 0.1
 
 def steps_between_saves(elements: int, weights: str, steps: int, step_s: float) -> int:
     """After how many of its `steps` of `step_s` seconds a run should save; a short run saves once, at its end."""
-    one = elements * CHECKPOINT_BYTES[weights] / WRITTEN_A_SECOND
-    saves = min(max(math.floor(SAVING_SHARE * steps * step_s / one), 1), MOST_SAVES)
+    worth = math.floor(SAVING_SHARE * steps * step_s / save_seconds(elements, weights))
+    saves = min(max(worth, 1), MOST_SAVES)
     return math.ceil(steps / saves)
 
 
-def needed_gib(elements: int, weights: str, schedule: Schedule) -> float:
-    """GiB of disk for a model of `elements` weights stored as `weights`."""
-    return elements * (WEIGHT_BYTES[weights] + checkpoints_at_once(schedule) * CHECKPOINT_BYTES[weights]) / GIB
+def save_seconds(elements: int, weights: str) -> float:
+    """Seconds that one checkpoint of `elements` weights takes."""
+    return elements * CHECKPOINT_BYTES[weights] / WRITTEN_A_SECOND
+
+
+def needed_gib(elements: int, weights: str, schedule: Schedule, steps: int | None) -> float:
+    """GiB of disk for a model of `elements` weights stored as `weights`, trained for `steps` (None: not known)."""
+    return elements * (WEIGHT_BYTES[weights] + checkpoints_at_once(schedule, steps) * CHECKPOINT_BYTES[weights]) / GIB
 
 
 def needed_by(parameters: Parameters) -> float:
     """GiB of disk for a whole run; 0 where the model's size is not known."""
-    return needed_gib(parameters.model.parameters or 0, parameters.precision.weights, parameters.schedule)
+    elements, weights = parameters.model.parameters or 0, parameters.precision.weights
+    return needed_gib(elements, weights, parameters.schedule, steps_of(parameters))
 
 
-def checkpoints_at_once(schedule: Schedule) -> int:
-    """Checkpoints on disk at worst: a new one is whole before the oldest goes, and the best one stays."""
+def steps_of(parameters: Parameters) -> int | None:
+    """Optimizer steps of the run, as far as its file says; those of a plan hold for the passes that were planned."""
+    return parameters.schedule.max_steps or (parameters.plan.predicted.steps if parameters.plan else None)
+
+
+def checkpoints_at_once(schedule: Schedule, steps: int | None) -> int:
+    """Checkpoints on disk at worst: a new one is whole before the oldest goes, and the best one stays.
+
+    One more than are saved on the way: a signal saves, too.
+    """
     if schedule.save_steps is None:
         return 1  # saved only when interrupted
+    saved = math.inf if steps is None else steps // schedule.save_steps + 1
+    return int(min(saved, _kept(schedule)))
+
+
+def _kept(schedule: Schedule) -> int:
     return max(schedule.save_total_limit, 2 if schedule.load_best_model_at_end else 1) + 1

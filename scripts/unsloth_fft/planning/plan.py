@@ -74,7 +74,7 @@ def _parameters(
     step_s = duration.step_seconds(request, setting, best.speed, length.tokens_per_row)
     save_steps = disk.steps_between_saves(request.shape.parameters, setting.weights, length.steps, step_s)
     schedule = _schedule(request, defaults, length, epochs, save_steps)
-    disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule)
+    disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule, length.steps)
     return Parameters(
         schema_version="1.0",
         model=Model(request.model, None, False, request.seq_length, request.shape.parameters),

@@ -22,8 +22,8 @@ HIGH_RATE, TINY_MODEL = 4, 50 * 10**6
 # Row formats that go through a chat template.
 CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
-    "{what} in pinned host memory between steps: {pinned:.1f} GiB there (each tensor is rounded up to a power of two)"
-    " that the GPU does not have to hold."
+    "{what} in pinned host memory between steps: {pinned:.1f} GiB there{each} (each tensor is rounded up to a power of"
+    " two) that the GPU does not have to hold."
 )
 # Unsloth's template for the instruction-tuned models of a family, by a part of the name; for others chatml will do.
 TEMPLATES = (
@@ -48,7 +48,8 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
     ]
     if setting.state_offload:
         what = "Optimizer state and gradients stay" if setting.gradient_offload else "Optimizer state stays"
-        sentences.append(_WHY_OFFLOAD.format(what=what, pinned=best.memory.pinned))
+        each = " for each GPU" if setting.gpus > 1 else ""
+        sentences.append(_WHY_OFFLOAD.format(what=what, pinned=best.memory.pinned, each=each))
     if setting.gradient_offload:
         sentences.append(
             "Gradients leave the GPU as soon as the backward has made them and come back a chunk at a time for the"

@@ -183,7 +183,12 @@ def _answer(exact: Sequence[Answer], plain: Sequence[Answer]) -> str:
     alone = [answer.card for answer in plain if answer.parameters is not None]
     lacking = [answer.card for answer in exact if answer.parameters is None]
     fits = f"not on {_list(lacking)}" if lacking else "on all six"
-    undecided = f" The ranges of {_list(rivals)} reach below that, so this order is not certain." if rivals else ""
+    undecided = (
+        f" {cheapest.card} may also cost more than {_list(rivals)}: its range reaches above theirs, so this order is"
+        " not certain."
+        if rivals
+        else ""
+    )
     return "\n".join(
         [
             "## Answer",

@@ -61,7 +61,7 @@ def require_disk(parameters: Parameters, root: Path) -> None:
     free = shutil.disk_usage(place).free / GIB
     used = _already_there(root)
     if free + used < need:
-        kept = disk.checkpoints_at_once(parameters.schedule)
+        kept = disk.checkpoints_at_once(parameters.schedule, disk.steps_of(parameters))
         raise MissingHere(
             f"{place} has {free:.1f} GiB free; the model and {kept} checkpoint{'s' * (kept > 1)} need {need:.1f} GiB",
             hint="free space, lower schedule.save_total_limit, or choose a --session folder on another disk",

@@ -15,12 +15,12 @@ TEMPLATE = """#!/usr/bin/env bash
 {gpu_line}#SBATCH --cpus-per-task={cpus}
 #SBATCH --mem={memory}G
 #SBATCH --time={hours}:00:00
-#SBATCH --signal=TERM@180
+#SBATCH --signal=TERM@{warning}
 #SBATCH --output=%x-%j.log
 {comments}
 # FFT_WORK: a folder that every node sees, for the environment and the result (default: where sbatch was called).
 # HF_TOKEN: needed for gated models; sbatch passes it on from your environment.
-# Slurm sends TERM three minutes before the time is up; the run saves then, and the same sbatch goes on from there.
+# Slurm sends TERM {warning} seconds before the time is up; the run saves then, and the same sbatch goes on from there.
 set -euo pipefail
 work="${{FFT_WORK:-$SLURM_SUBMIT_DIR}}"
 environment="$work/fft-env"
@@ -57,6 +57,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
         cpus=max(4, 4 * gpus),
         memory=max(8, int(predicted * 1.2) + 1),
         hours=shell.hours_allowed(parameters),
+        warning=shell.seconds_to_save(parameters),
         comments=commented(wrapped(plan_comment(parameters))),
         install=shell.install_command(parameters, '"$environment/bin/python"'),
         write_script=shell.write_script(parameters, '"$script"'),
