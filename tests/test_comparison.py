@@ -120,3 +120,13 @@ def test_preferring_memory_takes_the_smallest_plan_that_fits(planned) -> None:
     order = [one["peak_vram_gib"] for one in small["plan"]["alternatives"]]
     assert order == sorted(order)
     assert planned(f"{LLAMA} --gpu H200 --alternatives 50")[1] == fast, "speed is the default"
+
+
+def test_a_cost_that_ranges_leave_open_is_called_undecided(planned) -> None:
+    prices = Path(__file__).resolve().parents[1] / "scripts" / "unsloth_fft" / "planning" / "prices.json"
+    code, _, error = planned(f'{LLAMA} --gpu "RTX A6000,H200" --prices {prices}')
+    assert code == 0
+    assert re.search(r"^Not decided: (H200|RTX A6000) may cost less than (H200|RTX A6000)", error, re.MULTILINE)
+    assert "extrapolated" in error and "measured" in error
+    _, _, alone = planned(f"{LLAMA} --gpu H200,H100 --price-per-hour 2")
+    assert "Not decided" not in alone

@@ -7,23 +7,27 @@ from dataclasses import dataclass
 
 from ..core.errors import BadInput
 from . import duration
-from .parameters import Predicted
+from .parameters import Plan, Predicted
 from .plan import plan_from
 from .request import Request
 from .search import Outcome, search
 from .table import columns
 
-HEADER = ("", "GPU", "fits", "peak GiB", "host GiB", "tokens/s", "low to high", "time", "cost USD")
+HEADER = ("", "GPU", "fits", "peak GiB", "host GiB", "tokens/s", "low to high", "basis", "time", "cost USD")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One card: its contest and what its plan predicts (None where nothing fits), or why there was no contest."""
+    """One card: its contest and its plan (None where nothing fits), or why there was no contest."""
 
     request: Request
     outcome: Outcome | None
-    predicted: Predicted | None
+    plan: Plan | None
     refusal: BadInput | None = None
+
+    @property
+    def predicted(self) -> Predicted | None:
+        return None if self.plan is None else self.plan.predicted
 
 
 def compare(requests: Sequence[Request]) -> list[Entry]:
@@ -47,7 +51,31 @@ def chosen(entries: Sequence[Entry]) -> Entry:
 def table(entries: Sequence[Entry]) -> str:
     """One line a card; the one to take is marked."""
     best = chosen(entries)
-    return columns([HEADER, *(_row(entry, entry is best and entry.predicted is not None) for entry in entries)])
+    rows = [_row(entry, entry is best and entry.predicted is not None) for entry in entries]
+    return "\n".join([columns([HEADER, *rows]), *_undecided(best, entries)])
+
+
+def _undecided(best: Entry, entries: Sequence[Entry]) -> list[str]:
+    """A sentence where other cards may cost less than the one that is marked."""
+    if best.predicted is None or best.predicted.cost_usd is None:
+        return []
+    most = _costs(best.predicted)[1]
+    rivals = [
+        entry.request.hardware.name
+        for entry in entries
+        if entry is not best and entry.predicted is not None and _costs(entry.predicted)[0] < most
+    ]
+    if not rivals:
+        return []
+    return [f"Not decided: {', '.join(rivals)} may cost less than {best.request.hardware.name}, by the ranges above."]
+
+
+def _costs(predicted: Predicted) -> tuple[float, float]:
+    """The least and the most that a run may cost, infinite where no price is known."""
+    if predicted.cost_usd_range is not None:
+        return predicted.cost_usd_range[0], predicted.cost_usd_range[1]
+    cost = float("inf") if predicted.cost_usd is None else predicted.cost_usd
+    return cost, cost
 
 
 def _entry(request: Request) -> Entry:
@@ -58,7 +86,7 @@ def _entry(request: Request) -> Entry:
     if outcome.best is None:
         return Entry(request, outcome, None)
     plan = plan_from(request, outcome, alternatives=0, dataset=None).parameters.plan
-    return Entry(request, outcome, plan.predicted if plan else None)
+    return Entry(request, outcome, plan)
 
 
 def _cost_first(entry: Entry) -> tuple[float, float]:
@@ -89,7 +117,7 @@ def _row(entry: Entry, take: bool) -> tuple[str, ...]:
     name, predicted = entry.request.hardware.name, entry.predicted
     if entry.refusal is not None:
         return ("", name, f"refused: {entry.refusal.message}")
-    if predicted is None:
+    if entry.plan is None or predicted is None:
         return ("", name, f"no, lacks {_lacks(entry)}")
     speed, costs = predicted.tokens_per_second_range, predicted.cost_usd_range
     cost = "-" if predicted.cost_usd is None else f"{predicted.cost_usd:,.2f}"
@@ -101,6 +129,7 @@ def _row(entry: Entry, take: bool) -> tuple[str, ...]:
         _host_text(predicted.host_ram_gib, entry.request.hardware.host_ram_gib),
         f"{predicted.tokens_per_second:,.0f}",
         "-" if speed is None else f"{speed[0]:,.0f} to {speed[1]:,.0f}",
+        entry.plan.basis,
         duration.in_words(predicted.hours),
         cost if costs is None else f"{cost} ({costs[0]:,.2f} to {costs[1]:,.2f})",
     )
