@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
+import functools
 import subprocess
 import sys
 
@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema.validators import Draft202012Validator
 
-from conftest import PLANNER, SCRIPTS
+from conftest import SCRIPTS
+from plans import plan, request
 from unsloth_fft.core import quick_check, schema
+from unsloth_fft.planning.request import Amount
 
 NAMES = sorted(path.name.removesuffix(".schema.json") for path in schema.SCHEMA_DIR.glob("*.schema.json"))
 ODD = st.one_of(
@@ -21,12 +23,9 @@ ODD = st.one_of(
 )  # fmt: skip
 
 
+@functools.cache
 def plan_of_8b() -> dict:
-    command = [sys.executable, str(PLANNER), "--model", "meta-llama/Llama-3.1-8B", "--gpu", "H200", "--max-steps", "9"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-PLAN = plan_of_8b()
+    return plan(request(amount=Amount(max_steps=9))).to_json()
 
 
 def places(value: object, at: tuple = ()) -> list[tuple]:
@@ -41,9 +40,11 @@ def agrees(value: object, name: str) -> bool:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.sampled_from(places(PLAN)[1:]), ODD, st.sampled_from(["replace", "add", "remove"]))
+@given(
+    st.deferred(lambda: st.sampled_from(places(plan_of_8b())[1:])), ODD, st.sampled_from(["replace", "add", "remove"])
+)
 def test_a_yes_is_what_jsonschema_says_too(place: tuple, odd: object, change: str) -> None:
-    value = copy.deepcopy(PLAN)
+    value = copy.deepcopy(plan_of_8b())
     inside = value
     for key in place[:-1]:
         inside = inside[key]
@@ -66,7 +67,7 @@ def test_a_yes_to_anything_under_any_schema_is_jsonschemas(name: str, value: obj
 
 
 def test_a_plan_is_checked_without_importing_jsonschema() -> None:
-    assert quick_check.surely_valid(PLAN, schema.load("parameters"))
+    assert quick_check.surely_valid(plan_of_8b(), schema.load("parameters"))
     probe = (
         f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from unsloth_fft.commands import plan;"
         " code = plan.main(['--model', 'meta-llama/Llama-3.1-8B', '--gpu', 'H200', '--max-steps', '9']);"

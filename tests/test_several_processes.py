@@ -11,13 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import SCRIPTS, assert_clear_error, minimal_parameters, run_script
+from training_processes import wait_for_step, workers_of
 from unsloth_fft.training import launcher
 from unsloth_fft.training.launcher import Machines
 
@@ -39,34 +39,6 @@ def start(session: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def wait_for_step(session: Path, step: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
-    metrics = session / "metrics.jsonl"
-    while time.monotonic() < deadline:
-        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-        if sum('"train"' in line for line in lines) >= step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("the run never came to that step")
-
-
-def workers_of(session: Path) -> list[int]:
-    """Process ids of the session's workers, by rank."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            environment = (folder / "environ").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            continue
-        if str(session).encode() in words and b"unsloth_fft.training.worker" in words:
-            rank = next((word for word in environment if word.startswith(b"RANK=")), None)
-            if rank is not None:
-                found[int(rank[5:])] = int(folder.name)
-    return [found[rank] for rank in sorted(found)]
 
 
 def state_of(session: Path) -> dict:

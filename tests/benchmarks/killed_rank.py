@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from training_processes import wait_for_step, workers_of  # noqa: E402
+
 TOOL, PLANNER = (ROOT / "scripts" / name for name in ("unsloth_fft_tool.py", "generate_fft_params.py"))
 TIMEOUT_S = 240
 
@@ -60,35 +64,11 @@ def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     }
 
 
-def steps_done(session: Path) -> int:
-    metrics = session / "metrics.jsonl"
-    return metrics.read_text(encoding="utf-8").count('"train"') if metrics.exists() else 0
-
-
-def workers(session: Path) -> dict[int, int]:
-    """Process ids of the session's training processes, by rank."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(session).encode() in words and b"unsloth_fft.training.worker" in words:
-            ranks = [int(variable[5:]) for variable in variables if variable.startswith(b"RANK=")]
-            found.update({rank: int(folder.name) for rank in ranks})
-    return found
-
-
 def killed(file: Path, session: Path, after: int) -> dict[str, Any]:
     """Start, kill rank 1 once `after` steps are done, and say how the run ended."""
     process = begun(session, "--params", str(file))
-    began = time.monotonic()
-    while steps_done(session) < after:
-        if process.poll() is not None or time.monotonic() - began > TIMEOUT_S:
-            raise SystemExit(f"the run never came to step {after}: {ended(process)}")
-        time.sleep(0.02)
-    os.kill(workers(session)[1], signal.SIGKILL)
+    wait_for_step(session, after, process)
+    os.kill(workers_of(session)[1], signal.SIGKILL)
     at = time.monotonic()
     answer = ended(process)
     state = json.loads((session / "session.json").read_text(encoding="utf-8"))
@@ -98,7 +78,7 @@ def killed(file: Path, session: Path, after: int) -> dict[str, Any]:
         "state": state["state"],
         "killed_at_step": after,
         "seconds_until_all_ended": round(time.monotonic() - at, 1),
-        "processes_left": len(workers(session)),
+        "processes_left": len(workers_of(session)),
         "checkpoints": kept,
     }
 

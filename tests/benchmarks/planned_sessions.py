@@ -15,13 +15,16 @@ import json
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from unsloth_fft.measuring import random_model  # noqa: E402
+
 TOOL, PLANNER = (SCRIPTS / name for name in ("unsloth_fft_tool.py", "generate_fft_params.py"))
 RECIPE = "--exactness any --precision bfloat16 --optimizer adamw_8bit --state-offload off --micro-batch 1"
 SETS: dict[str, dict[str, tuple[str, str]]] = {
@@ -42,18 +45,14 @@ SETS: dict[str, dict[str, tuple[str, str]]] = {
     "full": {"out-of-memory": ("Qwen/Qwen2.5-0.5B", "--vram-gib 24")},
 }
 LARGE_BATCH = 96
-TEXT_BYTES = 5_000_000
+TEXT_BYTES, SHORTEST = 5_000_000, 200  # characters
 
 
 def made(model: str, folder: Path) -> Path:
-    """The random model of shape `model` under `folder`, made in a process of its own so that no memory stays."""
+    """The random model of shape `model` under `folder`."""
     place = folder / model.replace("/", "--")
     if not place.exists():
-        code = (
-            "from pathlib import Path; from unsloth_fft.measuring import random_model;"
-            f" random_model.make({model!r}, Path({str(place)!r}))"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=SCRIPTS)
+        random_model.make_apart(model, place)
     return place
 
 
@@ -61,11 +60,8 @@ def rows_in(folder: Path) -> Path:
     """A JSONL file of library source, one file a row."""
     file, taken = folder / "rows.jsonl", 0
     with file.open("w", encoding="utf-8") as out:
-        for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
-            if "site-packages" in path.parts or "test" in path.parts:
-                continue
-            text = path.read_text(encoding="utf-8", errors="ignore")
-            if len(text) > 200 and taken < TEXT_BYTES:
+        for text in random_model.library_source():
+            if len(text) > SHORTEST and taken < TEXT_BYTES:
                 out.write(json.dumps({"text": text}) + "\n")
                 taken += len(text)
     return file

@@ -191,20 +191,9 @@ def _model_folder(name: str, work: Path) -> Path:
 
 
 def _make_model(name: str, work: Path) -> None:
-    """Make the random model in a process of its own, so that no memory of it stays."""
+    from ..measuring import random_model
+
     folder = _model_folder(name, work)
-    if folder.exists():
-        return
-    terminal.say(f"making random weights of {name}")
-    script = (
-        "from pathlib import Path; from unsloth_fft.measuring import random_model;"
-        f" random_model.make({name!r}, Path({str(folder)!r}))"
-    )
-    made = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment.for_children()
-    )
-    if made.returncode:
-        raise TrainingFailed(
-            f"the random model of {name} could not be made: {made.stderr.strip().splitlines()[-1][:300]}",
-            hint="see whether the disk and the memory are large enough",
-        )
+    if not folder.exists():
+        terminal.say(f"making random weights of {name}")
+        random_model.make_apart(name, folder)

@@ -280,7 +280,7 @@ def _check_data(args: argparse.Namespace) -> None:
 
 
 def _check_amount(args: argparse.Namespace, amount: Amount) -> None:
-    if args.dataset is None and amount.max_steps is None and amount.tokens is None:
+    if args.dataset is None and amount.in_passes:
         raise BadInput(
             "neither data nor an amount of training was given",
             hint="add --dataset FILE, or say how much with --max-steps N or --tokens N",

@@ -6,13 +6,17 @@ Nothing is downloaded: the shape comes from the catalogue, the text is the sourc
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import TrainingFailed
 from ..planning import catalogue
+from ..training import environment
 
 VOCABULARY = 8192
 TRAINING_FILES = 150
@@ -40,6 +44,22 @@ def make(name: str, folder: Path) -> None:
     staging.rename(folder)
 
 
+def make_apart(name: str, folder: Path) -> None:
+    """`make` in a process of its own, so that none of its memory stays. Raises TrainingFailed where that ends badly."""
+    script = (
+        "from pathlib import Path; from unsloth_fft.measuring import random_model;"
+        f" random_model.make({name!r}, Path({str(folder)!r}))"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment.for_children()
+    )
+    if made.returncode:
+        raise TrainingFailed(
+            f"the random model of {name} could not be made: {made.stderr.strip().splitlines()[-1][:300]}",
+            hint="see whether the disk and the memory are large enough",
+        )
+
+
 def tokenizer() -> Any:
     """A byte-level BPE of 8,192 entries, learned from standard library source."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -53,7 +73,7 @@ def tokenizer() -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    bpe.train_from_iterator(islice(_library_source(), TRAINING_FILES), trainer)
+    bpe.train_from_iterator(islice(library_source(), TRAINING_FILES), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=special[0], eos_token=special[1], pad_token=special[2]
     )
@@ -65,7 +85,7 @@ def token_ids(tokenizer_file: Path, count: int) -> list[int]:
 
     bpe = Tokenizer.from_file(str(tokenizer_file))
     ids: list[int] = []
-    for text in _library_source():
+    for text in library_source():
         ids += bpe.encode(text, add_special_tokens=False).ids
         if len(ids) >= count:
             break
@@ -92,7 +112,8 @@ def _text_config(name: str) -> dict[str, Any]:
     return text
 
 
-def _library_source() -> Iterator[str]:
+def library_source() -> Iterator[str]:
+    """The files of Python's standard library, its tests left out."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(folder.rglob("*.py")):
         if "site-packages" in path.parts or "test" in path.parts:

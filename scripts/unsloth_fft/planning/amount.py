@@ -13,11 +13,10 @@ from .setting import Setting
 
 @dataclass(frozen=True)
 class RunLength:
-    """`tokens` counts what is read, padding included; `tokens_per_row` what a padded row comes to."""
+    """`tokens` counts what is read, padding included."""
 
     steps: int
     tokens: int
-    tokens_per_row: float
 
 
 # Families that Unsloth will not lay end to end (unsloth 2026.10.9, trainer.py: PADDING_FREE_BLOCKLIST).
@@ -56,9 +55,9 @@ def run_length(request: Request, setting: Setting, epochs: float | None) -> RunL
     per_row = tokens_per_row(request, setting)
     steps = _steps(request, setting, per_row, epochs)
     rows = float(steps * request.effective_batch)
-    if request.amount.max_steps is None and request.amount.tokens is None and epochs is not None:
+    if request.amount.in_passes and epochs is not None:
         rows = min(rows, training_rows(request, setting) * epochs)  # the last batch of a pass may be short
-    return RunLength(steps, max(round(rows * per_row), 1), per_row)
+    return RunLength(steps, max(round(rows * per_row), 1))
 
 
 def tokens_per_row(request: Request, setting: Setting) -> float:
@@ -72,11 +71,11 @@ def tokens_per_row(request: Request, setting: Setting) -> float:
 
 def learned_per_row(request: Request, setting: Setting) -> float:
     """What a row of a batch holds in tokens, padding left out."""
-    if request.data is not None and not packs(request, setting):
+    if packs(request, setting):
+        return float(request.seq_length)
+    if request.data is not None:
         return request.data.mean_length(request.seq_length)
-    if request.data is None and request.objective == "pretrain" and not packs(request, setting):
-        return UNKNOWN_FILL * request.seq_length
-    return float(request.seq_length)
+    return request.seq_length * (UNKNOWN_FILL if request.objective == "pretrain" else 1.0)
 
 
 def _steps(request: Request, setting: Setting, per_row: float, epochs: float | None) -> int:

@@ -59,23 +59,14 @@ def _undecided(best: Entry, entries: Sequence[Entry]) -> list[str]:
     """A sentence where other cards may cost less than the one that is marked."""
     if best.predicted is None or best.predicted.cost_usd is None:
         return []
-    most = _costs(best.predicted)[1]
     rivals = [
         entry.request.hardware.name
         for entry in entries
-        if entry is not best and entry.predicted is not None and _costs(entry.predicted)[0] < most
+        if entry is not best and entry.predicted is not None and entry.predicted.may_cost_less_than(best.predicted)
     ]
     if not rivals:
         return []
     return [f"Not decided: {', '.join(rivals)} may cost less than {best.request.hardware.name}, by the ranges above."]
-
-
-def _costs(predicted: Predicted) -> tuple[float, float]:
-    """The least and the most that a run may cost, infinite where no price is known."""
-    if predicted.cost_usd_range is not None:
-        return predicted.cost_usd_range[0], predicted.cost_usd_range[1]
-    cost = float("inf") if predicted.cost_usd is None else predicted.cost_usd
-    return cost, cost
 
 
 def _entry(request: Request) -> Entry:
@@ -114,11 +105,12 @@ def _host_text(needed: float, there: float | None) -> str:
 
 
 def _row(entry: Entry, take: bool) -> tuple[str, ...]:
-    name, predicted = entry.request.hardware.name, entry.predicted
+    name = entry.request.hardware.name
     if entry.refusal is not None:
         return ("", name, f"refused: {entry.refusal.message}")
-    if entry.plan is None or predicted is None:
+    if entry.plan is None:
         return ("", name, f"no, lacks {_lacks(entry)}")
+    predicted = entry.plan.predicted
     speed, costs = predicted.tokens_per_second_range, predicted.cost_usd_range
     cost = "-" if predicted.cost_usd is None else f"{predicted.cost_usd:,.2f}"
     return (

@@ -14,21 +14,14 @@ from .setting import Setting
 from .speed import SpeedEstimate
 
 
-def step_seconds(request: Request, setting: Setting, planned: SpeedEstimate, tokens_per_row: float) -> float:
-    """Seconds of one optimizer step when a padded row has `tokens_per_row`, at most the planned length, whose time is
-    `planned`."""
-    length = max(round(tokens_per_row), 1)
+def step_seconds(request: Request, setting: Setting, planned: SpeedEstimate) -> float:
+    """Seconds of one optimizer step on the rows as they are; `planned` is its time on full rows."""
+    length = max(round(amount.tokens_per_row(request, setting)), 1)
     if length >= request.seq_length:
         return planned.step_s
     full = speed.estimate(request.shape, setting, request.hardware)
     short = speed.estimate(request.shape, replace(setting, seq_length=length), request.hardware)
     return planned.step_s - (full.step_s - short.step_s)
-
-
-def learned_per_second(request: Request, setting: Setting, planned: SpeedEstimate) -> float:
-    """Tokens learned a second on the rows as they are: what plans are compared by."""
-    seconds = step_seconds(request, setting, planned, amount.tokens_per_row(request, setting))
-    return request.effective_batch * amount.learned_per_row(request, setting) / seconds
 
 
 def in_words(hours: float) -> str:

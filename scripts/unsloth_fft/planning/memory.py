@@ -86,9 +86,8 @@ def estimate(shape: ModelShape, setting: Setting, vram_gib: float, *, is_cpu: bo
     if not is_cpu:
         for moment, components in moments.items():
             components["fragmentation"] = _fragmentation(shape, setting, parts, constants, moment)
-    components = max(moments.values(), key=lambda components: sum(components.values()))
-    name = next(moment for moment in moments if moments[moment] is components)
-    in_gib = {component: size / GIB for component, size in components.items() if size > 0}
+    name = max(moments, key=lambda moment: sum(moments[moment].values()))
+    in_gib = {component: size / GIB for component, size in moments[name].items() if size > 0}
     paged = parts.optimizer.paged / setting.gpus / GIB
     host = _host_gib(shape, setting, parts, is_cpu=is_cpu)
     peak = sum(in_gib.values())

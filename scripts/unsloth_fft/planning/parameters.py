@@ -6,6 +6,7 @@ The keys are those of schemas/parameters.schema.json; a test holds the two equal
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,18 @@ class Predicted:
     cost_usd_range: list[float] | None = None
     update_survival: float
     disk_gib: float | None = None
+
+    @property
+    def cost_ends(self) -> tuple[float, float]:
+        """USD at the fast and the slow end of the speed's range; infinite where no price is known."""
+        if self.cost_usd_range is not None:
+            low, high = self.cost_usd_range
+            return low, high
+        cost = math.inf if self.cost_usd is None else self.cost_usd
+        return cost, cost
+
+    def may_cost_less_than(self, other: Predicted) -> bool:
+        return self.cost_ends[0] < other.cost_ends[1]
 
 
 @dataclass(frozen=True)

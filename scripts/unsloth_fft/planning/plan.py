@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import basis, disk, duration, exact_rival, words
+from . import basis, disk, exact_rival, words
 from .amount import RunLength, lays_end_to_end, packs, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .parameters import (
@@ -71,8 +71,7 @@ def _parameters(
     optimizer = _optimizer(request, best, defaults)
     epochs = request.amount.epochs or defaults.num_train_epochs
     length = run_length(request, setting, epochs)
-    step_s = duration.step_seconds(request, setting, best.speed, length.tokens_per_row)
-    save_steps = disk.steps_between_saves(request.shape.parameters, setting.weights, length.steps, step_s)
+    save_steps = disk.steps_between_saves(request.shape.parameters, setting.weights, length.steps, best.step_s)
     schedule = _schedule(request, defaults, length, epochs, save_steps)
     disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule, length.steps)
     return Parameters(
@@ -132,10 +131,10 @@ def _optimizer(request: Request, best: Candidate, defaults: TrainingDefaults) ->
 def _schedule(
     request: Request, defaults: TrainingDefaults, length: RunLength, epochs: float, save_steps: int
 ) -> Schedule:
-    by_steps = request.amount.max_steps is not None or request.amount.tokens is not None
+    in_passes = request.amount.in_passes
     return Schedule(
-        num_train_epochs=None if by_steps else epochs,
-        max_steps=length.steps if by_steps else None,
+        num_train_epochs=epochs if in_passes else None,
+        max_steps=None if in_passes else length.steps,
         lr_scheduler_type=defaults.lr_scheduler_type,
         warmup_steps=defaults.warmup_steps,
         logging_steps=1,
@@ -185,8 +184,7 @@ def _predicted(
     request: Request, best: Candidate, length: RunLength, survival: float, kind: str, disk_gib: float
 ) -> Predicted:
     rate = best.speed.tokens_per_second
-    step_s = duration.step_seconds(request, best.setting, best.speed, length.tokens_per_row)
-    hours = length.steps * step_s / 3600
+    hours = length.steps * best.step_s / 3600
     price = None if request.price_per_hour is None else request.price_per_hour * request.gpus
     extrapolated = kind == "extrapolated"  # then every figure that follows from the speed has a range
     low, high = basis.spread(request)

@@ -33,6 +33,11 @@ class Amount:
     max_steps: int | None = None
     tokens: int | None = None
 
+    @property
+    def in_passes(self) -> bool:
+        """Whether passes over the data decide, given here or by default."""
+        return self.max_steps is None and self.tokens is None
+
 
 @dataclass(frozen=True)
 class Reading:

@@ -5,9 +5,9 @@ Rows are read as training reads them (data/scanning.py), and nothing is kept but
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,20 +25,19 @@ BYTES_PER_TOKEN = 4.0
 TOKENS_PER_TURN = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DataFacts:
     """`lengths` are sorted estimates of tokens a row, before cutting to the sequence length.
 
     `form` is one of row_format.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
-    folder holds out by their names; nothing else is held out then. A search asks the same of every setting, so what
-    takes a pass over all rows is kept in `_known`.
+    folder holds out by their names; nothing else is held out then. Compared by identity, and what takes a
+    pass over all rows is cached by it: a search asks the same of every setting.
     """
 
     rows: int
     lengths: tuple[int, ...]
     form: str | None = None
     set_apart: int = 0
-    _known: dict[tuple[str, int, int], Any] = field(default_factory=dict, compare=False, repr=False)
 
     def held_out(self, fraction: float) -> int:
         """How many rows are not learned, where `fraction` of them was asked for."""
@@ -46,41 +45,39 @@ class DataFacts:
 
     def examples(self, limit: int) -> tuple[int, ...]:
         """Sorted tokens of what training sees unpacked: rows cut at `limit`; raw text goes on in the next example."""
-        found: tuple[int, ...] = self._once("examples", limit, 0, lambda: tuple(sorted(self._examples(limit))))
-        return found
-
-    def _examples(self, limit: int) -> Iterator[int]:
-        for length in self.lengths:
-            if self.form == "text":
-                yield from repeat(limit, length // limit)
-                length %= limit
-            if length:
-                yield min(length, limit)
+        return _examples(self, limit)
 
     def mean_length(self, limit: int) -> float:
         """Mean tokens of an example."""
-        examples = self.examples(limit)
-        found: float = self._once("mean", limit, 0, lambda: sum(examples) / len(examples))
-        return found
+        return _mean(self, limit)
 
     def padded_length(self, limit: int, micro_batch: int) -> float:
         """Mean length of the longest of `micro_batch` examples drawn at random: what one costs once padded."""
-        examples = self.examples(limit)
-        found: float = self._once("padded", limit, micro_batch, lambda: _mean_longest(examples, micro_batch))
-        return found
+        return _mean_longest(self, limit, micro_batch)
 
     def mean_row(self, limit: int) -> float:
         """Mean tokens of a row: of a whole text, or of a row that is cut at `limit`."""
         return sum(self.lengths) / self.rows if self.form == "text" else self.mean_length(limit)
 
-    def _once(self, what: str, limit: int, micro_batch: int, answer: Callable[[], Any]) -> Any:
-        key = (what, limit, micro_batch)
-        if key not in self._known:
-            self._known[key] = answer()
-        return self._known[key]
+
+@functools.lru_cache(maxsize=8)
+def _examples(facts: DataFacts, limit: int) -> tuple[int, ...]:
+    if facts.form != "text":
+        return tuple(min(length, limit) for length in facts.lengths)
+    full = sum(length // limit for length in facts.lengths)
+    rests = sorted(length % limit for length in facts.lengths if length % limit)
+    return (*rests, *repeat(limit, full))
 
 
-def _mean_longest(examples: tuple[int, ...], count: int) -> float:
+@functools.lru_cache(maxsize=8)
+def _mean(facts: DataFacts, limit: int) -> float:
+    examples = _examples(facts, limit)
+    return sum(examples) / len(examples)
+
+
+@functools.lru_cache(maxsize=64)
+def _mean_longest(facts: DataFacts, limit: int, count: int) -> float:
+    examples = _examples(facts, limit)
     longest, below = 0.0, 0.0
     for index, length in enumerate(examples, 1):
         share = (index / len(examples)) ** count

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
-from . import duration, memory, speed
+from . import amount, duration, memory, speed
 from .memory import MemoryEstimate, margin_gib
 from .recipes import RANK, RECIPES, Recipe, objection
 from .request import Request
@@ -23,7 +23,8 @@ HOST_RESERVE_GIB = 2.0
 class Candidate:
     """One setting with its estimates. GiB; `missing` is what lacks on the GPU, `host_missing` on the host (0: fits).
 
-    `spilled` is paged state for which the GPU has no room. `learned` is tokens learned a second on the user's rows.
+    `spilled` is paged state for which the GPU has no room. `step_s` is a step's time on the user's rows, and `learned`
+    the tokens that it learns a second: what plans are compared by.
     """
 
     setting: Setting
@@ -34,6 +35,7 @@ class Candidate:
     missing: float
     host_missing: float
     spilled: float
+    step_s: float
     learned: float
 
     @property
@@ -121,6 +123,7 @@ def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
     missing = needed.peak + margin - hardware.vram_gib
     spilled = min(max(missing + needed.paged, 0.0), needed.paged)
     rate = speed.estimate(request.shape, setting, hardware, spilled_gib=spilled)
+    step_s = duration.step_seconds(request, setting, rate)
     return Candidate(
         setting=setting,
         exactness=recipe.exactness,
@@ -130,7 +133,8 @@ def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
         missing=missing,
         host_missing=_host_missing(request, needed),
         spilled=spilled,
-        learned=duration.learned_per_second(request, setting, rate),
+        step_s=step_s,
+        learned=request.effective_batch * amount.learned_per_row(request, setting) / step_s,
     )
 
 
@@ -167,17 +171,8 @@ def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
 
 def allowed_recipes(request: Request) -> list[Recipe]:
     """Recipes that keep the asked exactness, run on the hardware and match the pins. Raises BadInput without any."""
-    if request.pins.gradient_offload and request.gpus > 1:
-        raise BadInput(
-            f"gradients are kept in host memory only on one GPU, and {request.gpus} were asked for",
-            hint="plan for one with --gpus 1, or leave --gradient-offload out",
-        )
-    if request.pins.gradient_offload and not request.hardware.has_bf16:
-        raise BadInput(
-            f"gradients are not kept in host memory on {request.hardware.name}: without bfloat16 the loss is scaled,"
-            " and scaling looks for gradients on the GPU",
-            hint="leave --gradient-offload out, or name a card with bfloat16",
-        )
+    if request.pins.gradient_offload and (refusal := _gradients_stay(request)) is not None:
+        raise refusal
     reasons: list[str] = []
     found: list[Recipe] = []
     for recipe in RECIPES:
@@ -242,13 +237,29 @@ def _way_out(request: Request) -> str:
     return "leave that knob to the planner, or name other hardware with --gpu"
 
 
+def _gradients_stay(request: Request) -> BadInput | None:
+    """Why gradients cannot go to host memory on this hardware, whatever the recipe; None where they can."""
+    if request.gpus > 1:
+        return BadInput(
+            f"gradients are kept in host memory only on one GPU, and {request.gpus} were asked for",
+            hint="plan for one with --gpus 1, or leave --gradient-offload out",
+        )
+    if not request.hardware.has_bf16:
+        return BadInput(
+            f"gradients are not kept in host memory on {request.hardware.name}: without bfloat16 the loss is scaled,"
+            " and scaling looks for gradients on the GPU",
+            hint="leave --gradient-offload out, or name a card with bfloat16",
+        )
+    return None
+
+
 def _offloads(request: Request, recipe: Recipe) -> list[tuple[bool, bool]]:
     """(optimizer state, gradients) in host memory, as far as the recipe, the hardware and the pins allow."""
     pins = request.pins
     ways = [(False, False)]
     if recipe.offloads and not request.hardware.is_cpu:
         ways.append((True, False))
-        if request.gpus == 1 and request.hardware.has_bf16:
+        if _gradients_stay(request) is None:
             ways.append((True, True))
     return [
         (state, gradients)

@@ -101,12 +101,6 @@ class Answer:
         assert self.plan.predicted.cost_usd is not None
         return self.plan.predicted.cost_usd
 
-    @property
-    def cost_range(self) -> tuple[float, float]:
-        """USD at the fast and the slow end of the speed's range."""
-        rate, ends = self.plan.predicted.tokens_per_second, self.plan.predicted.tokens_per_second_range
-        return (self.cost, self.cost) if ends is None else (self.cost * rate / ends[1], self.cost * rate / ends[0])
-
 
 def flags(card: str, extra: Sequence[str]) -> list[str]:
     """The planner's flags for one card."""
@@ -178,7 +172,8 @@ def _answer(exact: Sequence[Answer], plain: Sequence[Answer]) -> str:
     by_speed = sorted(fitting, key=lambda answer: -answer.plan.predicted.tokens_per_second)
     by_cost = sorted(fitting, key=lambda answer: answer.cost)
     cheapest = by_cost[0]
-    rivals = [answer.card for answer in by_cost[1:] if answer.cost_range[0] < cheapest.cost_range[1]]
+    others = by_cost[1:]
+    rivals = [one.card for one in others if one.plan.predicted.may_cost_less_than(cheapest.plan.predicted)]
     offloading = [answer.card for answer in fitting if answer.parameters and answer.parameters.optimizer.state_offload]
     alone = [answer.card for answer in plain if answer.parameters is not None]
     lacking = [answer.card for answer in exact if answer.parameters is None]
@@ -197,7 +192,7 @@ def _answer(exact: Sequence[Answer], plain: Sequence[Answer]) -> str:
             f" Without state offload: on {_list(alone)}.",
             f"- **How fast?** {_list([_speed_words(answer) for answer in by_speed])} tokens/s.",
             f"- **Which is cheapest?** At the shipped prices {cheapest.card}: {_money(cheapest)} a billion tokens, then"
-            f" {_list([f'{answer.card} {_money(answer)}' for answer in by_cost[1:]])}.{undecided}",
+            f" {_list([f'{answer.card} {_money(answer)}' for answer in others])}.{undecided}",
             "",
         ]
     )
@@ -235,7 +230,7 @@ def _speed_words(answer: Answer) -> str:
 
 
 def _cost(answer: Answer) -> str:
-    low, high = answer.cost_range
+    low, high = answer.plan.predicted.cost_ends
     return f"{answer.cost:.0f}" if low == high else f"{answer.cost:.0f} ({low:.0f} to {high:.0f})"
 
 
