@@ -6,7 +6,8 @@
 Sets: `frozen`, the predictions written down on 2026-11-23 (references/predicted-and-measured.md); `again`, those
 written down after these had been measured; `caps`, the planner's own plan for several models under each of several
 limits; `shapes`, its plan for models of other families on the whole card; `compared`, the exact plan, float32 weights
-and the usual recipe for 8B. Every plan has a constant rate of 1e-5, so that losses can be compared.
+and the usual recipe for 8B; `launches`, one sequence a step of half a billion weights, twice. Every plan has a constant
+rate of 1e-5, so that losses can be compared.
 """
 
 from __future__ import annotations
@@ -93,7 +94,19 @@ COMPARED = {
     " --micro-batch 4",
     "usual": f"{B8} {ANY} --optimizer adamw_8bit {IN_PLACE} --gradient-checkpointing unsloth --micro-batch 1",
 }
-SETS = {"frozen": FROZEN, "again": AGAIN, "caps": CAPS, "shapes": SHAPES, "compared": COMPARED}
+# One short sequence a step: its speed is that of launching kernels, and how far that differs from run to run.
+LAUNCHES = {
+    f"{name}-{repeat}": f"{Q05} {flags} {IN_PLACE} --gradient-checkpointing unsloth --micro-batch 1 --effective-batch 1"
+    for repeat in ("first", "again")
+    for name, flags in (
+        ("any-8bit", f"{ANY} --optimizer adamw_8bit"),
+        ("any-fused", f"{ANY} --optimizer adamw_torch_fused"),
+        ("flash", FLASH),
+        ("8bit32", "--precision float32 --optimizer adamw_8bit"),
+        ("fused32", "--precision float32 --optimizer adamw_torch_fused"),
+    )
+}
+SETS = {"frozen": FROZEN, "again": AGAIN, "caps": CAPS, "shapes": SHAPES, "compared": COMPARED, "launches": LAUNCHES}
 
 
 def main() -> int:

@@ -44,7 +44,9 @@ def parameters(args: argparse.Namespace, *, packing: bool, padding_free: bool, b
                 "gradient_accumulation_steps": 1,
                 "effective_batch_size": batch,
             },
-            "schedule": {"max_steps": args.steps} if args.steps else {"num_train_epochs": args.epochs},
+            "schedule": {
+                **({"max_steps": args.steps} if args.steps else {"num_train_epochs": args.epochs}), "seed": args.seed
+            },
             "distributed": {},
         },
         "the benchmark",
@@ -121,6 +123,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16, help="rows an optimizer step when padded")
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--steps", type=int, help="the same optimizer steps for each side, instead of --epochs")
+    parser.add_argument("--seed", type=int, default=3407, help="of the order of the rows")
     parser.add_argument("--learning-rate", type=float, default=2e-5)
     parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES))
     args = parser.parse_args()
@@ -130,7 +133,12 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         sys.exit("needs an NVIDIA GPU: on a CPU Unsloth turns packing off, so there is nothing to compare")
-    result: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "model": args.model.name, "sides": {}}
+    result: dict[str, Any] = {
+        "gpu": torch.cuda.get_device_name(),
+        "model": args.model.name,
+        "seed": args.seed,
+        "sides": {},
+    }
     for name in args.sides:
         result["sides"][name] = run_side(args, name)
         text = json.dumps(result, indent=2) + "\n"
