@@ -198,3 +198,53 @@ def test_every_schedule_can_be_built(name):
     assert 0 <= made.get_last_lr()[0] <= 1
     if name == "cosine_with_min_lr":
         assert made.get_last_lr()[0] == pytest.approx(0.1, abs=0.05)
+
+
+def families_that_norm_their_queries() -> list[str]:
+    from unsloth_fft.planning.families import FAMILIES
+
+    return sorted(name for name, family in FAMILIES.items() if family.qk_norm)
+
+
+@pytest.mark.parametrize("model_type", families_that_norm_their_queries())
+def test_queries_reach_attention_in_the_type_the_planner_knows(model_type, monkeypatch):
+    """With norms in float32, as Unsloth keeps them: rows are joined only where queries still end up in bfloat16."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    from unsloth_fft.planning import joining
+
+    seen, attention = set(), ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def watched(module, query, *rest, **more):
+        seen.add(query.dtype)
+        return attention(module, query, *rest, **more)
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "vocab_size": 256, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "use_qk_norm": True, "pad_token_id": 0}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_routed_experts": 4}
+    config = AutoConfig.for_model(model_type, **sizes, **heads, **experts)
+    config._attn_implementation = "sdpa"
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    norms = [parameter for name, parameter in model.named_parameters() if "norm." in name]
+    for norm in norms:
+        norm.data = norm.data.float()
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", watched)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(input_ids=torch.randint(1, 200, (1, 12)))
+    assert norms and seen == {torch.float32 if model_type in joining.FLOAT32_QUERIES else torch.bfloat16}
+
+
+def test_families_without_joined_rows_are_those_of_the_installed_unsloth():
+    from unsloth_fft.planning import joining
+
+    spec = importlib.util.find_spec("unsloth")
+    assert spec is not None and spec.origin is not None
+    tree = ast.parse((Path(spec.origin).parent / "trainer.py").read_text(encoding="utf-8"))
+    lists = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PADDING_FREE_BLOCKLIST"
+    ]
+    assert lists == [joining.NEVER_JOINED]

@@ -172,3 +172,20 @@ def test_train_warns_before_it_starts_when_updates_would_be_lost_and_names_the_f
     assert "16% of the weights" in warned and "--precision float32" in warned
     warn_of_lost_updates(params.from_json(minimal_parameters("model", "rows.jsonl"), "the test"))
     assert capsys.readouterr().err == ""
+
+
+def test_train_warns_before_it_starts_when_joined_rows_would_cost_more_than_they_save(capsys):
+    from conftest import minimal_parameters
+    from unsloth_fft.planning import parameters as params
+    from unsloth_fft.training.run import warn_of_joined_rows
+
+    half = {"exactness": "any", "weights": "bfloat16", "master": "none", "compute": "bfloat16"}
+    rows = minimal_parameters("model", "rows.jsonl", precision=half)
+    rows["data"]["packing"] = True
+    warn_of_joined_rows(params.from_json(rows, "the test"), "qwen3")
+    warned = capsys.readouterr().err
+    assert "data.packing" in warned and "dense mask" in warned and "set it to false" in warned
+    warn_of_joined_rows(params.from_json(rows, "the test"), "llama")
+    rows["data"]["packing"] = False
+    warn_of_joined_rows(params.from_json(rows, "the test"), "qwen3")
+    assert capsys.readouterr().err == ""

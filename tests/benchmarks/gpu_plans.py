@@ -3,11 +3,11 @@
     python tests/benchmarks/gpu_plans.py --set caps --gpu H100 --folder plans
     python scripts/unsloth_fft_tool.py benchmark plans/*.json --hold-to-plan --steps 4 --output rows.jsonl
 
-Sets: `frozen`, the predictions written down on 2026-11-23 (references/predicted-and-measured.md); `again`, those
-written down after these had been measured; `caps`, the planner's own plan for several models under each of several
-limits; `shapes`, its plan for models of other families on the whole card; `compared`, the exact plan, float32 weights
-and the usual recipe for 8B; `launches`, one sequence a step of half a billion weights, twice. Every plan has a constant
-rate of 1e-5, so that losses can be compared.
+Sets: `frozen`, the predictions written down on 2026-11-23 (references/predicted-and-measured.md); `again` and `third`,
+those written down after the ones before had been measured; `caps`, the planner's own plan for several models under each
+of several limits; `shapes`, its plan for models of other families on the whole card; `compared`, the exact plan,
+float32 weights and the usual recipe for 8B; `launches`, one sequence a step of half a billion weights, twice. Every
+plan has a constant rate of 1e-5, so that losses can be compared.
 """
 
 from __future__ import annotations
@@ -79,6 +79,30 @@ AGAIN = {
     "8b-8bit32-offload": f"{B8} --precision float32 --optimizer adamw_8bit --state-offload on --gradient-offload off"
     " --gradient-checkpointing true --micro-batch 16",
 }
+# Written down on 2026-11-27 in the evening, after the rows of `again` were fitted.
+THIRD = {
+    "135m-8bit": f"{B135} {ANY} --optimizer adamw_8bit {IN_PLACE} --gradient-checkpointing unsloth --micro-batch 8",
+    "0.5b-flash": f"{Q05} {FLASH} {IN_PLACE} --gradient-checkpointing true --micro-batch 8 --seq-length 1024",
+    "1b-8bit32": f"{B1} --precision float32 --optimizer adamw_8bit {IN_PLACE} --gradient-checkpointing true"
+    " --micro-batch 8",
+    "1b-fused": f"{B1} {ANY} --optimizer adamw_torch_fused {IN_PLACE} --gradient-checkpointing off --micro-batch 2"
+    " --effective-batch 4 --seq-length 8192",
+    "1.5b-paged": f"Qwen/Qwen2.5-1.5B {ANY} --optimizer paged_adamw_8bit --gradient-checkpointing off --micro-batch 4",
+    "smol-flash": f"HuggingFaceTB/SmolLM2-1.7B {FLASH} {IN_PLACE} --gradient-checkpointing unsloth --micro-batch 8",
+    "gemma-8bit32": f"{G2} --precision float32 --optimizer adamw_8bit {IN_PLACE} --gradient-checkpointing unsloth"
+    " --micro-batch 4",
+    "3b-flash": f"Qwen/Qwen2.5-3B {FLASH} {IN_PLACE} --gradient-checkpointing true --micro-batch 16",
+    "3b-fused32": f"{B3} {FUSED32} --gradient-checkpointing unsloth --micro-batch 4",
+    "3b-gradients": f"{B3} {FLASH} --state-offload on --gradient-offload on --gradient-checkpointing unsloth"
+    " --micro-batch 2 --effective-batch 8 --seq-length 4096",
+    "4b-flash": f"{B4} {FLASH} {IN_PLACE} --gradient-checkpointing true --micro-batch 4 --seq-length 1024",
+    "7b-any": f"mistralai/Mistral-7B-v0.3 {ANY} --optimizer adamw_8bit {IN_PLACE} --gradient-checkpointing true"
+    " --micro-batch 8 --seq-length 1024",
+    "8b-offload": f"{B8} {FLASH} --state-offload on --gradient-offload off --gradient-checkpointing off"
+    " --micro-batch 2 --effective-batch 8 --seq-length 1024",
+    "8b-paged32": f"{B8} --precision float32 --optimizer paged_adamw_8bit --gradient-checkpointing unsloth"
+    " --micro-batch 8",
+}
 CAPS = {
     f"{name}-under-{cap}": f"{model} --vram-gib {cap}"
     for name, model, caps in (
@@ -106,7 +130,15 @@ LAUNCHES = {
         ("fused32", "--precision float32 --optimizer adamw_torch_fused"),
     )
 }
-SETS = {"frozen": FROZEN, "again": AGAIN, "caps": CAPS, "shapes": SHAPES, "compared": COMPARED, "launches": LAUNCHES}
+SETS = {
+    "frozen": FROZEN,
+    "again": AGAIN,
+    "third": THIRD,
+    "caps": CAPS,
+    "shapes": SHAPES,
+    "compared": COMPARED,
+    "launches": LAUNCHES,
+}
 
 
 def main() -> int:

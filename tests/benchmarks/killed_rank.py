@@ -91,9 +91,11 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
     ours, theirs = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert ours.keys() == theirs.keys()
     pairs = [(ours[name].float(), theirs[name].float()) for name in ours]
+    elements, differing = sum(a.numel() for a, _ in pairs), sum(int(torch.ne(a, b).sum()) for a, b in pairs)
     return {
-        "elements": sum(a.numel() for a, _ in pairs),
-        "differing": sum(int(torch.ne(a, b).sum()) for a, b in pairs),
+        "elements": elements,
+        "differing": differing,
+        "differing_percent": round(100 * differing / elements, 1),
         "largest_difference": max(float((a - b).abs().max()) for a, b in pairs),
     }
 

@@ -83,6 +83,8 @@ def run_side(args: argparse.Namespace, name: str) -> dict[str, Any]:
         [clock.callback()],
         save_strategy="no",
         eval_packing=False,
+        # The mean of a batch's tokens, then of batches: the same rows a batch on every side, or the losses differ.
+        per_device_eval_batch_size=args.rows,
     )
     before = runner.evaluate()["eval_loss"]
     trial.reset_peak()

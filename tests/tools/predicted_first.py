@@ -3,13 +3,14 @@
     python tests/tools/predicted_first.py            print the figures
     python tests/tools/predicted_first.py --write    put them into references/predicted-and-measured.md
 
-Only Unsloth rows that carry `predicted_peak_gb` count, day by day: the constants of a day's predictions had seen the
-rows of earlier days. Rows with a dense mask, which plans no longer make, are named apart.
+Only Unsloth rows that carry `predicted_peak_gb` count, one batch of rows after another: the constants of a batch's
+predictions had seen the batches before it. Rows with a dense mask, which plans no longer make, are named apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -24,19 +25,23 @@ from unsloth_fft.reporting import evidence  # noqa: E402
 
 PAGE = ROOT / "references" / "predicted-and-measured.md"
 BEGIN, END = "<!-- figures: printed by tests/tools/predicted_first.py -->", "<!-- end of figures -->"
-DAYS = ("2026-11-25", "2026-11-27")
-SMALL = ("Qwen2.5-0.5B", "SmolLM2-135M")
+BATCHES = {
+    "2026-11-25": r"-2026-11-25-\d+",
+    "2026-11-27": r"-2026-11-27-\d+",
+    "2026-11-27, again": r"-2026-11-27-again-\d+",
+}
+SMALL = ("Qwen2.5-0.5B", "Qwen3-0.6B", "SmolLM2-135M", "SmolLM2-360M")
 Row = dict[str, Any]
 
 
 def figures() -> str:
     """The figures as a Markdown list."""
-    return "\n".join(line for day in DAYS for line in _of_day(day))
+    return "\n".join(line for batch, ids in BATCHES.items() for line in _of_batch(batch, ids))
 
 
-def _of_day(day: str) -> list[str]:
-    rows = [row for row in evidence.measured_rows().values() if row["date"] == day and row["stack"] == "unsloth"]
-    rows = [row for row in rows if "predicted_peak_gb" in row and "oom" not in row]
+def _of_batch(batch: str, ids: str) -> list[str]:
+    rows = [row for name, row in evidence.measured_rows().items() if re.fullmatch(rf"h\d+{ids}", name)]
+    rows = [row for row in rows if row["stack"] == "unsloth" and "predicted_peak_gb" in row and "oom" not in row]
     dense = [row for row in rows if row["precision"] == "fp32mp" and row["padding_free"] and row["gc"] == "false"]
     usual = [row for row in rows if row not in dense]
     alone = [row for row in usual if "beside" not in row]
@@ -50,7 +55,7 @@ def _of_day(day: str) -> list[str]:
     if dense:
         what = f"peak memory, {len(dense)} rows that kept a dense mask in every layer"
         lines.append(_line(what, dense, "predicted_peak_gb", "peak_res_gb"))
-    return [f"- {day}, {line}" for line in lines]
+    return [f"- {batch}: {line}" for line in lines]
 
 
 def _line(what: str, rows: Sequence[Row], predicted: str, measured: str) -> str:

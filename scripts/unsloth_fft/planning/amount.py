@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
+from .joining import lays_end_to_end, packs
 from .request import Request
 from .setting import Setting
 
@@ -19,32 +20,8 @@ class RunLength:
     tokens: int
 
 
-# Families that Unsloth will not lay end to end (unsloth 2026.10.9, trainer.py: PADDING_FREE_BLOCKLIST).
-NEVER_PADDING_FREE = frozenset({"gemma2", "gpt_oss"})
-# Rows this full have hardly any padding to save, and padding-free batches then cost 5% of the speed
-# (references/evidence.md, padding-free-costs-full-rows).
-FULL_ROWS = 0.95
 # How full examples of raw text are taken to be that nobody read and nothing packs: a judgement.
 UNKNOWN_FILL = 0.5
-
-
-def packs(request: Request, setting: Setting) -> bool:
-    """Continued pretraining fills every sequence; instruction rows stay apart.
-
-    Not with float32 weights, for which packed rows mean attention over a dense mask of all tokens
-    (references/evidence.md, float32-padding-free-dense-mask).
-    """
-    return request.objective == "pretrain" and setting.weights == "bfloat16"
-
-
-def lays_end_to_end(request: Request, setting: Setting) -> bool:
-    """Whether rows of a micro-batch go in without padding: where lengths differ and the weights are bfloat16."""
-    facts = request.data
-    if facts is None or setting.weights != "bfloat16" or setting.micro_batch == 1 or packs(request, setting):
-        return False
-    if request.shape.model_type in NEVER_PADDING_FREE:
-        return False
-    return facts.mean_length(request.seq_length) < FULL_ROWS * request.seq_length
 
 
 def run_length(request: Request, setting: Setting, epochs: float | None) -> RunLength:

@@ -27,6 +27,7 @@ class MemoryConstants:
     fragmentation_of_step: float
     fragmentation_of_layer: float
     fragmentation_of_layer_at_step: float
+    fragmentation_of_checkpoints: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class SpeedConstants:
     bandwidth_share: float
     float32_slowdown: float
     layer_launch_s: float
+    softcapped_layer_launch_s: float
     bnb_elements_per_byte_of_bandwidth: float
     torchao_tensor_s: float
     flash_tensor_s: float

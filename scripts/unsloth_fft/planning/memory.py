@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .activations import Activations, activations, power_of_two
 from .constants import MemoryConstants, memory_constants
 from .optimizers import FLASH, OptimizerMemory, optimizer_memory
-from .setting import OFF, Setting
+from .setting import OFF, TRUE, Setting
 from .shape import ModelShape
 from .tensors import largest, matrices
 
@@ -274,16 +274,22 @@ def _fragmentation(
     """Bytes reserved by torch's allocator and not in use at `moment`: holes that the largest tensors leave.
 
     Activations that are recomputed lie between gradients that stay, so the room they leave is too small for the
-    large tensors of an optimizer step; without checkpointing whole layers are freed, and their room serves.
+    large tensors of an optimizer step; without checkpointing whole layers are freed, and their room serves. Seen in
+    rows: adamw_flash's state, made after the first backward, breaks up the room of checkpoints that stay on the GPU;
+    and where gradients leave, sums that come back for the next micro-batch hold as much again as those on their way.
     """
     holes = constants.fragmentation_of_head * parts.head_gradient
     if setting.gradient_offload:  # blocks that the copying stream still holds serve no other stream
         holes += GRADIENTS_IN_FLIGHT_BYTES
     elif setting.optimizer == FLASH:
         holes += constants.fragmentation_of_step * parts.step
+    if setting.optimizer == FLASH and not setting.state_offload and setting.checkpointing == TRUE:
+        holes += constants.fragmentation_of_checkpoints * parts.acts.kept
     if setting.checkpointing != OFF:
         at_step = constants.fragmentation_of_layer_at_step if moment == STEP and parts.step else 0.0
         holes += (constants.fragmentation_of_layer + at_step) * parts.acts.working
+        if setting.gradient_offload and parts.accumulates:
+            holes += GRADIENTS_IN_FLIGHT_BYTES
     if setting.gpus == 1:
         return holes
     # FSDP2 reduces gradients on a stream of its own, whose memory no other stream can reuse: the sharded

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import basis, disk, exact_rival, words
-from .amount import RunLength, lays_end_to_end, packs, run_length
+from .amount import RunLength, run_length
 from .defaults import TrainingDefaults, defaults_for
+from .joining import lays_end_to_end, packs
 from .parameters import (
     Alternative,
     Batch,
@@ -183,7 +184,7 @@ def _plan(
 def _predicted(
     request: Request, best: Candidate, length: RunLength, survival: float, kind: str, disk_gib: float
 ) -> Predicted:
-    rate = best.speed.tokens_per_second
+    rate = best.tokens_per_second
     hours = length.steps * best.step_s / 3600
     price = None if request.price_per_hour is None else request.price_per_hour * request.gpus
     extrapolated = kind == "extrapolated"  # then every figure that follows from the speed has a range
@@ -194,7 +195,7 @@ def _predicted(
         peak_vram_gib=round(best.memory.peak, 2),
         vram_breakdown_gib=breakdown,
         host_ram_gib=round(best.memory.host, 1),
-        tokens_per_second=round(rate, 1),
+        tokens_per_second=rate,
         tokens_per_second_range=[round(rate * low, 1), round(rate * high, 1)] if extrapolated else None,
         steps=length.steps,
         tokens=length.tokens,
@@ -225,6 +226,6 @@ def _alternative(candidate: Candidate) -> Alternative:
         exactness=candidate.exactness,
         peak_vram_gib=round(candidate.memory.peak, 2),
         host_ram_gib=round(candidate.memory.host, 1),
-        tokens_per_second=round(candidate.speed.tokens_per_second, 1),
+        tokens_per_second=candidate.tokens_per_second,
         gradient_offload=setting.gradient_offload,
     )

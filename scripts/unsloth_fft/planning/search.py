@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.errors import BadInput
-from . import amount, duration, memory, speed
+from . import amount, duration, joining, memory, speed
 from .memory import MemoryEstimate, margin_gib
 from .recipes import RANK, RECIPES, Recipe, objection
 from .request import Request
@@ -41,6 +41,11 @@ class Candidate:
     @property
     def fits(self) -> bool:
         return self.missing <= 0 and self.host_missing <= 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """On full rows, rounded once, so that the plan and every sentence about it say the same."""
+        return round(self.speed.tokens_per_second, 1)
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -118,6 +123,8 @@ def _preference(candidate: Candidate) -> tuple[object, ...]:
 
 def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
     hardware = request.hardware
+    joined = joining.packs(request, setting) or joining.lays_end_to_end(request, setting)
+    setting = replace(setting, padding_free=joined)
     needed = memory.estimate(request.shape, setting, hardware.vram_gib, is_cpu=hardware.is_cpu)
     margin = margin_gib(needed.peak, is_cpu=hardware.is_cpu)
     missing = needed.peak + margin - hardware.vram_gib

@@ -110,16 +110,22 @@ def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: Speed
     # Gradients are written, then read, added and written again.
     traffic = 4 * setting.weight_bytes * shape.parameters / _bandwidth(gpu, constants)
     layers = sum(block.count for block in shape.blocks)
-    launch = layers * constants.layer_launch_s * (0.75 if setting.checkpointing == OFF else 1.0)
+    layer = constants.softcapped_layer_launch_s if _softcapped(shape) else constants.layer_launch_s
+    launch = layers * layer * (0.75 if setting.checkpointing == OFF else 1.0)
     return max(compute + traffic, launch, checkpoint_transfer_s(shape, setting, gpu, constants))
 
 
 def _attention_s(shape: ModelShape, setting: Setting, peak: float, constants: SpeedConstants) -> float:
     """Seconds a token of causal attention. Heads narrower than 128 use less of a kernel's rate, and soft-capped scores
     take a slower path."""
-    softcapped = FAMILIES.get(shape.model_type, LLAMA).softcapped_attention
-    share = constants.softcapped_attention_share if softcapped else constants.attention_share * _head_rate(shape)
+    usual = constants.attention_share * _head_rate(shape)
+    share = constants.softcapped_attention_share if _softcapped(shape) else usual
     return _passes(setting) * attention_flops_per_token(shape, setting.seq_length) / (peak * share)
+
+
+def _softcapped(shape: ModelShape) -> bool:
+    """Whether attention caps its scores: Unsloth then runs it as plain operations, more of them and slower ones."""
+    return FAMILIES.get(shape.model_type, LLAMA).softcapped_attention
 
 
 def _dense_attention_s(shape: ModelShape, setting: Setting, peak: float, constants: SpeedConstants) -> float:

@@ -47,7 +47,7 @@ def _row(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:
         f"{setting.micro_batch} x {setting.accumulation}" + (f" x {setting.gpus}" if setting.gpus > 1 else ""),
         f"{candidate.memory.peak:.1f}",
         f"{candidate.memory.host:.1f}",
-        f"{candidate.speed.tokens_per_second:,.0f}",
+        f"{candidate.tokens_per_second:,.0f}",
         _verdict(candidate, candidate is best),
     )
 

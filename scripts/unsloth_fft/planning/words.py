@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import amount, duration, model_source
+from . import amount, duration, joining, model_source
 from .defaults import defaults_for
 from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from .optimizers import FLASH, TORCHAO
@@ -36,7 +36,7 @@ TEMPLATES = (
 def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
     """The reasons for the choice, the deciding one first."""
     fitting = sum(candidate.fits for candidate in outcome.candidates)
-    rate, setting = best.speed.tokens_per_second, best.setting
+    rate, setting = best.tokens_per_second, best.setting
     where = "the host" if request.hardware.is_cpu else "each GPU"
     sentences = [
         f"{'Least memory' if request.prefer == 'memory' else 'Fastest'} of {fitting} settings that fit, out of"
@@ -62,16 +62,13 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         )
     if setting.gpus > 1:
         sentences.append(_sharding_reason(request, best))
-    if request.objective == "pretrain" and not amount.packs(request, setting):
-        sentences.append(
-            "Texts are not packed: with float32 weights packed rows would attend over a dense mask of all their tokens"
-            " (references/evidence.md, float32-padding-free-dense-mask). Plans are compared by what they learn a"
-            " second."
-        )
-    if amount.lays_end_to_end(request, setting):
+    obstacle = joining.obstacle_for(request, setting)
+    if request.objective == "pretrain" and obstacle is not None:
+        sentences.append(f"Texts are not packed: {obstacle}. Plans are compared by what they learn a second.")
+    if joining.lays_end_to_end(request, setting):
         sentences.append(
             "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole"
-            " sequences was faster still, but then a step learns from more rows than asked (references/data.md)."
+            " sequences was faster still, but ended at a higher loss after as many steps (references/data.md)."
         )
     return sentences
 

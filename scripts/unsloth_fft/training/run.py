@@ -17,7 +17,7 @@ from ..core import files
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
 from ..data import preparing, sources
-from ..planning import survival
+from ..planning import joining, survival
 from ..planning.parameters import Parameters
 from . import (
     checkpoints,
@@ -173,9 +173,12 @@ def _train_here(
     keeper = StateKeeper(folder, state, parameters)
     with keeper.on_failure(signals), environment.stdout_to_stderr():
         keeper.save(state="running", process=session.this_process(), error=None, versions=environment.versions())
-        _tidy(folder, start, state)
-        with preparing.scratch(folder.root) as space:
-            result = _run(folder, parameters, start.checkpoint, options, signals, keeper, space)
+        try:
+            _tidy(folder, start, state)
+            with preparing.scratch(folder.root) as space:
+                result = _run(folder, parameters, start.checkpoint, options, signals, keeper, space)
+        finally:  # a signal between making the scratch folder and entering it would leave it
+            preparing.remove_leftovers(folder.root)
         return keeper.save(state="completed", process=None, result=result)
 
 
@@ -221,6 +224,14 @@ def warn_of_lost_updates(parameters: Parameters) -> None:
         )
 
 
+def warn_of_joined_rows(parameters: Parameters, model_type: str) -> None:
+    """Say before training where packed or padding-free rows will cost memory and speed instead of saving them."""
+    joined = "packing" if parameters.data.packing else "padding_free" if parameters.data.padding_free else None
+    obstacle = joining.obstacle(model_type, parameters.precision.weights)
+    if joined is not None and obstacle is not None:
+        say(f"warning: data.{joined} is true, but {obstacle}; set it to false")
+
+
 def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any, Any, Any]:
     """(model, tokenizer, prepared data), within the memory that is allowed."""
     import unsloth  # noqa: F401  (first: it patches what the others define)
@@ -228,6 +239,8 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
     if options.hold_to_plan and parameters.plan is not None:
         gpu_limit.hold_to(parameters.plan.hardware.vram_gib)
     base, tokenizer = model.load(parameters)
+    if processes.is_first() and base.device.type == "cuda":  # on a CPU Unsloth joins no rows
+        warn_of_joined_rows(parameters, base.config.model_type)
     prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
     if processes.is_first():
         say(

@@ -1,0 +1,61 @@
+"""Which rows share a sequence: packed, or laid end to end in a micro-batch, or neither; and what stands against it."""
+
+from __future__ import annotations
+
+from .request import Request
+from .setting import Setting
+
+# Families that Unsloth neither packs nor lays end to end (unsloth 2026.10.9, trainer.py: PADDING_FREE_BLOCKLIST).
+NEVER_JOINED = frozenset({"gemma2", "gpt_oss"})
+# Families whose queries reach attention as float32. Unsloth keeps the weights of every norm in float32, and these
+# multiply last by those of the query norm (measured for Qwen3: references/evidence.md, packed-rows-dense-mask-qwen3).
+# tests/test_contract.py makes a model of each family that norms its queries, and looks.
+FLOAT32_QUERIES = frozenset({"qwen3", "qwen3_moe", "olmoe", "glm4_moe", "exaone4", "hunyuan_v1_dense"})
+# Rows this full have hardly any padding to save, and padding-free batches then cost 5% of the speed
+# (references/evidence.md, padding-free-costs-full-rows).
+FULL_ROWS = 0.95
+
+
+def obstacle(model_type: str, weights: str, *, recurrent: bool = False) -> str | None:
+    """Why rows of such a model had better not share a sequence; None where they may.
+
+    Unsloth's kernels for joined rows take queries in half precision. Others attend over a dense mask of all the tokens
+    of a micro-batch, kept for every layer.
+    """
+    if model_type in NEVER_JOINED:
+        return f"Unsloth joins no rows of {model_type} models"
+    if recurrent:
+        return "layers that carry a state from token to token would carry it from row to row"
+    if weights == "float32":
+        return (
+            "with float32 weights joined rows would attend over a dense mask of all their tokens"
+            " (references/evidence.md, float32-padding-free-dense-mask)"
+        )
+    if model_type in FLOAT32_QUERIES:
+        return (
+            f"queries of {model_type} models reach attention as float32, and joined rows would attend over a dense mask"
+            " of all their tokens (references/evidence.md, packed-rows-dense-mask-qwen3)"
+        )
+    return None
+
+
+def obstacle_for(request: Request, setting: Setting) -> str | None:
+    """`obstacle` for what was asked, trained in the way of `setting`."""
+    shape = request.shape
+    recurrent = any(block.kind == "recurrent" for block in shape.blocks)
+    return obstacle(shape.model_type, setting.weights, recurrent=recurrent)
+
+
+def packs(request: Request, setting: Setting) -> bool:
+    """Continued pretraining fills every sequence where rows may be joined; instruction rows stay apart."""
+    return request.objective == "pretrain" and obstacle_for(request, setting) is None
+
+
+def lays_end_to_end(request: Request, setting: Setting) -> bool:
+    """Whether rows of a micro-batch go in without padding: where lengths differ and rows may be joined."""
+    facts = request.data
+    if facts is None or request.objective == "pretrain" or setting.micro_batch == 1:
+        return False
+    if obstacle_for(request, setting) is not None:
+        return False
+    return facts.mean_length(request.seq_length) < FULL_ROWS * request.seq_length
