@@ -63,6 +63,7 @@ def test_texts_that_do_not_fill_a_row_are_packed(facts: DataFacts | None) -> Non
     [
         ("Qwen/Qwen3-1.7B", "reach attention as float32"),
         ("google/gemma-2-2b", "joins no rows of gemma2 models"),
+        ("google/gemma-4-E2B", "heads of 512"),
         ("Qwen/Qwen3.5-0.8B", "state from token to token"),
     ],
 )

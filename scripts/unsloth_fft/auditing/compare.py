@@ -32,10 +32,11 @@ from .checkpoint import Tensor
 from .floats import Array
 from .reading import WINDOW, window
 
-BLOCK: Final = 1 << 16
+BLOCK: Final = 1 << 17
 """Elements compared at once: large enough that calling numpy costs little, small enough for a core's own cache.
 
-Two float32 buffers and the stored values are 768 KiB; with 8 times as many, all are read from memory again.
+Two float32 buffers and the stored values are 1.5 MiB. On an AMD EPYC half as many took an eighth longer, a quarter as
+many two thirds; on an Intel Xeon four times as many were read from memory again (both 2026-11-27).
 """
 
 SPAN: Final = WINDOW
@@ -44,7 +45,7 @@ SPAN: Final = WINDOW
 SAMPLE: Final = 1 << 14
 """Elements whose exponents are counted at the start of a sampled block: all of a small tensor, 1/512 of a large one."""
 
-SAMPLE_EVERY: Final = 128
+SAMPLE_EVERY: Final = 64
 """Every how many blocks of a span one is sampled."""
 
 _PEEK: Final = 1 << 8
@@ -191,8 +192,8 @@ def _block_of(pair: Pair) -> int:
 def _runs(spans: Iterator[_Span], total: int) -> Iterator[tuple[Pair, Comparison]]:
     """The result of every span, in their order; `total` bytes decide whether other processes help.
 
-    On two cores, 8 GiB took two threads 2.6 to 3.4 s with blocks of this size, 2.1 s with blocks of eight times the
-    size, and two processes 1.2 s (2026-11-27; numpy lets go of the interpreter in each call, and takes it back).
+    Threads would not: on two cores of an Intel Xeon 8 GiB took two of them 2.6 to 3.4 s and two processes 1.2 s
+    (2026-11-27; numpy lets go of the interpreter in each call, and takes it back).
     """
     if total < PROCESSES_FROM or WORKERS == 1:
         yield from ((span.pair, _compare_span(span)) for span in spans)
@@ -200,7 +201,7 @@ def _runs(spans: Iterator[_Span], total: int) -> Iterator[tuple[Pair, Comparison
     # Spawned, not forked: the process that trained has threads and a GPU, which a fork may not touch.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_begin_work) as pool:
+        with ProcessPoolExecutor(WORKERS - 1, mp_context=context, initializer=_begin_work) as pool:
             yield from _in_order(pool, spans)
     except BrokenProcessPool:
         raise MissingHere(
@@ -223,18 +224,29 @@ def _begin_work() -> None:
 
 
 def _in_order(pool: Executor, spans: Iterator[_Span]) -> Iterator[tuple[Pair, Comparison]]:
-    """Run the spans with only a few in flight, and yield their results in the order of the spans.
+    """Run the spans in the pool and, instead of waiting for it, here; yield their results in the order of the spans.
 
     Added in any other order, sums would differ in their last digits from one audit to the next.
     """
-    running: deque[tuple[Pair, Future[Comparison]]] = deque()
+    begun: deque[tuple[Pair, Future[Comparison]]] = deque()
     while True:
-        for span in islice(spans, 2 * WORKERS - len(running)):
-            running.append((span.pair, pool.submit(_compare_span, span)))
-        if not running:
+        in_pool = sum(not future.done() for _, future in begun)
+        for span in islice(spans, max(2 * (WORKERS - 1) - in_pool, 0)):
+            begun.append((span.pair, pool.submit(_compare_span, span)))
+        if not begun:
             return
-        pair, future = running.popleft()
+        here = None if begun[0][1].done() else next(spans, None)
+        if here is not None:
+            begun.append((here.pair, _done(_compare_span(here))))
+            continue
+        pair, future = begun.popleft()
         yield pair, future.result()
+
+
+def _done(result: Comparison) -> Future[Comparison]:
+    future: Future[Comparison] = Future()
+    future.set_result(result)
+    return future
 
 
 def _compare_span(span: _Span) -> Comparison:
@@ -288,7 +300,7 @@ class _Tally:
         base_squares = _squares(old)
         if not math.isfinite(base_squares):
             return False
-        if np.array_equal(base[:_PEEK], trained[:_PEEK]) and np.array_equal(base, trained):
+        if base[:_PEEK].tobytes() == trained[:_PEEK].tobytes() and np.array_equal(base, trained):
             self.base_squares += base_squares
             return True
         new = floats.widen_shuffled(trained, self.dtype, self.new_room)

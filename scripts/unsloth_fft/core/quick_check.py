@@ -36,11 +36,18 @@ def _surely(keyword: str, wanted: Any, value: Any, schema: dict[str, Any]) -> bo
     if keyword in ("enum", "const"):
         allowed = wanted if keyword == "enum" else [wanted]
         return any(type(value) is type(one) and value == one for one in allowed)
-    if keyword == "required":
-        return isinstance(value, dict) and all(name in value for name in wanted)
-    if keyword == "additionalProperties":
-        return isinstance(value, dict) and all(_property(name, part, wanted, schema) for name, part in value.items())
+    if keyword in ("required", "additionalProperties", "propertyNames"):
+        return value is None or (isinstance(value, dict) and _of_object(keyword, wanted, value, schema))
     return _bounded(keyword, wanted, value)
+
+
+def _of_object(keyword: str, wanted: Any, value: dict[Any, Any], schema: dict[str, Any]) -> bool:
+    """Null beside these is the type's affair, as beside the bounds below."""
+    if keyword == "required":
+        return all(name in value for name in wanted)
+    if keyword == "propertyNames":
+        return all(surely_valid(name, wanted) for name in value)
+    return all(_property(name, part, wanted, schema) for name, part in value.items())
 
 
 def _is(value: Any, name: str) -> bool:

@@ -11,12 +11,15 @@ NEVER_JOINED = frozenset({"gemma2", "gpt_oss"})
 # multiply last by those of the query norm (measured for Qwen3: references/evidence.md, packed-rows-dense-mask-qwen3).
 # tests/test_contract.py makes a model of each family that norms its queries, and looks.
 FLOAT32_QUERIES = frozenset({"qwen3", "qwen3_moe", "olmoe", "glm4_moe", "exaone4", "hunyuan_v1_dense"})
+# Up to this head size a compiled layer calls the kernel for joined rows (unsloth 2026.10.9, hf_packed_attention.py in
+# utils); Gemma 4's global layers have heads of 512. Read in the code, not measured.
+WIDEST_HEAD = 256
 # Rows this full have hardly any padding to save, and padding-free batches then cost 5% of the speed
 # (references/evidence.md, padding-free-costs-full-rows).
 FULL_ROWS = 0.95
 
 
-def obstacle(model_type: str, weights: str, *, recurrent: bool = False) -> str | None:
+def obstacle(model_type: str, weights: str, *, recurrent: bool = False, widest_head: int = 0) -> str | None:
     """Why rows of such a model had better not share a sequence; None where they may.
 
     Unsloth's kernels for joined rows take queries in half precision. Others attend over a dense mask of all the tokens
@@ -36,14 +39,20 @@ def obstacle(model_type: str, weights: str, *, recurrent: bool = False) -> str |
             f"queries of {model_type} models reach attention as float32, and joined rows would attend over a dense mask"
             " of all their tokens (references/evidence.md, packed-rows-dense-mask-qwen3)"
         )
+    if widest_head > WIDEST_HEAD:
+        return f"heads of {widest_head} have no kernel for joined rows, which would attend over a dense mask"
     return None
 
 
 def obstacle_for(request: Request, setting: Setting) -> str | None:
     """`obstacle` for what was asked, trained in the way of `setting`."""
     shape = request.shape
-    recurrent = any(block.kind == "recurrent" for block in shape.blocks)
-    return obstacle(shape.model_type, setting.weights, recurrent=recurrent)
+    return obstacle(
+        shape.model_type,
+        setting.weights,
+        recurrent=any(block.kind == "recurrent" for block in shape.blocks),
+        widest_head=max(block.head_dim for block in shape.blocks),
+    )
 
 
 def packs(request: Request, setting: Setting) -> bool:

@@ -15,7 +15,7 @@ from .families import FAMILIES, LLAMA
 from .hardware import Gpu, Hardware
 from .memory import fsdp2_keeps_gathered
 from .optimizers import BNB, FLASH, PAGED, TORCHAO, optimizer_memory
-from .setting import OFF, Setting
+from .setting import OFF, UNSLOTH, Setting
 from .shape import ModelShape
 from .tensors import tensor_count
 
@@ -182,6 +182,8 @@ def _backward_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedC
 
 def checkpoint_transfer_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:
     """Seconds that offloaded checkpoints of one micro-batch need on the host link, both ways."""
+    if setting.checkpointing != UNSLOTH:
+        return 0.0
     return 2 * activations(shape, setting).host / (gpu.host_link_gbs * GIGA * constants.host_link_share)
 
 
