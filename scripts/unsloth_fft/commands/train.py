@@ -91,6 +91,8 @@ def _dry_run(root: Path, steps: int, options: Options, *, as_json: bool) -> int:
         expectation = f" (predicted {predicted.tokens_per_second:,.0f} tokens/s)" if predicted else ""
         terminal.say(f"speed      {measured.tokens_per_second:,.0f} tokens/s{expectation}")
     terminal.say(f"steps      {steps}, the first in {measured.first_step_s:.1f} s; loss {measured.losses[-1]:.3f}")
+    if measured.allocation_retries:
+        terminal.say(f"warning: memory was nearly out {measured.allocation_retries} times, which costs speed")
     terminal.say(f"next: {_after_dry_run(folder, state)}")
     return 0
 

@@ -99,6 +99,7 @@ def _of_trial(parameters: Parameters, trial: Trial) -> dict[str, Any]:
     return {
         "step_s": round(trial.step_s, 5),
         "first_s": round(trial.first_step_s, 2),
+        "alloc_retries": trial.allocation_retries,
         "tok_s": round(trial.tokens_per_second, 2),
         "tflops_model": round(flops * trial.tokens_per_second / 1e12, 3),
         "loss": [round(loss, 6) for loss in trial.losses],

@@ -22,6 +22,8 @@ class Trial:
     """Peaks in GiB of the first process's GPU, time in s, tokens/s over all processes, losses in nats a token.
 
     `step_s` is the median over the steps after the first two, or None where there were none; `tokens_per_second` too.
+    `allocation_retries` counts how often torch had to give back cached memory before an allocation succeeded: memory
+    was nearly out then, and every time costs speed.
     """
 
     peak_allocated_gib: float
@@ -33,6 +35,7 @@ class Trial:
     gradient_norms: tuple[float, ...]
     optimizer: str
     processes: int
+    allocation_retries: int = 0
 
 
 class Clock:
@@ -145,6 +148,7 @@ def summary(clock: Clock, tokens_a_step: int, trainer: Any) -> Trial:
         gradient_norms=tuple(clock.norms),
         optimizer=type(getattr(trainer.optimizer, "optimizer", trainer.optimizer)).__name__,
         processes=trainer.args.world_size,
+        allocation_retries=allocation_retries(),
     )
 
 
@@ -163,3 +167,10 @@ def peaks_gib() -> tuple[float, float]:
     if not torch.cuda.is_available():
         return 0.0, 0.0
     return torch.cuda.max_memory_allocated() / GIB, torch.cuda.max_memory_reserved() / GIB
+
+
+def allocation_retries() -> int:
+    """How often allocations on this process's GPU succeeded only after cached memory was given back."""
+    import torch
+
+    return int(torch.cuda.memory_stats().get("num_alloc_retries", 0)) if torch.cuda.is_available() else 0
