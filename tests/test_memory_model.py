@@ -61,10 +61,17 @@ def test_a_run_that_ran_out_of_memory_is_predicted_to(row: Row) -> None:
     assert row.memory().peak > row.cap_gib
 
 
-@pytest.mark.parametrize("row", TIMED, ids=[row.id for row in TIMED])
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=pytest.mark.xfail(strict=True, reason="slower than its like; not understood"))
+        if row.id == ODD
+        else row
+        for row in TIMED
+    ],
+    ids=[row.id for row in TIMED],
+)
 def test_speed_is_within_12_percent_and_where_launches_decide_within_45(row: Row) -> None:
-    if row.id == ODD:
-        pytest.xfail("a third slower than its like on an H100; not understood, and not run again")
     assert abs(row.speed_error()) <= (0.45 if row.shape.parameters < LAUNCH_BOUND else 0.12)
 
 

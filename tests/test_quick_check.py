@@ -74,3 +74,14 @@ def test_a_plan_is_checked_without_importing_jsonschema() -> None:
         " assert code == 0 and 'jsonschema' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True)
+
+
+def test_inside_lists_and_objects_true_is_not_one() -> None:
+    """Python calls [True] equal to [1]; JSON Schema does not."""
+    for wanted, value in (([1], [True]), ({"a": 1}, {"a": True})):
+        assert not quick_check.surely_valid(value, {"const": wanted})
+        assert not quick_check.surely_valid(value, {"enum": [wanted]})
+
+
+def test_schemas_that_are_true_or_false() -> None:
+    assert quick_check.surely_valid([1], {"items": True}) and not quick_check.surely_valid([1], {"items": False})

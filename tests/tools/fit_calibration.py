@@ -41,7 +41,8 @@ PENALTY_OVER = 30.0
 # The speed of models under a billion parameters depends on how fast the host launches kernels: the same setting was
 # measured at 14,028 and 16,609 tokens/s on one kind of card. Such rows count for little in the fit.
 SMALL_WEIGHT = 0.1
-# An odd row, further off than this, moves no constant: h200-2026-11-27-again-16 was a third slower than its like.
+# Rows further off than this move no constant: h200-2026-11-27-again-16, more than a quarter slower than its like, and
+# three of half a billion weights, where launches decide.
 FURTHEST = 0.2
 ALLOCATED = ["resident_gib", "loss_extra_gib", "loss_hidden_units"]
 HOLES = [

@@ -53,9 +53,9 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     parameters = json.loads(plan.read_text(encoding="utf-8"))
     parameters["data"].update(packing=True, padding_free=False)
     plan.write_text(json.dumps(parameters), encoding="utf-8")
-    dry = ["train", "--params", str(plan), "--session", str(args.folder / "session"), "--dry-run-steps", "3", "--json"]
     found = {}
     for name, program in (("as_it_is", [TOOL]), ("queries_cast", [__file__, CAST])):
+        dry = ["train", "--params", str(plan), "--session", str(args.folder / name), "--dry-run-steps", "3", "--json"]
         finished = subprocess.run([sys.executable, *program, *dry], check=True, stdout=subprocess.PIPE, text=True)
         found[name] = json.loads(finished.stdout)["measured"]
     return found

@@ -1,10 +1,11 @@
-"""Stored elements as arrays, mapped from the file a window at a time: no copies, and memory that does not grow."""
+"""Stored elements as arrays, mapped from the file a window at a time or read a step at a time: memory does not grow."""
 
 from __future__ import annotations
 
 import mmap
 import os
 from collections.abc import Iterator
+from io import RawIOBase
 
 import numpy as np
 
@@ -46,3 +47,25 @@ def blocks(tensor: Tensor, size: int) -> Iterator[Array]:
         values = window(tensor, start, min(step, tensor.elements - start))
         for begin in range(0, values.size, size):
             yield values[begin : begin + size]
+
+
+def read_in_steps(tensor: Tensor, start: int, count: int, step: int) -> Iterator[Array]:
+    """Elements [start, start + count) as stored, `step` at a time in one buffer that the next step overwrites.
+
+    Raises BadInput where another program cuts the file short meanwhile; under a mapping that would end the process.
+    """
+    room: Array = np.empty(min(step, count), floats.RAW[tensor.dtype])
+    with tensor.file.open("rb", buffering=0) as file:
+        file.seek(tensor.start + start * room.itemsize)
+        for begin in range(0, count, step):
+            part = room[: min(step, count - begin)]
+            _fill(memoryview(part.view(np.uint8)), file, tensor)
+            yield part
+
+
+def _fill(wanted: memoryview, file: RawIOBase, tensor: Tensor) -> None:
+    while wanted.nbytes:
+        taken = file.readinto(wanted)
+        if not taken:
+            raise BadInput(f"{tensor.file} became shorter while it was read", hint="wait until it is written")
+        wanted = wanted[taken:]

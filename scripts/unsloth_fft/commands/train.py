@@ -92,7 +92,9 @@ def _dry_run(root: Path, steps: int, options: Options, *, as_json: bool) -> int:
         terminal.say(f"speed      {measured.tokens_per_second:,.0f} tokens/s{expectation}")
     terminal.say(f"steps      {steps}, the first in {measured.first_step_s:.1f} s; loss {measured.losses[-1]:.3f}")
     if measured.allocation_retries:
-        terminal.say(f"warning: memory was nearly out {measured.allocation_retries} times, which costs speed")
+        terminal.say(
+            f"warning: memory was nearly out, which costs speed: {measured.allocation_retries} allocation(s) retried"
+        )
     terminal.say(f"next: {_after_dry_run(folder, state)}")
     return 0
 

@@ -16,13 +16,18 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "integer": (int,), "number": (int, float),
 }  # fmt: skip
 
+# What may be compared by ==: inside lists and objects Python would call True equal to 1.
+_PLAIN = (str, int, float, bool, type(None))
+
 _BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
     "minimum": operator.ge, "maximum": operator.le, "exclusiveMinimum": operator.gt, "exclusiveMaximum": operator.lt
 }  # fmt: skip
 
 
-def surely_valid(value: Any, schema: dict[str, Any]) -> bool:
+def surely_valid(value: Any, schema: dict[str, Any] | bool) -> bool:
     """True only where `value` matches `schema`; False where it does not, or where that is not plain to see."""
+    if not isinstance(schema, dict):
+        return schema is True
     return all(_surely(keyword, wanted, value, schema) for keyword, wanted in schema.items())
 
 
@@ -35,7 +40,7 @@ def _surely(keyword: str, wanted: Any, value: Any, schema: dict[str, Any]) -> bo
         return any(_is(value, name) for name in ([wanted] if isinstance(wanted, str) else wanted))
     if keyword in ("enum", "const"):
         allowed = wanted if keyword == "enum" else [wanted]
-        return any(type(value) is type(one) and value == one for one in allowed)
+        return type(value) in _PLAIN and any(type(value) is type(one) and value == one for one in allowed)
     if keyword in ("required", "additionalProperties", "propertyNames"):
         return value is None or (isinstance(value, dict) and _of_object(keyword, wanted, value, schema))
     return _bounded(keyword, wanted, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .constants import calibration
+from .joining import packs
 from .recipes import is_nvidia
 from .request import Request
 from .setting import Setting
@@ -95,6 +96,8 @@ def shape_key(shape: ModelShape) -> str:
 
 
 def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
+    if packs(request, setting):
+        return None  # the rows were not packed: `padding_free` there says that they were laid end to end
     wanted = {
         "gpu": request.hardware.name,
         "shape": shape_key(request.shape),

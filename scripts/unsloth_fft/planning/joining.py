@@ -7,9 +7,9 @@ from .setting import Setting
 
 # Families that Unsloth neither packs nor lays end to end (unsloth 2026.10.9, trainer.py: PADDING_FREE_BLOCKLIST).
 NEVER_JOINED = frozenset({"gemma2", "gpt_oss"})
-# Families whose queries reach attention as float32. Unsloth keeps the weights of every norm in float32, and these
-# multiply last by those of the query norm (measured for Qwen3: references/evidence.md, packed-rows-dense-mask-qwen3).
-# tests/test_contract.py makes a model of each family that norms its queries, and looks.
+# Families whose queries reach attention as float32: Unsloth keeps the weights of every norm in float32, and the query
+# norm of these multiplies by its weight last, so that its output is float32 (measured for Qwen3: evidence.md in
+# references, packed-rows-dense-mask-qwen3). tests/test_contract.py makes a model of each family that norms queries.
 FLOAT32_QUERIES = frozenset({"qwen3", "qwen3_moe", "olmoe", "glm4_moe", "exaone4", "hunyuan_v1_dense"})
 # Up to this head size a compiled layer calls the kernel for joined rows (unsloth 2026.10.9, hf_packed_attention.py in
 # utils); Gemma 4's global layers have heads of 512. Read in the code, not measured.
@@ -28,7 +28,10 @@ def obstacle(model_type: str, weights: str, *, recurrent: bool = False, widest_h
     if model_type in NEVER_JOINED:
         return f"Unsloth joins no rows of {model_type} models"
     if recurrent:
-        return "layers that carry a state from token to token would carry it from row to row"
+        return (
+            "Unsloth joins rows of models whose layers carry a state from token to token only where its own check"
+            " passes, which was not tried here"
+        )
     if weights == "float32":
         return (
             "with float32 weights joined rows would attend over a dense mask of all their tokens"
@@ -40,7 +43,10 @@ def obstacle(model_type: str, weights: str, *, recurrent: bool = False, widest_h
             " of all their tokens (references/evidence.md, packed-rows-dense-mask-qwen3)"
         )
     if widest_head > WIDEST_HEAD:
-        return f"heads of {widest_head} have no kernel for joined rows, which would attend over a dense mask"
+        return (
+            f"with heads of {widest_head} joined rows may fall back to a dense mask of all their tokens (read in the"
+            " code, not measured)"
+        )
     return None
 
 

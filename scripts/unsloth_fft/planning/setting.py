@@ -15,6 +15,7 @@ QUANTIZED = (("quantize", True),)
 class Setting:
     """`weights` is the stored type ("float32" or "bfloat16"), `optimizer` the name that `optim` takes.
 
+    `padding_free` says that rows share a sequence, packed or laid end to end: one kernel serves both.
     `micro_batch` rows of `seq_length` tokens go through one GPU at a time, `accumulation` times before an
     optimizer step; `gpus` counts all GPUs of all nodes.
     """

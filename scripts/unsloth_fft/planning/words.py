@@ -217,7 +217,7 @@ def _raw_text_warnings(request: Request) -> list[str]:
     is_text = named if request.data is None else request.data.form == "text"
     if request.objective != "sft" or not is_text:
         return []
-    return ["The rows are raw text: --objective pretrain learns from all of it and packs it."]
+    return ["The rows are raw text: --objective pretrain learns from all of it and packs it where rows may be joined."]
 
 
 def _template_warnings(request: Request) -> list[str]:

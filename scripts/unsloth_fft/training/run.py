@@ -228,7 +228,8 @@ def warn_of_joined_rows(parameters: Parameters, model_type: str) -> None:
     """Say before training where packed or padding-free rows will cost memory and speed instead of saving them."""
     joined = "packing" if parameters.data.packing else "padding_free" if parameters.data.padding_free else None
     obstacle = joining.obstacle(model_type, parameters.precision.weights)
-    if joined is not None and obstacle is not None:
+    alone = not parameters.data.packing and parameters.batch.per_device_train_batch_size == 1
+    if joined is not None and obstacle is not None and not alone:
         say(f"warning: data.{joined} is true, but {obstacle}; set it to false")
 
 

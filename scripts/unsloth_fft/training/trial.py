@@ -22,8 +22,8 @@ class Trial:
     """Peaks in GiB of the first process's GPU, time in s, tokens/s over all processes, losses in nats a token.
 
     `step_s` is the median over the steps after the first two, or None where there were none; `tokens_per_second` too.
-    `allocation_retries` counts how often torch had to give back cached memory before an allocation succeeded: memory
-    was nearly out then, and every time costs speed.
+    `allocation_retries` counts how often an allocation failed at first and torch gave back cached memory to try again:
+    memory was nearly out then, and every time costs speed.
     """
 
     peak_allocated_gib: float
@@ -153,11 +153,12 @@ def summary(clock: Clock, tokens_a_step: int, trainer: Any) -> Trial:
 
 
 def reset_peak() -> None:
-    """Forget earlier peaks; without a GPU there are none."""
+    """Forget earlier peaks and retries; without a GPU there are none."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_accumulated_memory_stats()
 
 
 def peaks_gib() -> tuple[float, float]:
@@ -170,7 +171,7 @@ def peaks_gib() -> tuple[float, float]:
 
 
 def allocation_retries() -> int:
-    """How often allocations on this process's GPU succeeded only after cached memory was given back."""
+    """How often allocations on this process's GPU failed at first and were tried again, since `reset_peak`."""
     import torch
 
     return int(torch.cuda.memory_stats().get("num_alloc_retries", 0)) if torch.cuda.is_available() else 0

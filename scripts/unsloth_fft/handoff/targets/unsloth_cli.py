@@ -97,7 +97,8 @@ def _lost(parameters: Parameters) -> list[Loss]:
     lost += elsewhere.gradient_losses(parameters)
     if not parameters.data.packing and parameters.batch.per_device_train_batch_size > 1:
         wanted = str(parameters.data.padding_free).lower()
-        lost.append(Loss("data/padding_free", wanted, "Unsloth's own choice when nothing is said"))
+        chosen = "Unsloth's own choice when nothing is said; laid end to end, rows of Qwen3 attend over a dense mask"
+        lost.append(Loss("data/padding_free", wanted, chosen))
     if schedule.load_best_model_at_end:
         lost.append(Loss("schedule/load_best_model_at_end", "true", "the last model", breaks=True))
     if schedule.report_to != "none":
