@@ -18,7 +18,7 @@ from checkpoints import UP, bf16, f32, small_weights, stored, write_folder
 from conftest import SCRIPTS, TOOL
 from unsloth_fft.auditing import compare
 from unsloth_fft.auditing.audit import audit_folders
-from unsloth_fft.core.errors import BadInput, MissingHere
+from unsloth_fft.core.errors import BadInput
 
 
 def test_sums_do_not_depend_on_which_worker_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,6 @@ def test_sums_do_not_depend_on_which_worker_is_first(tmp_path: Path, monkeypatch
         return compare.Comparison(16, base_squares=squares[index])
 
     monkeypatch.setattr(compare, "_compare_span", last_first)
-    monkeypatch.setattr(compare, "_read_span", last_first)
     folder = write_folder(tmp_path / "base", {UP: f32(np.ones((4, 16), np.float32))})
     assert audit_folders(folder, folder).compared[UP].base_squares == 1e16
 
@@ -49,10 +48,7 @@ def test_several_processes_find_what_one_does(tmp_path: Path, monkeypatch: pytes
     assert audit_folders(good, moved).to_json() == alone
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_file_cut_short_while_it_is_read_is_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
+def test_a_file_cut_short_while_it_is_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = write_folder(tmp_path / "good", stored(small_weights()))
     moved = write_folder(tmp_path / "moved", stored(small_weights(seed=5), bf16))
     read = compare._read_span
@@ -61,10 +57,8 @@ def test_a_file_cut_short_while_it_is_read_is_told_of(
         os.truncate(span.pair.base.file, 16)
         return read(span)
 
-    monkeypatch.setattr(compare, "PROCESSES_FROM", 0)
-    monkeypatch.setattr(compare, "WORKERS", workers)
     monkeypatch.setattr(compare, "_read_span", cut_and_read)
-    with pytest.raises((BadInput, MissingHere), match="shorter|cut short"):
+    with pytest.raises(BadInput, match="shorter"):
         audit_folders(good, moved)
 
 

