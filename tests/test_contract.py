@@ -27,12 +27,16 @@ def section(name: str) -> dict:
     return schema.load("parameters")["properties"][name]["properties"]
 
 
-def gpu_from_pretrained_names() -> set[str]:
-    """Parameter names of the GPU loader's from_pretrained, read from its source: importing it needs a GPU."""
+def source_of_unsloth(path: str) -> ast.Module:
+    """A file of the installed package, parsed and not imported: importing what is for GPUs needs one."""
     spec = importlib.util.find_spec("unsloth")
     assert spec is not None and spec.origin is not None
-    tree = ast.parse((Path(spec.origin).parent / "models" / "loader.py").read_text(encoding="utf-8"))
-    for node in tree.body:
+    return ast.parse((Path(spec.origin).parent / path).read_text(encoding="utf-8"))
+
+
+def gpu_from_pretrained_names() -> set[str]:
+    """Parameter names of the GPU loader's from_pretrained."""
+    for node in source_of_unsloth("models/loader.py").body:
         if isinstance(node, ast.ClassDef) and node.name == "FastLanguageModel":
             for function in node.body:
                 if isinstance(function, ast.FunctionDef) and function.name == "from_pretrained":
@@ -239,12 +243,9 @@ def test_queries_reach_attention_in_the_type_the_planner_knows(model_type, monke
 def test_families_without_joined_rows_are_those_of_the_installed_unsloth():
     from unsloth_fft.planning import joining
 
-    spec = importlib.util.find_spec("unsloth")
-    assert spec is not None and spec.origin is not None
-    tree = ast.parse((Path(spec.origin).parent / "trainer.py").read_text(encoding="utf-8"))
     lists = [
         ast.literal_eval(node.value)
-        for node in tree.body
+        for node in source_of_unsloth("trainer.py").body
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PADDING_FREE_BLOCKLIST"
     ]
     assert lists == [joining.NEVER_JOINED]

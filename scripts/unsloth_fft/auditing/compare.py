@@ -33,7 +33,7 @@ from .floats import Array
 from .reading import WINDOW, read_in_steps, window
 
 BLOCK: Final = 1 << 17
-"""Elements compared at once: large enough that calling numpy costs little, small enough for a core's own cache.
+"""Elements compared at once: large enough that calling numpy costs little, small enough for the caches.
 
 Two float32 buffers and the stored values are 1.5 MiB. On an AMD EPYC half as many took an eighth longer, a quarter as
 many two thirds; on an Intel Xeon four times as many were slower again (both 2026-11-27).

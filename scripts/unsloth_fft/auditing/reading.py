@@ -30,7 +30,7 @@ def window(tensor: Tensor, start: int, count: int) -> Array:
     descriptor = os.open(tensor.file, os.O_RDONLY)
     try:
         if os.fstat(descriptor).st_size < begin - skipped + length:
-            raise BadInput(f"{tensor.file} became shorter while it was read", hint="wait until it is written")
+            raise _shortened(tensor)
         mapped = mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=begin - skipped)
     finally:
         os.close(descriptor)
@@ -67,5 +67,9 @@ def _fill(wanted: memoryview, file: RawIOBase, tensor: Tensor) -> None:
     while wanted.nbytes:
         taken = file.readinto(wanted)
         if not taken:
-            raise BadInput(f"{tensor.file} became shorter while it was read", hint="wait until it is written")
+            raise _shortened(tensor)
         wanted = wanted[taken:]
+
+
+def _shortened(tensor: Tensor) -> BadInput:
+    return BadInput(f"{tensor.file} became shorter while it was read", hint="wait until it is written")
