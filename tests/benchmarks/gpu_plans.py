@@ -6,8 +6,9 @@
 Sets: `frozen`, the predictions written down on 2026-11-23 (references/predicted-and-measured.md); `again` and `third`,
 those written down after the ones before had been measured; `caps`, the planner's own plan for several models under each
 of several limits; `shapes`, its plan for models of other families on the whole card; `compared`, the exact plan,
-float32 weights and the usual recipe for 8B; `launches`, one sequence a step of half a billion weights, twice. Every
-plan has a constant rate of 1e-5, so that losses can be compared.
+float32 weights and the usual recipe for 8B; `launches`, one sequence a step of half a billion weights, twice;
+`sharded`, plans for two and four GPUs of one machine; `repeated`, rows whose speed was odd, again. Every plan has a
+constant rate of 1e-5, so that losses can be compared.
 """
 
 from __future__ import annotations
@@ -130,6 +131,21 @@ LAUNCHES = {
         ("fused32", "--precision float32 --optimizer adamw_torch_fused"),
     )
 }
+SHARDED = {
+    "3b-on-2": f"{B3} --gpus 2",
+    "8b-on-2": f"{B8} --gpus 2",
+    "4b-on-2": f"{B4} {FLASH} --gradient-checkpointing true --micro-batch 8 --gpus 2",
+    "8b-long-on-2": f"{B8} {FLASH} --gradient-checkpointing unsloth --micro-batch 1 --effective-batch 2"
+    " --seq-length 16384 --gpus 2",
+    "3b-on-4": f"{B3} --gpus 4",
+    "8b-on-4": f"{B8} --gpus 4",
+    "8b-accumulated-on-4": f"{B8} {FLASH} --gradient-checkpointing true --micro-batch 2 --effective-batch 32 --gpus 4",
+}
+# again-16 of references/measurements ran 41% slower than predicted; the other is its like with Unsloth's checkpointing.
+REPEATED = {
+    "again-16": f"{B3} {FLASH} {IN_PLACE} --gradient-checkpointing true --micro-batch 16 --vram-gib 48",
+    "like-again-16": f"{B3} {FLASH} {IN_PLACE} --gradient-checkpointing unsloth --micro-batch 16 --vram-gib 48",
+}
 SETS = {
     "frozen": FROZEN,
     "again": AGAIN,
@@ -138,6 +154,8 @@ SETS = {
     "shapes": SHAPES,
     "compared": COMPARED,
     "launches": LAUNCHES,
+    "sharded": SHARDED,
+    "repeated": REPEATED,
 }
 
 

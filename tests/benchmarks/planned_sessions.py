@@ -5,7 +5,8 @@
 Sets: `shapes`, the planner's exact plan for three families, no flag set by hand; `recipe`, bf16 weights with adamw_8bit
 beside the exact plan for the same rows; `caps`, plans for smaller cards, held to their memory; `full`, a plan that
 cannot fit because its batch was changed by hand. Random weights of the published shape; the rows are the source of
-Python's standard library, packed. Reports stay in SCRATCH/NAME; checkpoints and models do not.
+Python's standard library, packed. Reports stay in SCRATCH/NAME; checkpoints and models do not. `--only` takes some of
+a set; `--dry-run-steps` takes steps and saves nothing, for models whose files would fill the disk.
 """
 
 from __future__ import annotations
@@ -38,9 +39,15 @@ SETS: dict[str, dict[str, tuple[str, str]]] = {
         "full": ("Qwen/Qwen2.5-0.5B", "--learning-rate 1e-5"),
     },
     "caps": {
-        "1b-under-16": ("meta-llama/Llama-3.2-1B", "--vram-gib 16"),
-        "3b-under-24": ("meta-llama/Llama-3.2-3B", "--vram-gib 24"),
-        "4b-under-48": ("Qwen/Qwen3-4B", "--vram-gib 48"),
+        f"{name}-under-{cap}" if cap else f"{name}-whole": (model, f"--vram-gib {cap}" if cap else "")
+        for name, model, caps in (
+            ("0.5b", "Qwen/Qwen2.5-0.5B", (16,)),
+            ("1b", "meta-llama/Llama-3.2-1B", (16, 24, 40)),
+            ("3b", "meta-llama/Llama-3.2-3B", (16, 24, 40, 48, 80)),
+            ("4b", "Qwen/Qwen3-4B", (24, 40, 48, 80, 0)),
+            ("8b", "meta-llama/Llama-3.1-8B", (24, 40, 48, 80, 0)),
+        )
+        for cap in caps
     },
     "full": {"out-of-memory": ("Qwen/Qwen2.5-0.5B", "--vram-gib 24")},
 }
@@ -72,6 +79,9 @@ def planned(model: Path, rows: Path, flags: str, args: argparse.Namespace, file:
     command += ["--gpu", args.gpu, "--host-ram-gib", args.host_ram_gib, "--max-steps", str(args.steps), *flags.split()]
     subprocess.run([*command, "--output", str(file)], check=True, capture_output=True)
     plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if args.set == "caps":  # many of them run on one machine: its disk holds their models, not also their checkpoints
+        plan["schedule"]["save_steps"] = None
+        file.write_text(json.dumps(plan), encoding="utf-8")
     if args.set == "full":
         batch = {"per_device_train_batch_size": LARGE_BATCH, "gradient_accumulation_steps": 1}
         plan["batch"] = {**batch, "effective_batch_size": LARGE_BATCH}
@@ -85,6 +95,7 @@ def run(name: str, model: Path, rows: Path, flags: str, args: argparse.Namespace
     kept.mkdir(exist_ok=True)
     plan = planned(model, rows, flags, args, kept / "params.json")
     hold = ["--hold-to-plan"] if args.set == "caps" else []
+    hold += ["--dry-run-steps", str(args.dry_run_steps)] if args.dry_run_steps else []
     command = [sys.executable, str(TOOL), "train", "--params", str(kept / "params.json"), "--session", str(session)]
     began = time.perf_counter()
     finished = subprocess.run([*command, *hold, "--json"], capture_output=True, text=True)
@@ -93,6 +104,8 @@ def run(name: str, model: Path, rows: Path, flags: str, args: argparse.Namespace
         "flags": flags,
         "exit": finished.returncode,
         "seconds": round(time.perf_counter() - began, 1),
+        "vram_gib": plan["plan"]["hardware"]["vram_gib"],
+        "packed": plan["data"]["packing"],
         "weights": plan["precision"]["weights"],
         "optimizer": plan["optimizer"]["name"],
         "gradient_checkpointing": plan["memory"]["gradient_checkpointing"],
@@ -103,6 +116,10 @@ def run(name: str, model: Path, rows: Path, flags: str, args: argparse.Namespace
     }
     if finished.returncode:
         found["words"] = [line for line in finished.stderr.splitlines() if line.startswith(("error", "hint"))]
+    elif args.dry_run_steps:
+        measured = json.loads(finished.stdout)["measured"]
+        found.update(dry_run_steps=args.dry_run_steps, peak_gib=measured["peak_reserved_gib"])
+        found.update({key: measured[key] for key in ("losses", "allocation_retries")})
     else:
         answer = json.loads(finished.stdout)
         result, audit = answer["session"]["result"], answer["audit"]
@@ -121,6 +138,8 @@ def main() -> None:
     parser.add_argument("--gpu", required=True, metavar="NAME")
     parser.add_argument("--host-ram-gib", default="128", metavar="X")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--only", metavar="NAME,...", help="these of the set")
+    parser.add_argument("--dry-run-steps", type=int, metavar="N", help="dry runs of N steps in place of whole ones")
     parser.add_argument("--folder", type=Path, required=True, help="scratch folder")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -128,7 +147,9 @@ def main() -> None:
     args.folder = args.folder.resolve()
     rows = rows_in(args.folder)
     found: dict[str, Any] = {}
-    for name, (model, flags) in SETS[args.set].items():
+    wanted = args.only.split(",") if args.only else list(SETS[args.set])
+    for name in wanted:
+        model, flags = SETS[args.set][name]
         found[name] = run(name, made(model, args.folder), rows, flags, args)
         args.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         print(name, json.dumps(found[name]), flush=True)
