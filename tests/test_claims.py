@@ -12,7 +12,7 @@ import pytest
 
 import pages
 from conftest import ROOT, SCRIPTS
-from tools import claims, predicted_first
+from tools import claims, predicted_first, whole_runs
 from unsloth_fft.reporting import benchmarks_page, gpu_choice_page
 
 REFERENCES = pages.REFERENCES
@@ -35,7 +35,8 @@ BY_SECTION = {
     "handoff.md": ("tests/test_render.py", "what each target does, and what checked it"),
     "hyperparameters.md": ("tests/test_defaults.py", "recipes, each with its file and commit"),
     "memory-model.md": ("tests/test_memory_model.py", "the model's own terms"),
-    "predicted-and-measured.md": ("tests/test_memory_model.py", "its errors on measured rows"),
+    "predicted-and-measured.md": ("tests/test_memory_model.py", "its errors on whole runs"),
+    "measured-rows.md": ("tests/test_memory_model.py", "its errors on measured rows"),
     "upstream-notes.md": ("tests/test_evidence.py", "quotations that a test finds in the installed files"),
 }
 
@@ -102,6 +103,10 @@ def test_the_page_of_benchmarks_says_what_the_rows_say_now():
 
 def test_the_figures_that_were_predicted_first_are_the_rows():
     assert predicted_first.figures() in path_of("predicted-and-measured.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_whole_runs_is_what_the_model_says():
+    assert whole_runs.table(whole_runs.read_runs()) in path_of("predicted-and-measured.md").read_text(encoding="utf-8")
 
 
 def test_the_rule_is_not_idle():

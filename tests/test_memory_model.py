@@ -6,7 +6,8 @@ import statistics
 
 import pytest
 
-from tools.fit_calibration import Row, read_rows
+from tools.fit_calibration import NOT_UNDERSTOOD, Row, read_rows
+from tools.whole_runs import WholeRun, read_runs
 from unsloth_fft.planning import catalogue, constants, memory
 from unsloth_fft.planning.activations import Widths, activations, layer_bytes_per_token
 from unsloth_fft.planning.setting import QUANTIZED, Setting
@@ -15,10 +16,17 @@ from unsloth_fft.planning.shape import ModelShape
 ROWS = [row for row in read_rows() if not row.ran_out]
 TIMED = [row for row in ROWS if row.times]
 OUT_OF_MEMORY = [row for row in read_rows() if row.ran_out]
-# One micro-batch of a 0.5B model a step is bound by launching kernels, and varies with the host: the same setting
-# was measured 18% apart (rows 02 and 06). Speed there is held to a wider band.
+# One micro-batch of a 0.5B model a step is bound by launching kernels, and varies with the host: the same plan was
+# measured 29% apart on one host (third-23 and 28). Speed there is held to a wider band.
 LAUNCH_BOUND = 10**9
+# 15,203 tokens/s; the same plan did 21,201 the next time (third-17).
 ODD = "h200-2026-11-27-again-16"
+WHOLE_RUNS = [
+    pytest.param(run, marks=pytest.mark.xfail(strict=True, reason="5% under; why was not found"), id=run.name)
+    if run.name == NOT_UNDERSTOOD
+    else pytest.param(run, id=run.name)
+    for run in read_runs()
+]
 LLAMA = catalogue.find("meta-llama/Llama-3.1-8B")
 
 
@@ -42,7 +50,7 @@ def test_peak_memory_is_within_7_percent_and_never_more_than_3_percent_under(row
 @pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
 def test_what_is_allocated_at_the_peak_is_predicted_within_5_percent(row: Row) -> None:
     """Within half a percent on the rows of the first day; on new shapes that did not hold
-    (references/predicted-and-measured.md).
+    (references/measured-rows.md).
 
     Gradients on their way to the host count as free to torch while their memory is still in use.
     """
@@ -56,6 +64,21 @@ def test_the_median_peak_memory_error_is_at_most_3_percent() -> None:
     assert statistics.median(abs(row.memory_error()) for row in ROWS) <= 0.03
 
 
+@pytest.mark.parametrize("run", WHOLE_RUNS)
+def test_peak_memory_of_whole_runs_through_train_is_within_the_same_bounds(run: WholeRun) -> None:
+    """Real text, packed or padded, evaluated before and after."""
+    assert -0.03 <= run.error() <= 0.07
+    assert run.measured_gib <= run.cap_gib
+
+
+def test_packed_rows_hold_a_mask_of_all_pairs_of_tokens_and_rows_apart_none() -> None:
+    shape = {"micro_batch": 16, "optimizer": "adamw_flash"}
+    packed, apart = (activations(LLAMA, setting(padding_free=joined, **shape)) for joined in (True, False))
+    assert packed.kept - apart.kept == packed.late - apart.late == (16 * 2048) ** 2
+    on_cpu = [activations(LLAMA, setting(padding_free=joined, **shape), is_cpu=True) for joined in (True, False)]
+    assert on_cpu[0] == on_cpu[1]  # Unsloth joins no rows there
+
+
 @pytest.mark.parametrize("row", OUT_OF_MEMORY, ids=[row.id for row in OUT_OF_MEMORY])
 def test_a_run_that_ran_out_of_memory_is_predicted_to(row: Row) -> None:
     assert row.memory().peak > row.cap_gib
@@ -64,7 +87,7 @@ def test_a_run_that_ran_out_of_memory_is_predicted_to(row: Row) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        pytest.param(row, marks=pytest.mark.xfail(strict=True, reason="slower than its like; not understood"))
+        pytest.param(row, marks=pytest.mark.xfail(strict=True, reason="slower once, not the next time"))
         if row.id == ODD
         else row
         for row in TIMED
@@ -86,7 +109,7 @@ def test_calibration_holds_exactly_the_rows_whose_time_says_something() -> None:
 
 
 def test_the_breakdown_adds_up_to_the_peak() -> None:
-    estimate = memory.estimate(LLAMA, setting(optimizer="adamw_flash", accumulation=4), 139.8)
+    estimate = memory.estimate(LLAMA, setting(optimizer="adamw_flash", checkpointing="off", accumulation=4), 139.8)
     assert sum(estimate.components.values()) == pytest.approx(estimate.peak)
     assert {"weights", "gradients", "optimizer_states", "error_correction", "loss"} <= set(estimate.components)
 

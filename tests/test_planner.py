@@ -214,7 +214,7 @@ def test_less_exactness_is_compared_with_the_best_exact_plan_on_the_same_card(pi
     found = plan(request(machine=machine, exactness="any", pins=pinned)).plan
     sentence = next(sentence for sentence in found.why if "best exact plan" in sentence)
     assert f"{exact.tokens_per_second:,.0f} tokens/s instead of {found.predicted.tokens_per_second:,.0f}" in sentence
-    assert f"{exact.peak_vram_gib:.1f} GiB instead of {found.predicted.peak_vram_gib:.1f}" in sentence
+    assert f"{exact.peak_vram_gib:.2f} GiB instead of {found.predicted.peak_vram_gib:.2f}" in sentence
 
 
 def test_where_no_exact_plan_fits_or_exact_is_the_fastest_that_is_said() -> None:

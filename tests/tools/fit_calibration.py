@@ -3,8 +3,9 @@
     python tests/tools/fit_calibration.py           compare: table on stdout, nothing written
     python tests/tools/fit_calibration.py --fit     fit again, write calibration.json, the plots and the table
 
-Reads references/measurements/*.jsonl (schemas/measurement.schema.json). Only Unsloth rows count: the planner plans
-nothing else. A row that ran out of memory must be predicted to need more than its cap.
+Reads references/measurements/*.jsonl (schemas/measurement.schema.json), and the runs of tests/tools/whole_runs.py. Only
+Unsloth rows count: the planner plans nothing else. A row that ran out of memory must be predicted to need more than its
+cap.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
+from tools import whole_runs  # noqa: E402
 from unsloth_fft.core import files  # noqa: E402
 from unsloth_fft.planning import catalogue, constants, hardware, memory, speed  # noqa: E402
 from unsloth_fft.planning.basis import shape_key  # noqa: E402
@@ -30,7 +32,7 @@ from unsloth_fft.planning.setting import Setting  # noqa: E402
 from unsloth_fft.planning.shape import ModelShape  # noqa: E402
 from unsloth_fft.reporting import evidence  # noqa: E402
 
-PAGE = ROOT / "references" / "predicted-and-measured.md"
+PAGE = ROOT / "references" / "measured-rows.md"
 BEGIN, END = "<!-- table: written by tests/tools/fit_calibration.py -->", "<!-- end of table -->"
 # No row may be more than 3% under: an estimate that is too low ends in out of memory. A little room is kept.
 MOST_UNDER = 0.027
@@ -46,9 +48,12 @@ SMALL_WEIGHT = 0.1
 FURTHEST = 0.2
 ALLOCATED = ["resident_gib", "loss_extra_gib", "loss_hidden_units"]
 HOLES = [
-    "fragmentation_of_head", "fragmentation_of_step", "fragmentation_of_layer", "fragmentation_of_layer_at_step",
+    "fragmentation_of_head", "fragmentation_of_step", "fragmentation_of_layer", "fragmentation_at_step",
     "fragmentation_of_checkpoints",
 ]  # fmt: skip
+# Float32 weights and padded rows of real text: 5% over the prediction, for a reason that was not found. Fitted to, it
+# would cost the other rows of recomputed layers 2% each.
+NOT_UNDERSTOOD = "4b-under-48"
 HeldOut = dict[str, tuple[float, float]]
 
 
@@ -116,7 +121,8 @@ def _row(record: dict[str, Any]) -> Row:
             seq_length=record["seq"],
             gpus=gpus,
             gradient_offload=record.get("gradient_offload", False),
-            padding_free=record.get("padding_free", True),
+            # A row alone in its micro-batch shares a sequence with none.
+            padding_free=record.get("padding_free", True) and record["bs"] > 1,
         ),
         machine=machine,
         cap_gib=record["cap_gb"],
@@ -138,9 +144,8 @@ def allocated_loss(rows: list[Row]) -> float:
     return sum(row.alloc_error() ** 2 for row in rows)
 
 
-def reserved_loss(rows: list[Row]) -> float:
+def reserved_loss(errors: list[float]) -> float:
     """Squared relative errors of what is reserved; more than MOST_UNDER below, or MOST_OVER above, counts for more."""
-    errors = [row.memory_error() for row in rows]
     return sum(
         error**2 + PENALTY * max(-error - MOST_UNDER, 0.0) ** 2 + PENALTY_OVER * max(error - MOST_OVER, 0.0) ** 2
         for error in errors
@@ -175,9 +180,17 @@ def fit(start: Any, names: list[str], loss: Callable[[], float], install: Callab
 
 
 def fit_memory(start: MemoryConstants, rows: list[Row]) -> MemoryConstants:
-    """First what is allocated, then the holes between what is allocated and what is reserved."""
+    """First what is allocated, then the holes between what is allocated and what is reserved.
+
+    Rows all have one length; the lengths of real text leave other holes, so whole runs through `train` count as well.
+    """
+    runs = [run for run in whole_runs.read_runs() if run.name != NOT_UNDERSTOOD]
+
+    def reserved() -> float:
+        return reserved_loss([row.memory_error() for row in rows] + [run.error() for run in runs])
+
     allocated = fit(start, ALLOCATED, lambda: allocated_loss(rows), install_memory)
-    fitted: MemoryConstants = fit(allocated, HOLES, lambda: reserved_loss(rows), install_memory)
+    fitted: MemoryConstants = fit(allocated, HOLES, reserved, install_memory)
     return fitted
 
 
@@ -336,7 +349,7 @@ def _calibration_row(row: Row) -> dict[str, Any]:
 
 
 def write_page(rows: list[Row], held_out: HeldOut) -> None:
-    """Replace the table between the two marks of references/predicted-and-measured.md."""
+    """Replace the table between the two marks of references/measured-rows.md."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
     files.write_text(PAGE, f"{before}{BEGIN}\n{summary(rows, held_out)}\n\n{table(rows, held_out)}\n{END}{after}")

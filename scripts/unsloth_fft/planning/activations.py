@@ -57,16 +57,27 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     casts = _cast_weights(shape, setting, is_cpu=is_cpu)
     # A dense mask is kept in half precision for every layer's backward, or made again with the layer.
     mask = 2 * tokens * tokens if setting.dense_mask else 0
+    shared = joined_mask_bytes(setting, is_cpu=is_cpu)
     if setting.checkpointing == OFF:
         everything = sum(count * size for count, size in whole) + casts + layers * mask
-        return Activations(everything, gradient, one_layer, 0)
+        return Activations(everything + shared, gradient, one_layer + shared, 0)
     one_layer += casts // layers + mask
     offloaded = tokens * hidden * 2
     if setting.checkpointing == UNSLOTH and offloaded > OFFLOAD_ABOVE_BYTES and not is_cpu:
         staging = 2 * offloaded
         host = (layers - 1) * power_of_two(offloaded)
-        return Activations(staging + checkpoint, one_layer - checkpoint + gradient, staging, host)
-    return Activations(layers * checkpoint, one_layer - checkpoint + gradient, checkpoint, 0)
+        return Activations(staging + checkpoint + shared, one_layer - checkpoint + gradient, staging + shared, host)
+    return Activations(layers * checkpoint + shared, one_layer - checkpoint + gradient, checkpoint + shared, 0)
+
+
+def joined_mask_bytes(setting: Setting, *, is_cpu: bool) -> int:
+    """The mask of joined rows: one boolean for each pair of tokens of a micro-batch, made once and held until the
+    backward has passed all layers, whatever kernel attends (unsloth 2026.10.9, utils/hf_packed_attention.py checks it:
+    _mask_is_block_causal). A dense mask is made of it in float32 first (inferred from four rows). On a CPU Unsloth
+    joins no rows."""
+    if is_cpu or not setting.padding_free:
+        return 0
+    return (5 if setting.dense_mask else 1) * setting.tokens * setting.tokens
 
 
 def _cast_weights(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> int:

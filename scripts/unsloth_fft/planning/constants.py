@@ -26,7 +26,7 @@ class MemoryConstants:
     fragmentation_of_head: float
     fragmentation_of_step: float
     fragmentation_of_layer: float
-    fragmentation_of_layer_at_step: float
+    fragmentation_at_step: float
     fragmentation_of_checkpoints: float
 
 

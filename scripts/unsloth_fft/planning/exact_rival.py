@@ -24,7 +24,7 @@ def sentences(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         f"The best exact plan here ({rival.setting.weights} {rival.setting.optimizer}"
         f"{', state offload' if rival.setting.state_offload else ''}) would run at"
         f" {rival.tokens_per_second:,.0f} tokens/s instead of {best.tokens_per_second:,.0f}, peak at"
-        f" {rival.memory.peak:.1f} GiB instead of {best.memory.peak:.1f}, and take {rival.memory.host:.1f} GiB of host"
+        f" {rival.memory.peak:.2f} GiB instead of {best.memory.peak:.2f}, and take {rival.memory.host:.1f} GiB of host"
         f" memory instead of {best.memory.host:.1f}."
     ]
 

@@ -68,9 +68,12 @@ def packs(request: Request, setting: Setting) -> bool:
 
 def lays_end_to_end(request: Request, setting: Setting) -> bool:
     """Whether rows of a micro-batch go in without padding: where lengths differ and rows may be joined."""
+    return has_padding_to_save(request, setting) and obstacle_for(request, setting) is None
+
+
+def has_padding_to_save(request: Request, setting: Setting) -> bool:
+    """Whether rows of a micro-batch differ so much in length that laying them end to end would pay."""
     facts = request.data
     if facts is None or request.objective == "pretrain" or setting.micro_batch == 1:
-        return False
-    if obstacle_for(request, setting) is not None:
         return False
     return facts.mean_length(request.seq_length) < FULL_ROWS * request.seq_length

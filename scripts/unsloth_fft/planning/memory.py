@@ -273,33 +273,35 @@ def _fragmentation(
 ) -> float:
     """Bytes reserved by torch's allocator and not in use at `moment`: holes that the largest tensors leave.
 
-    Activations that are recomputed lie between gradients that stay, so the room they leave is too small for the
-    large tensors of an optimizer step; without checkpointing whole layers are freed, and their room serves. Seen in
-    rows: adamw_flash's state, made after the first backward, breaks up the room of checkpoints that stay on the GPU;
-    and where gradients leave, sums that come back for the next micro-batch hold as much again as those on their way.
+    Activations that are recomputed lie between gradients that stay, so the room they leave is too small for the large
+    tensors of an optimizer step; without checkpointing whole layers are freed, and their room serves. Seen in rows:
+    adamw_flash's state, made after the first backward, breaks up the room of checkpoints that stay on the GPU; and
+    where gradients leave, sums that come back for the next micro-batch hold as much again as those on their way.
     """
     holes = constants.fragmentation_of_head * parts.head_gradient
+    if setting.checkpointing != OFF:
+        holes += (constants.fragmentation_of_layer + _more_at_step(parts, constants, moment)) * parts.acts.working
     if setting.gradient_offload:  # blocks that the copying stream still holds serve no other stream
-        holes += GRADIENTS_IN_FLIGHT_BYTES
+        recomputed_sums = setting.checkpointing != OFF and parts.accumulates
+        holes += GRADIENTS_IN_FLIGHT_BYTES * (2 if recomputed_sums else 1)
     elif setting.optimizer == FLASH:
-        holes += constants.fragmentation_of_step * parts.step
+        more = 0.0 if setting.state_offload else _more_at_step(parts, constants, moment)
+        holes += (constants.fragmentation_of_step + more) * parts.step
     if setting.optimizer == FLASH and not setting.state_offload and setting.checkpointing == TRUE:
         holes += constants.fragmentation_of_checkpoints * parts.acts.kept
-    if setting.checkpointing != OFF:
-        at_step = constants.fragmentation_of_layer_at_step if moment == STEP and parts.step else 0.0
-        holes += (constants.fragmentation_of_layer + at_step) * parts.acts.working
-        if setting.gradient_offload and parts.accumulates:
-            holes += GRADIENTS_IN_FLIGHT_BYTES
     if setting.gpus == 1:
         return holes
     # FSDP2 reduces gradients on a stream of its own, whose memory no other stream can reuse: the sharded
-    # gradients, and float32 buffers of the root (whole, and this rank's part) and of two layers. Which buffers
-    # count was inferred from the two rows on two GPUs.
-    wide = setting.weight_bytes
+    # gradients, and float32 buffers of this rank's part of the root, and of three layers. Which buffers count was
+    # inferred from eleven rows on two and four GPUs.
     root = 4.0 * (shape.embedding_parameters + shape.head_parameters)
-    layers = 2 * 4.0 * shape.layer_parameters
-    sharded = wide * shape.parameters / setting.gpus
-    return sharded + root * (1 + 1 / setting.gpus) + layers
+    sharded = setting.weight_bytes * shape.parameters
+    return (sharded + root) / setting.gpus + 3 * 4.0 * shape.layer_parameters
+
+
+def _more_at_step(parts: _Parts, constants: MemoryConstants, moment: str) -> float:
+    """What a step that borrows memory adds to the shares of holes, at its own moment."""
+    return constants.fragmentation_at_step if moment == STEP and parts.step else 0.0
 
 
 def _host_gib(shape: ModelShape, setting: Setting, parts: _Parts, *, is_cpu: bool) -> float:

@@ -65,6 +65,8 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
     obstacle = joining.obstacle_for(request, setting)
     if request.objective == "pretrain" and obstacle is not None:
         sentences.append(f"Texts are not packed: {obstacle}. Plans are compared by what they learn a second.")
+    if joining.has_padding_to_save(request, setting) and obstacle is not None:
+        sentences.append(f"Rows of a micro-batch are padded to its longest, not laid end to end: {obstacle}.")
     if joining.lays_end_to_end(request, setting):
         sentences.append(
             "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole"
