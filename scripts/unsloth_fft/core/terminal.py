@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import EXIT_DONE, FFTError, Interrupted, MissingHere
 
@@ -40,6 +40,13 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
             f"the Python package {package} is not installed; this command needs it", hint=f"pip install {package}"
         )
         return _told(missing, as_json=as_json)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with `code`, without Python's tear-down of every module: 6% of the time of a plan."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _forget_stdout() -> None:
