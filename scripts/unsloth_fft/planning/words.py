@@ -134,8 +134,9 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         )
     if basis == "extrapolated" and not request.hardware.is_cpu:
         found.append(
-            "Memory and speed were fitted on NVIDIA H100 and H200 with Llama, Qwen, Gemma 2 and SmolLM2 shapes of 0.1"
-            " to 8 billion weights; this plan carries them over to another card, model, length or way of training."
+            "Memory and speed were fitted on NVIDIA H100 and H200 with Llama, Mistral, Qwen, Gemma 2 and SmolLM2 shapes"
+            " of 0.1 to 8 billion weights; this plan carries them over to another card, model, length or way of"
+            " training."
         )
     found += _range_warning(predicted)
     if not is_nvidia(request.hardware):
