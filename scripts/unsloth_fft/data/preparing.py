@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput
-from ..planning.json_rows import Fault
+from ..planning.json_objects import Fault
 from ..planning.parameters import Data
 from ..planning.row_format import Conversation, Pair, RowProblem
 from . import scanning, sources, splitting

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ..core.errors import BadInput, FFTError
 from ..planning import row_format
-from ..planning.json_rows import Fault
+from ..planning.json_objects import Fault
 from ..planning.parameters import Data
 from ..planning.row_format import Content, EmptyRow, RowProblem
 from . import scanning, sources

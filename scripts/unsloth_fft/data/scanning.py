@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 from ..core.errors import BadInput, MissingHere
 from ..planning import row_format
-from ..planning.json_rows import MAX_ROW_BYTES, Fault, encoding_fault, scan_json_rows
+from ..planning.json_objects import MAX_ROW_BYTES, Fault
+from ..planning.json_rows import encoding_fault, scan_json_rows
 from ..planning.row_format import Content, EmptyRow, RowProblem
 from . import sources
 from .sources import Files, Source

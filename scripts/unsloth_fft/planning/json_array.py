@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .json_rows import DECODER, MAX_ROW_BYTES, Fault, Refused, checked_object
+from .json_objects import DECODER, MAX_ROW_BYTES, Fault, Refused, checked_object
 
 _PIECE = 2**20  # bytes read at once
 _SPACE = " \t\r\n"
