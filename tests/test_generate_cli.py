@@ -472,3 +472,11 @@ def test_a_name_too_long_for_a_file_is_one_that_is_not_known(flags: tuple[str, .
 def test_two_ways_to_name_a_price_are_refused() -> None:
     finished = run_script(PLANNER, *H200, "--price-per-hour", 2, "--prices", "prices.json")
     assert_clear_error(finished, 2, "--price-per-hour and --prices")
+
+
+@pytest.mark.parametrize(("closed", "gpu", "code"), [("2>&-", "H200", 0), (">&-", "no-such-card", 2)])
+def test_a_stream_that_the_caller_closed_changes_no_exit_code(closed: str, gpu: str, code: int) -> None:
+    command = f'"$0" "$1" --model {LLAMA[1]} --gpu {gpu} --max-steps 100 {closed}'
+    finished = subprocess.run(["sh", "-c", command, sys.executable, str(PLANNER)], capture_output=True, text=True)
+    assert finished.returncode == code
+    assert "Traceback" not in finished.stderr

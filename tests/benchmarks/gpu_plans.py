@@ -141,7 +141,7 @@ SHARDED = {
     "8b-on-4": f"{B8} --gpus 4",
     "8b-accumulated-on-4": f"{B8} {FLASH} --gradient-checkpointing true --micro-batch 2 --effective-batch 32 --gpus 4",
 }
-# again-16 of references/measurements ran 41% slower than predicted; the other is its like with Unsloth's checkpointing.
+# again-16 of references/measurements ran 29% slower than predicted; the other is its like with Unsloth's checkpointing.
 REPEATED = {
     "again-16": f"{B3} {FLASH} {IN_PLACE} --gradient-checkpointing true --micro-batch 16 --vram-gib 48",
     "like-again-16": f"{B3} {FLASH} {IN_PLACE} --gradient-checkpointing unsloth --micro-batch 16 --vram-gib 48",

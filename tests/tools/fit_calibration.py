@@ -53,7 +53,7 @@ HOLES = [
 ]  # fmt: skip
 # Float32 weights and padded rows of real text: 5% over the prediction, for a reason that was not found. Fitted to, it
 # would cost the other rows of recomputed layers 2% each.
-NOT_UNDERSTOOD = "4b-under-48"
+NOT_UNDERSTOOD = "sessions-h200-2026-11-27/4b-under-48"
 HeldOut = dict[str, tuple[float, float]]
 
 
@@ -184,7 +184,7 @@ def fit_memory(start: MemoryConstants, rows: list[Row]) -> MemoryConstants:
 
     Rows all have one length; the lengths of real text leave other holes, so whole runs through `train` count as well.
     """
-    runs = [run for run in whole_runs.read_runs() if run.name != NOT_UNDERSTOOD]
+    runs = [run for run in whole_runs.read_runs() if run.key != NOT_UNDERSTOOD]
 
     def reserved() -> float:
         return reserved_loss([row.memory_error() for row in rows] + [run.error() for run in runs])

@@ -36,16 +36,20 @@ WHOLE_CARD_GIB = 139.8
 class WholeRun:
     """One run of the planner's own plan; `planned_gib` is the plan's peak, `measured_gib` torch's peak reserved.
 
-    `verdict` is the audit's, "dry run" where nothing was saved that could be audited.
+    `key` is its file and name. `verdict` is the audit's, "dry run" where nothing was saved that could be audited.
     """
 
-    name: str
+    key: str
     model: str
     cap_gib: float
     setting: Setting
     planned_gib: float
     measured_gib: float
     verdict: str
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
 
     def predicted_gib(self) -> float:
         """What the memory model says now."""
@@ -62,14 +66,14 @@ def read_runs() -> list[WholeRun]:
         sessions = json.loads(path.read_text(encoding="utf-8"))
         for group in GROUPS:
             entries = sessions.get(group, {}).items()
-            found += [_run(name, entry) for name, entry in entries if isinstance(entry, dict)]
+            found += [_run(f"{path.stem}/{name}", entry) for name, entry in entries if isinstance(entry, dict)]
     return found
 
 
-def _run(name: str, entry: dict[str, Any]) -> WholeRun:
+def _run(key: str, entry: dict[str, Any]) -> WholeRun:
     micro_batch, accumulation = map(int, entry["batch"].split(" x "))
     return WholeRun(
-        name=name,
+        key=key,
         model=entry["model"],
         cap_gib=entry.get("vram_gib", WHOLE_CARD_GIB),
         setting=Setting(

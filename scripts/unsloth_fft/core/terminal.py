@@ -43,10 +43,16 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with `code`, without Python's tear-down of every module: 6% of the time of a plan."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    """End the process with `code` at once, without Python's tear-down of every module.
+
+    That would take a twentieth of a plan's time, and threads of the training stack would keep the process alive.
+    """
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # it is where the caller closed it
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 def _forget_stdout() -> None:

@@ -57,7 +57,7 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     casts = _cast_weights(shape, setting, is_cpu=is_cpu)
     # A dense mask is kept in half precision for every layer's backward, or made again with the layer.
     mask = 2 * tokens * tokens if setting.dense_mask else 0
-    shared = joined_mask_bytes(setting, is_cpu=is_cpu)
+    shared = joined_mask_bytes(shape, setting, is_cpu=is_cpu)
     if setting.checkpointing == OFF:
         everything = sum(count * size for count, size in whole) + casts + layers * mask
         return Activations(everything + shared, gradient, one_layer + shared, 0)
@@ -70,14 +70,17 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     return Activations(layers * checkpoint + shared, one_layer - checkpoint + gradient, checkpoint + shared, 0)
 
 
-def joined_mask_bytes(setting: Setting, *, is_cpu: bool) -> int:
-    """The mask of joined rows: one boolean for each pair of tokens of a micro-batch, made once and held until the
-    backward has passed all layers, whatever kernel attends (unsloth 2026.10.9, utils/hf_packed_attention.py checks it:
-    _mask_is_block_causal). A dense mask is made of it in float32 first (inferred from four rows). On a CPU Unsloth
-    joins no rows."""
+def joined_mask_bytes(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> int:
+    """Masks of joined rows: one boolean for each pair of tokens of a micro-batch, for each kind of attention.
+
+    transformers makes them once, whatever kernel attends (unsloth 2026.10.9, utils/hf_packed_attention.py checks one
+    for each window: _mask_is_block_causal). That they are held until the backward has passed all layers is inferred
+    from peaks, as is the float32 copy from which a dense mask is made. On a CPU Unsloth joins no rows.
+    """
     if is_cpu or not setting.padding_free:
         return 0
-    return (5 if setting.dense_mask else 1) * setting.tokens * setting.tokens
+    kinds = len({block.kind for block in shape.blocks} - {"recurrent"})
+    return (5 if setting.dense_mask else kinds) * setting.tokens * setting.tokens
 
 
 def _cast_weights(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> int:

@@ -126,7 +126,7 @@ def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
     joined = joining.packs(request, setting) or joining.lays_end_to_end(request, setting)
     setting = replace(setting, padding_free=joined)
     needed = memory.estimate(request.shape, setting, hardware.vram_gib, is_cpu=hardware.is_cpu)
-    margin = margin_gib(needed.peak, is_cpu=hardware.is_cpu)
+    margin = margin_gib(needed.peak, setting, is_cpu=hardware.is_cpu)
     missing = needed.peak + margin - hardware.vram_gib
     spilled = min(max(missing + needed.paged, 0.0), needed.paged)
     rate = speed.estimate(request.shape, setting, hardware, spilled_gib=spilled)

@@ -49,6 +49,7 @@ class Group:
 
 
 LAST, NEW, H100, OLD = "h200-2026-11-27-", "h200-2026-11-25-", "h100-2026-11-25-", "h200-2026-11-22-"
+THIRD = LAST + "third-"
 GROUPS = (
     Group(
         "Llama-3.1-8B on one H200, the same hour and data",
@@ -84,9 +85,17 @@ GROUPS = (
         ),
     ),
     Group(
-        "Two GPUs of one host",
-        "Native FSDP2 under torchrun; one GPU for comparison. Tokens a second over both.",
-        (H100 + "13", H100 + "12", H100 + "14", OLD + "26", OLD + "25", OLD + "24"),
+        "Several GPUs of one host",
+        "Native FSDP2 under torchrun; one GPU for comparison. Tokens a second over all.",
+        (
+            *(H100 + n for n in ("13", "12", "14")),
+            *(OLD + n for n in ("26", "25", "24")),
+            *(THIRD + n for n in ("37", "38", "32", "35")),
+            LAST + "02",
+            *(THIRD + n for n in ("36", "34")),
+            LAST + "25",
+            THIRD + "33",
+        ),
     ),
     Group(
         "Half a billion weights",
