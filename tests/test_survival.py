@@ -182,10 +182,18 @@ def test_train_warns_before_it_starts_when_joined_rows_would_cost_more_than_they
     half = {"exactness": "any", "weights": "bfloat16", "master": "none", "compute": "bfloat16"}
     rows = minimal_parameters("model", "rows.jsonl", precision=half)
     rows["data"]["packing"] = True
-    warn_of_joined_rows(params.from_json(rows, "the test"), "qwen3")
-    warned = capsys.readouterr().err
-    assert "data.packing" in warned and "dense mask" in warned and "set it to false" in warned
-    warn_of_joined_rows(params.from_json(rows, "the test"), "llama")
+    plain = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "num_key_value_heads": 1, "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
+    configs = {
+        "dense mask": {**plain, "model_type": "qwen3"},
+        "heads of 512": {**plain, "model_type": "llama", "head_dim": 512},
+        "joins no rows of gpt_oss": {"model_type": "gpt_oss"},  # one that the planner could not count
+    }
+    for reason, config in configs.items():
+        warn_of_joined_rows(params.from_json(rows, "the test"), config)
+        warned = capsys.readouterr().err
+        assert "data.packing" in warned and reason in warned and "set it to false" in warned
+    warn_of_joined_rows(params.from_json(rows, "the test"), {**plain, "model_type": "llama"})
     rows["data"]["packing"] = False
-    warn_of_joined_rows(params.from_json(rows, "the test"), "qwen3")
+    warn_of_joined_rows(params.from_json(rows, "the test"), configs["dense mask"])
     assert capsys.readouterr().err == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .request import Request
 from .setting import Setting
+from .shape import ModelShape
 
 # Families that Unsloth neither packs nor lays end to end (unsloth 2026.10.9, trainer.py: PADDING_FREE_BLOCKLIST).
 NEVER_JOINED = frozenset({"gemma2", "gpt_oss"})
@@ -52,10 +53,14 @@ def obstacle(model_type: str, weights: str, *, recurrent: bool = False, widest_h
 
 def obstacle_for(request: Request, setting: Setting) -> str | None:
     """`obstacle` for what was asked, trained in the way of `setting`."""
-    shape = request.shape
+    return obstacle_of(request.shape, setting.weights)
+
+
+def obstacle_of(shape: ModelShape, weights: str) -> str | None:
+    """`obstacle` for a model of `shape` with such weights."""
     return obstacle(
         shape.model_type,
-        setting.weights,
+        weights,
         recurrent=any(block.kind == "recurrent" for block in shape.blocks),
         widest_head=max(block.head_dim for block in shape.blocks),
     )

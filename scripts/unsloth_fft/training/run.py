@@ -19,6 +19,7 @@ from ..core.terminal import say
 from ..data import preparing, sources
 from ..planning import joining, survival
 from ..planning.parameters import Parameters
+from ..planning.shape import ModelShape
 from . import (
     checkpoints,
     environment,
@@ -224,10 +225,17 @@ def warn_of_lost_updates(parameters: Parameters) -> None:
         )
 
 
-def warn_of_joined_rows(parameters: Parameters, model_type: str) -> None:
-    """Say before training where packed or padding-free rows will cost memory and speed instead of saving them."""
+def warn_of_joined_rows(parameters: Parameters, config: dict[str, Any]) -> None:
+    """Say before training where packed or padding-free rows will cost memory and speed instead of saving them.
+
+    `config` is the model's config.json.
+    """
     joined = "packing" if parameters.data.packing else "padding_free" if parameters.data.padding_free else None
-    obstacle = joining.obstacle(model_type, parameters.precision.weights)
+    weights = parameters.precision.weights
+    try:
+        obstacle = joining.obstacle_of(ModelShape.from_config(config, parameters.model.name), weights)
+    except BadInput:  # a family that the planner does not count
+        obstacle = joining.obstacle(config["model_type"], weights)
     alone = not parameters.data.packing and parameters.batch.per_device_train_batch_size == 1
     if joined is not None and obstacle is not None and not alone:
         say(f"warning: data.{joined} is true, but {obstacle}; set it to false")
@@ -241,7 +249,7 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
         gpu_limit.hold_to(parameters.plan.hardware.vram_gib)
     base, tokenizer = model.load(parameters)
     if processes.is_first() and base.device.type == "cuda":  # on a CPU Unsloth joins no rows
-        warn_of_joined_rows(parameters, base.config.model_type)
+        warn_of_joined_rows(parameters, base.config.to_dict())
     prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
     if processes.is_first():
         say(
