@@ -109,10 +109,24 @@ def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: Speed
         compute += setting.tokens * _dense_attention_s(shape, setting, peak, constants)
     # Gradients are written, then read, added and written again.
     traffic = 4 * setting.weight_bytes * shape.parameters / _bandwidth(gpu, constants)
+    launch = _launch_s(shape, setting, constants)
+    return max(compute + traffic, launch, checkpoint_transfer_s(shape, setting, gpu, constants))
+
+
+def _launch_s(shape: ModelShape, setting: Setting, constants: SpeedConstants) -> float:
+    """Seconds that the host needs to launch the kernels of one micro-batch."""
     layers = sum(block.count for block in shape.blocks)
     layer = constants.softcapped_layer_launch_s if _softcapped(shape) else constants.layer_launch_s
-    launch = layers * layer * (0.75 if setting.checkpointing == OFF else 1.0)
-    return max(compute + traffic, launch, checkpoint_transfer_s(shape, setting, gpu, constants))
+    return layers * layer * (0.75 if setting.checkpointing == OFF else 1.0)
+
+
+def launches_decide(shape: ModelShape, setting: Setting, hardware: Hardware) -> bool:
+    """Whether a micro-batch takes as long as launching its kernels: the host's processor then decides the speed."""
+    if hardware.is_cpu:
+        return False
+    constants = speed_constants()
+    micro = _micro_batch(shape, setting, hardware.gpu or ASSUMED, constants)
+    return micro <= _launch_s(shape, setting, constants)
 
 
 def _attention_s(shape: ModelShape, setting: Setting, peak: float, constants: SpeedConstants) -> float:

@@ -13,6 +13,7 @@ from .rows import DataFacts
 from .search import Candidate, Outcome
 from .setting import OFF, UNSLOTH, Setting
 from .shape import ModelShape
+from .speed import launches_decide
 from .survival import WANTED_SHARE
 
 NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
@@ -139,6 +140,11 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
             " training."
         )
     found += _range_warning(predicted)
+    if launches_decide(request.shape, best.setting, request.hardware):
+        found.append(
+            "Launching kernels takes as long as the GPU's own work here, so the host's processor decides the speed:"
+            " such a plan, measured twice, differed from itself by up to 29% (references/predicted-and-measured.md)."
+        )
     if not is_nvidia(request.hardware):
         found.append(f"Unsloth runs on AMD GPUs too, but nothing was measured on {request.hardware.name}.")
     needs = best.memory.host
