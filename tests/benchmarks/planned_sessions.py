@@ -6,7 +6,8 @@ Sets: `shapes`, the planner's exact plan for three families, no flag set by hand
 beside the exact plan for the same rows; `caps`, plans for smaller cards, held to their memory; `full`, a plan that
 cannot fit because its batch was changed by hand. Random weights of the published shape; the rows are the source of
 Python's standard library, packed. Reports stay in SCRATCH/NAME; checkpoints and models do not. `--only` takes some of
-a set; `--dry-run-steps` takes steps and saves nothing, for models whose files would fill the disk.
+a set; `--dry-run-steps` takes steps and saves nothing, for models whose files would fill the disk. Each entry has what
+tests/tools/whole_runs.py reads.
 """
 
 from __future__ import annotations
@@ -81,11 +82,10 @@ def planned(model: Path, rows: Path, flags: str, args: argparse.Namespace, file:
     plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if args.set == "caps":  # many of them run on one machine: its disk holds their models, not also their checkpoints
         plan["schedule"]["save_steps"] = None
-        file.write_text(json.dumps(plan), encoding="utf-8")
     if args.set == "full":
         batch = {"per_device_train_batch_size": LARGE_BATCH, "gradient_accumulation_steps": 1}
         plan["batch"] = {**batch, "effective_batch_size": LARGE_BATCH}
-        file.write_text(json.dumps(plan), encoding="utf-8")
+    file.write_text(json.dumps(plan), encoding="utf-8")
     return plan
 
 
@@ -109,7 +109,9 @@ def run(name: str, model: Path, rows: Path, flags: str, args: argparse.Namespace
         "weights": plan["precision"]["weights"],
         "optimizer": plan["optimizer"]["name"],
         "gradient_checkpointing": plan["memory"]["gradient_checkpointing"],
-        "batch": [plan["batch"][key] for key in ("per_device_train_batch_size", "gradient_accumulation_steps")],
+        "state_offload": plan["optimizer"]["state_offload"],
+        "gradient_offload": plan["memory"]["gradient_offload"],
+        "batch": "{per_device_train_batch_size} x {gradient_accumulation_steps}".format(**plan["batch"]),
         "learning_rate": plan["optimizer"]["learning_rate"],
         "predicted_peak_gib": plan["plan"]["predicted"]["peak_vram_gib"],
         "predicted_survival": plan["plan"]["predicted"]["update_survival"],

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 from tools import whole_runs  # noqa: E402
+from tools.marked_block import Block  # noqa: E402
 from unsloth_fft.core import files  # noqa: E402
 from unsloth_fft.planning import catalogue, constants, hardware, memory, speed  # noqa: E402
 from unsloth_fft.planning.basis import shape_key  # noqa: E402
@@ -33,7 +34,7 @@ from unsloth_fft.planning.shape import ModelShape  # noqa: E402
 from unsloth_fft.reporting import evidence  # noqa: E402
 
 PAGE = ROOT / "references" / "measured-rows.md"
-BEGIN, END = "<!-- table: written by tests/tools/fit_calibration.py -->", "<!-- end of table -->"
+TABLE = Block(PAGE, "<!-- table: written by tests/tools/fit_calibration.py -->", "<!-- end of table -->")
 # No row may be more than 3% under: an estimate that is too low ends in out of memory. A little room is kept.
 MOST_UNDER = 0.027
 PENALTY = 1000.0
@@ -348,13 +349,6 @@ def _calibration_row(row: Row) -> dict[str, Any]:
     }
 
 
-def write_page(rows: list[Row], held_out: HeldOut) -> None:
-    """Replace the table between the two marks of references/measured-rows.md."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    files.write_text(PAGE, f"{before}{BEGIN}\n{summary(rows, held_out)}\n\n{table(rows, held_out)}\n{END}{after}")
-
-
 COLOURS = {"adamw_torch_fused": "#4c72b0", "adamw_8bit": "#dd8452", "paged_adamw_8bit": "#8172b3",
            "adamw_flash": "#55a868", "adamw_torch_8bit": "#c44e52"}  # fmt: skip
 Point = tuple[float, float, str]
@@ -406,7 +400,7 @@ def main() -> int:
     fitted = fit_all(rows)
     held_out = leave_one_out(rows, fitted)
     write_calibration(rows, fitted)
-    write_page(rows, held_out)
+    TABLE.write(f"{summary(rows, held_out)}\n\n{table(rows, held_out)}")
     plot(rows)
     print(summary(rows, held_out), json.dumps([dataclasses.asdict(part) for part in fitted], indent=1), sep="\n")
     return 0

@@ -9,7 +9,6 @@ predictions had seen the batches before it. Rows with a dense mask, which plans 
 
 from __future__ import annotations
 
-import argparse
 import re
 import statistics
 import sys
@@ -18,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
-from unsloth_fft.core import files  # noqa: E402
+from tools.marked_block import Block, print_or_write  # noqa: E402
 from unsloth_fft.reporting import evidence  # noqa: E402
 
-PAGE = ROOT / "references" / "predicted-and-measured.md"
-BEGIN, END = "<!-- figures: printed by tests/tools/predicted_first.py -->", "<!-- end of figures -->"
+FIGURES = Block(
+    ROOT / "references" / "predicted-and-measured.md",
+    "<!-- figures: printed by tests/tools/predicted_first.py -->",
+    "<!-- end of figures -->",
+)
 BATCHES = {
     "2026-11-25": r"-2026-11-25-\d+",
     "2026-11-27": r"-2026-11-27-\d+",
@@ -65,18 +67,5 @@ def _line(what: str, rows: Sequence[Row], predicted: str, measured: str) -> str:
     return f"{what}: median error {middle:.1%}, from {min(errors):+.1%} to {max(errors):+.1%}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--write", action="store_true", help="put the figures into references/predicted-and-measured.md"
-    )
-    args = parser.parse_args()
-    print(figures())
-    if args.write:
-        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        files.write_text(PAGE, f"{before}{BEGIN}\n{figures()}\n{END}{rest.split(END)[1]}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_or_write(__doc__, figures, FIGURES))

@@ -9,7 +9,6 @@ as to rows (fit_calibration.py); "planned" is what the plan of a run said before
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -18,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
-from unsloth_fft.core import files  # noqa: E402
+from tools.marked_block import Block, print_or_write  # noqa: E402
 from unsloth_fft.planning import catalogue, memory  # noqa: E402
 from unsloth_fft.planning.setting import Setting  # noqa: E402
 
 MEASUREMENTS = ROOT / "references" / "measurements"
-PAGE = ROOT / "references" / "predicted-and-measured.md"
-BEGIN, END = "<!-- table: written by tests/tools/whole_runs.py -->", "<!-- end of whole runs -->"
+TABLE = Block(
+    ROOT / "references" / "predicted-and-measured.md",
+    "<!-- table: written by tests/tools/whole_runs.py -->",
+    "<!-- end of whole runs -->",
+)
 GROUPS = ("shapes", "caps")
 SEQ_LENGTH = 2048  # tokens, of every run
 WHOLE_CARD_GIB = 139.8
@@ -126,17 +128,5 @@ def _line(run: WholeRun) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the table into references/predicted-and-measured.md")
-    args = parser.parse_args()
-    text = table(read_runs())
-    print(text)
-    if args.write:
-        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        files.write_text(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_or_write(__doc__, lambda: table(read_runs()), TABLE))

@@ -55,8 +55,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
     return terminal.run(command, as_json="--json" in given)
-
-
-def entry() -> None:
-    """Run as a program."""
-    terminal.leave(main())

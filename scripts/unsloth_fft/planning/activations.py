@@ -79,8 +79,8 @@ def joined_mask_bytes(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> i
     """
     if is_cpu or not setting.padding_free:
         return 0
-    kinds = len({block.kind for block in shape.blocks} - {"recurrent"})
-    return (5 if setting.dense_mask else kinds) * setting.tokens * setting.tokens
+    booleans = len({block.kind for block in shape.blocks} - {"recurrent"})
+    return (booleans + (4 if setting.dense_mask else 0)) * setting.tokens * setting.tokens
 
 
 def _cast_weights(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> int:

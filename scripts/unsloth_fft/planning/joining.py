@@ -51,11 +51,6 @@ def obstacle(model_type: str, weights: str, *, recurrent: bool = False, widest_h
     return None
 
 
-def obstacle_for(request: Request, setting: Setting) -> str | None:
-    """`obstacle` for what was asked, trained in the way of `setting`."""
-    return obstacle_of(request.shape, setting.weights)
-
-
 def obstacle_of(shape: ModelShape, weights: str) -> str | None:
     """`obstacle` for a model of `shape` with such weights."""
     return obstacle(
@@ -68,12 +63,12 @@ def obstacle_of(shape: ModelShape, weights: str) -> str | None:
 
 def packs(request: Request, setting: Setting) -> bool:
     """Continued pretraining fills every sequence where rows may be joined; instruction rows stay apart."""
-    return request.objective == "pretrain" and obstacle_for(request, setting) is None
+    return request.objective == "pretrain" and obstacle_of(request.shape, setting.weights) is None
 
 
 def lays_end_to_end(request: Request, setting: Setting) -> bool:
     """Whether rows of a micro-batch go in without padding: where lengths differ and rows may be joined."""
-    return has_padding_to_save(request, setting) and obstacle_for(request, setting) is None
+    return has_padding_to_save(request, setting) and obstacle_of(request.shape, setting.weights) is None
 
 
 def has_padding_to_save(request: Request, setting: Setting) -> bool:

@@ -63,15 +63,15 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         )
     if setting.gpus > 1:
         sentences.append(_sharding_reason(request, best))
-    obstacle = joining.obstacle_for(request, setting)
+    obstacle = joining.obstacle_of(request.shape, setting.weights)
     if request.objective == "pretrain" and obstacle is not None:
         sentences.append(f"Texts are not packed: {obstacle}. Plans are compared by what they learn a second.")
-    if joining.has_padding_to_save(request, setting) and obstacle is not None:
-        sentences.append(f"Rows of a micro-batch are padded to its longest, not laid end to end: {obstacle}.")
-    if joining.lays_end_to_end(request, setting):
+    if joining.has_padding_to_save(request, setting):
         sentences.append(
             "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole"
             " sequences was faster still, but ended at a higher loss after as many steps (references/data.md)."
+            if obstacle is None
+            else f"Rows of a micro-batch are padded to its longest, not laid end to end: {obstacle}."
         )
     return sentences
 
