@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import json
@@ -19,6 +20,7 @@ import pytest
 from conftest import ROOT, conversation_rows, minimal_parameters, write_jsonl, write_parameters
 from tools.kill_and_resume import Killer, newest_checkpoint, steps_logged, weights
 from unsloth_fft.core import schema
+from unsloth_fft.core.errors import Interrupted
 from unsloth_fft.training import session as session_module
 from workers import SCRIPTS, Finished, Run, Workers
 
@@ -179,6 +181,33 @@ def test_a_signal_while_loading_stops_at_once_and_nothing_is_lost(tmp_path, work
     run.send(signal.SIGTERM)
     ended = run.wait()
     assert_refused(ended, 130, "at step 0")
+    assert state_of(session)["state"] == "interrupted" and steps_logged(session) == []
+    assert not list(session.glob(".data-*")) and not list(session.glob(".*.tmp"))
+
+
+def as_python_and_transformers_have_it() -> None:
+    """A signal inside a class body's __set_name__ (Python 3.11), seen through transformers' lazy imports."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt as stopped:
+        raise ModuleNotFoundError("Could not import module 'LlamaConfig'") from stopped
+
+
+def swallowed() -> None:
+    """A signal inside a bare `except:` of somebody else."""
+    with contextlib.suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("meet", [as_python_and_transformers_have_it, swallowed])
+def test_a_signal_that_a_library_hides_while_loading_is_still_a_stop(tmp_path, new_session, monkeypatch, meet):
+    from unsloth_fft.training import run
+
+    load = run.model.load
+    session = new_session(tmp_path)
+    monkeypatch.setattr(run.model, "load", lambda parameters: (meet(), load(parameters))[1])
+    with pytest.raises(Interrupted, match="at step 0"):
+        run.train(session, run.Options())
     assert state_of(session)["state"] == "interrupted" and steps_logged(session) == []
     assert not list(session.glob(".data-*")) and not list(session.glob(".*.tmp"))
 

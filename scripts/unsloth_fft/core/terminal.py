@@ -22,7 +22,7 @@ def emit(value: Any) -> None:
 
 
 def run(command: Callable[[], int | None], *, as_json: bool) -> int:
-    """Run `command` and return the exit code, turning every FFTError into its two lines (or JSON object)."""
+    """Run `command`, the process's last deed, and return its exit code; an FFTError becomes two lines (or JSON)."""
     try:
         return command() or EXIT_DONE
     except BrokenPipeError:
@@ -61,6 +61,8 @@ def _forget_stdout() -> None:
 
 
 def _told(error: FFTError, *, as_json: bool) -> int:
+    if isinstance(error, Interrupted):  # a stop leaves objects half made, which complain when they are collected
+        sys.unraisablehook = lambda _: None
     if as_json:
         try:
             emit(error.as_json())

@@ -69,7 +69,8 @@ def train(root: Path, options: Options) -> Session:
                 launcher.run(machines, folder, _worker_arguments(options), signals, follows=True)
                 return session.load(root)[1]
             with session.locked(folder):
-                start = _prepared(folder, state, parameters, options)
+                with signals.undisguised():
+                    start = _prepared(folder, state, parameters, options)
                 if machines.gpus * machines.nodes > 1:
                     return _train_on_several(machines, folder, state, start, options, signals)
                 return _train_here(folder, state, parameters, start, options, signals)
@@ -84,7 +85,7 @@ def dry_run(root: Path, steps: int, options: Options) -> trial.Trial:
 
     Raises TrainingFailed where memory is not enough, as `train` would.
     """
-    with Signals():
+    with Signals() as signals, signals.undisguised():
         folder, _, parameters = session.load(root)
         if processes_of(parameters) > 1:
             raise BadInput(
@@ -172,7 +173,7 @@ def _train_here(
     folder: Folder, state: Session, parameters: Parameters, start: Start, options: Options, signals: Signals
 ) -> Session:
     keeper = StateKeeper(folder, state, parameters)
-    with keeper.on_failure(signals), environment.stdout_to_stderr():
+    with keeper.on_failure(signals), signals.undisguised(), environment.stdout_to_stderr():
         keeper.save(state="running", process=session.this_process(), error=None, versions=environment.versions())
         try:
             _tidy(folder, start, state)

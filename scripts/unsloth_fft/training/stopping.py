@@ -17,12 +17,13 @@ class Signals:
     """While entered, the first signal becomes a request that the run answers after its step; a second stops at once.
 
     `at_once` says that nothing would be lost (still loading, or everything saved): then the first one stops, too.
-    Stopping at once is a KeyboardInterrupt in the main thread.
+    Stopping at once is a KeyboardInterrupt in the main thread, which `undisguised` keeps one.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
         self.at_once = True
+        self._stopping = False
         self._before: dict[signal.Signals, Any] = {}
 
     def requested(self) -> bool:
@@ -30,8 +31,26 @@ class Signals:
         return self.received is not None
 
     def defer(self) -> None:
-        """From here on there is something to save."""
+        """From here on there is something to save. A stop that a library swallowed before is made good here."""
+        if self.requested():
+            raise KeyboardInterrupt
         self.at_once = False
+
+    @contextmanager
+    def undisguised(self) -> Iterator[None]:
+        """Whatever a library made of stopping at once is a KeyboardInterrupt again.
+
+        Python 3.11 turns one in a __set_name__ into a RuntimeError, and transformers 5.17 (import_utils.py, __getattr__)
+        that into "Could not import module 'LlamaConfig'": an interrupted import would read as a missing package.
+        """
+        try:
+            yield
+        except Interrupted:
+            raise
+        except Exception as error:
+            if self._stopping:
+                raise KeyboardInterrupt from error
+            raise
 
     def __enter__(self) -> Signals:
         for number in SIGNALS:
@@ -45,6 +64,7 @@ class Signals:
     def _receive(self, number: int, _frame: object) -> None:
         again, self.received = self.received is not None, signal.Signals(number).name
         if again or self.at_once:
+            self._stopping = True
             raise KeyboardInterrupt
         say(f"{self.received}: saving after this step, then stopping (again to stop at once)")
 
@@ -52,8 +72,9 @@ class Signals:
 @contextmanager
 def interruptible(message: str, hint: str) -> Iterator[None]:
     """Work that may be stopped anywhere: either signal ends it as Interrupted with these words."""
-    with Signals():
+    with Signals() as signals:
         try:
-            yield
+            with signals.undisguised():
+                yield
         except KeyboardInterrupt:
             raise Interrupted(message, hint=hint) from None
