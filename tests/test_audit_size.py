@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -75,6 +76,13 @@ def sparse_pair(folder: Path, gib: int) -> tuple[Path, Path]:
     return folder / "base", folder / "trained"
 
 
+def started_audit(base: Path, trained: Path) -> subprocess.Popen:
+    """The audit in a process that Ctrl-C reaches, also where the tests themselves were started with `&`."""
+    command = [sys.executable, TOOL, "audit", base, trained]
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+
+
 def processes_of(audit: subprocess.Popen) -> list[int]:
     """The processes that an audit started, once all of them compare."""
     while audit.poll() is None:
@@ -88,12 +96,11 @@ def processes_of(audit: subprocess.Popen) -> list[int]:
 @pytest.mark.skipif(compare.WORKERS == 1, reason="one core: no other processes")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_no_process_of_an_interrupted_audit_stays(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    base, trained = sparse_pair(tmp_path, gib=16)
-    audit = subprocess.Popen([sys.executable, TOOL, "audit", base, trained], stderr=subprocess.PIPE, text=True)
+    audit = started_audit(*sparse_pair(tmp_path, gib=16))
     started = processes_of(audit)
     audit.send_signal(number)
     _, words = audit.communicate(timeout=60)
-    assert audit.returncode == code and "Traceback" not in words
+    assert audit.returncode == code and "Traceback" not in words, words
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -102,8 +109,7 @@ def test_no_process_of_an_interrupted_audit_stays(tmp_path: Path, number: signal
 
 @pytest.mark.skipif(compare.WORKERS == 1, reason="one core: no other processes")
 def test_a_process_of_an_audit_that_is_killed_is_told_of(tmp_path: Path) -> None:
-    base, trained = sparse_pair(tmp_path, gib=16)
-    audit = subprocess.Popen([sys.executable, TOOL, "audit", base, trained], stderr=subprocess.PIPE, text=True)
+    audit = started_audit(*sparse_pair(tmp_path, gib=16))
     os.kill(processes_of(audit)[0], signal.SIGKILL)
     _, words = audit.communicate(timeout=60)
     assert audit.returncode == 4 and "ended from outside" in words and "Traceback" not in words
