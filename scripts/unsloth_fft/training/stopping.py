@@ -40,7 +40,7 @@ class Signals:
     def undisguised(self) -> Iterator[None]:
         """Whatever a library made of stopping at once is a KeyboardInterrupt again.
 
-        Python 3.11 turns one in a __set_name__ into a RuntimeError, and transformers 5.17 (import_utils.py, __getattr__)
+        Python 3.11 turns one in a __set_name__ into a RuntimeError, and transformers 5.17 (utils/import_utils.py)
         that into "Could not import module 'LlamaConfig'": an interrupted import would read as a missing package.
         """
         try:
