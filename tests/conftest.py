@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from workers import Workers
+from small_sessions import EVERY, completed
+from workers import Finished, Workers
 
 # Models this small are no faster on two threads, and wait for each other badly on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,7 +37,7 @@ def run_script(script: Path, *arguments: object, env: dict[str, str] | None = No
     )
 
 
-def assert_clear_error(finished: subprocess.CompletedProcess, code: int, *words: str) -> None:
+def assert_clear_error(finished: subprocess.CompletedProcess | Finished, code: int, *words: str) -> None:
     """The two-line error of every command: `error:` and `hint:`, no traceback, the right exit code."""
     assert finished.returncode == code, finished.stderr
     assert "Traceback" not in finished.stderr
@@ -115,11 +116,41 @@ def write_parameters(path: Path, value: dict) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory, workers) -> Path:
+    """A folder with a tiny model and its data."""
+    folder = tmp_path_factory.mktemp("home")
+    workers.make_tiny_model(folder / "tiny")
+    write_jsonl(folder / "rows.jsonl", conversation_rows(40))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_session(workers, home) -> Callable[..., Path]:
+    """Makes a session in a folder: of the tiny model or another, with a schedule of one's own."""
+
+    def make(folder: Path, model: Path | None = None, **schedule: object) -> Path:
+        settings = schedule or EVERY
+        value = minimal_parameters(model or home / "tiny", home / "rows.jsonl", schedule=settings)
+        params = write_parameters(folder / "p.json", value)
+        made = workers.run("init", "--params", params, "--session", folder / "session")
+        assert made.returncode == 0, made.stderr
+        return folder / "session"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, workers, new_session) -> Path:
+    """A session trained to its end without a stop; not to be changed."""
+    return completed(workers, new_session(tmp_path_factory.mktemp("finished")))
+
+
 # Files that train for minutes go first, so that neither of the two workers is left with one of them at the end.
 LONG = (
     "test_render_runs.py", "test_session_faults.py", "test_several_processes.py", "test_render_consumers.py",
-    "test_demo.py", "test_export.py", "test_memory_savers.py", "test_eval.py", "test_whole_path.py",
-    "test_benchmark.py",
+    "test_demo.py", "test_session_privacy.py", "test_export.py", "test_memory_savers.py", "test_eval.py",
+    "test_whole_path.py", "test_benchmark.py",
 )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, conversation_rows, minimal_parameters, write_jsonl, write_parameters
+from conftest import ROOT, assert_clear_error, conversation_rows, minimal_parameters, write_jsonl, write_parameters
+from small_sessions import EVERY, STEPS, completed, snapshot, state_of
 from tools.kill_and_resume import Killer, newest_checkpoint, steps_logged, weights
 from unsloth_fft.core import schema
 from unsloth_fft.core.errors import Interrupted
@@ -27,8 +27,6 @@ from workers import SCRIPTS, Finished, Run, Workers
 pytest.importorskip("unsloth")
 pytestmark = pytest.mark.train
 
-STEPS = 12
-EVERY = {"max_steps": STEPS, "save_steps": 3}
 BEST = {
     "max_steps": STEPS,
     "save_steps": 3,
@@ -39,34 +37,6 @@ BEST = {
     "early_stopping_patience": 2,
     "early_stopping_threshold": 100.0,
 }
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory, workers) -> Path:
-    """The tiny model and its data."""
-    folder = tmp_path_factory.mktemp("faults")
-    workers.make_tiny_model(folder / "tiny")
-    write_jsonl(folder / "rows.jsonl", conversation_rows(40))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def new_session(workers, home) -> Callable[..., Path]:
-    def make(folder: Path, model: Path | None = None, **schedule: object) -> Path:
-        settings = schedule or EVERY
-        value = minimal_parameters(model or home / "tiny", home / "rows.jsonl", schedule=settings)
-        params = write_parameters(folder / "p.json", value)
-        made = workers.run("init", "--params", params, "--session", folder / "session")
-        assert made.returncode == 0, made.stderr
-        return folder / "session"
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, workers, new_session) -> Path:
-    """A session trained to its end without a stop."""
-    return completed(workers, new_session(tmp_path_factory.mktemp("finished")))
 
 
 @pytest.fixture(scope="module")
@@ -89,33 +59,8 @@ def killed(tmp_path, killed_original) -> Path:
     return shutil.copytree(killed_original, tmp_path / "session")
 
 
-def completed(workers: Workers, session: Path, *arguments: str) -> Path:
-    done = workers.run("train", session, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert state_of(session)["state"] == "completed"
-    return session
-
-
-def state_of(session: Path) -> dict:
-    return json.loads((session / "session.json").read_text())
-
-
 def status_of(workers: Workers, session: Path) -> dict:
     return json.loads(workers.run("status", session).stdout)
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def assert_refused(ended: Finished, code: int, *words: str) -> None:
-    """Two lines, the documented exit code, no traceback."""
-    assert ended.returncode == code, ended.stderr
-    assert "Traceback" not in ended.stderr
-    lines = [line for line in ended.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
-    assert [line.split(":")[0] for line in lines] == ["error", "hint"], ended.stderr
-    for word in words:
-        assert word in "\n".join(lines), ended.stderr
 
 
 def wait_for(run: Run, happened: Callable[[], bool]) -> None:
@@ -142,7 +87,7 @@ def test_a_run_stopped_by_a_signal_saves_says_130_and_resumes_to_the_same_weight
 ):
     session = new_session(tmp_path)
     ended = stopped_at(workers, session, 4, number)
-    assert_refused(ended, 130, f"stopped by {number.name}", "--resume")
+    assert_clear_error(ended, 130, f"stopped by {number.name}", "--resume")
     state = state_of(session)
     assert state["state"] == "interrupted" and newest_checkpoint(session) == state["step"] >= 4
     completed(workers, session, "--resume")
@@ -180,7 +125,11 @@ def test_a_signal_while_loading_stops_at_once_and_nothing_is_lost(tmp_path, work
     wait_for(run, lambda: state_of(session)["state"] == "running")
     run.send(signal.SIGTERM)
     ended = run.wait()
-    assert_refused(ended, 130, "at step 0")
+    assert_clear_error(ended, 130, "at step 0")
+    assert_stopped_before_the_first_step(session)
+
+
+def assert_stopped_before_the_first_step(session: Path) -> None:
     assert state_of(session)["state"] == "interrupted" and steps_logged(session) == []
     assert not list(session.glob(".data-*")) and not list(session.glob(".*.tmp"))
 
@@ -208,8 +157,7 @@ def test_a_signal_that_a_library_hides_while_loading_is_still_a_stop(tmp_path, n
     monkeypatch.setattr(run.model, "load", lambda parameters: (meet(), load(parameters))[1])
     with pytest.raises(Interrupted, match="at step 0"):
         run.train(session, run.Options())
-    assert state_of(session)["state"] == "interrupted" and steps_logged(session) == []
-    assert not list(session.glob(".data-*")) and not list(session.glob(".*.tmp"))
+    assert_stopped_before_the_first_step(session)
 
 
 def test_a_signal_while_a_checkpoint_is_written_lets_it_be_finished(tmp_path, workers, new_session, finished):
@@ -217,7 +165,7 @@ def test_a_signal_while_a_checkpoint_is_written_lets_it_be_finished(tmp_path, wo
     run = workers.start("train", session)
     wait_for(run, (session / "checkpoints" / ".staging").exists)
     run.send(signal.SIGTERM)
-    assert_refused(run.wait(), 130, "saved")
+    assert_clear_error(run.wait(), 130, "saved")
     assert newest_checkpoint(session) == state_of(session)["step"]
     completed(workers, session, "--resume")
     assert weights(session) == weights(finished)
@@ -230,7 +178,7 @@ def test_a_second_signal_stops_at_once(tmp_path, workers, new_session, finished)
     run.send(signal.SIGTERM)
     run.send(signal.SIGINT)
     ended = run.wait()
-    assert_refused(ended, 130, "stopped")
+    assert_clear_error(ended, 130, "stopped")
     assert newest_checkpoint(session) >= 3
     completed(workers, session, "--resume")
     assert weights(session) == weights(finished)
@@ -260,7 +208,9 @@ def test_with_every_checkpoint_damaged_nothing_is_touched(workers, killed):
     damage(killed, 3, "model.safetensors", b"")
     damage(killed, 6, "rng_state.pth", None)
     before = snapshot(killed)
-    assert_refused(workers.run("train", killed, "--resume"), 2, "no checkpoint", "rng_state.pth is missing", "remov")
+    assert_clear_error(
+        workers.run("train", killed, "--resume"), 2, "no checkpoint", "rng_state.pth is missing", "remov"
+    )
     assert snapshot(killed) == before
 
 
@@ -278,7 +228,7 @@ def test_a_forged_optimizer_state_runs_no_code(tmp_path, workers, killed):
     checkpoint = killed / "checkpoints" / "checkpoint-6"
     damage(killed, 6, "optimizer.pt", pickle_that_touches(tmp_path / "ran"))
     manifest.write(checkpoint, 6)
-    assert_refused(workers.run("train", killed, "--resume"), 5, "checkpoint-6 cannot be loaded", "remove")
+    assert_clear_error(workers.run("train", killed, "--resume"), 5, "checkpoint-6 cannot be loaded", "remove")
     assert not (tmp_path / "ran").exists()
 
 
@@ -298,7 +248,7 @@ def pickle_that_touches(path: Path) -> bytes:
 def test_a_limit_on_file_sizes_ends_in_a_clear_error_and_the_run_goes_on_later(workers, killed, finished):
     # Weights of the tiny model take 123 kB, its optimizer state twice that.
     ended = workers.run("train", killed, "--resume", file_bytes=150_000)
-    assert_refused(ended, 4, "checkpoint of step 9 could not be written", "checkpoint-6 is the newest", "--resume")
+    assert_clear_error(ended, 4, "checkpoint of step 9 could not be written", "checkpoint-6 is the newest", "--resume")
     state = state_of(killed)
     assert state["state"] == "failed" and state["error"]["code"] == "missing_here"
     assert newest_checkpoint(killed) == 6 and not (killed / "checkpoints" / ".staging").exists()
@@ -333,7 +283,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_the_run_goes_on_with_more_room(wo
     room = shutil.disk_usage(place).used // 1024 + 200  # a checkpoint takes 400 KiB
     subprocess.run(["mount", "-o", f"remount,size={room}k", str(place)], check=True)
     ended = workers.run("train", session, "--resume")
-    assert_refused(ended, 4, "checkpoint of step 9 could not be written", "0.00 GiB free", "free space")
+    assert_clear_error(ended, 4, "checkpoint of step 9 could not be written", "0.00 GiB free", "free space")
     assert newest_checkpoint(session) == 6
     subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
     completed(workers, session, "--resume")
@@ -345,7 +295,7 @@ def test_a_read_only_place_is_refused_before_anything_is_loaded(workers, killed,
     session = shutil.copytree(killed, place / "session")
     (session / ".lock").touch()
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-    assert_refused(workers.run("train", session, "--resume"), 2, "Read-only file system")
+    assert_clear_error(workers.run("train", session, "--resume"), 2, "Read-only file system")
     assert status_of(workers, session)["step"] == 8
 
 
@@ -354,8 +304,8 @@ def test_a_read_only_place_is_refused_before_anything_is_loaded(workers, killed,
 
 def test_a_completed_session_is_not_trained_again(workers, finished):
     before = snapshot(finished)
-    assert_refused(workers.run("train", finished), 2, "already completed")
-    assert_refused(workers.run("train", finished, "--resume"), 2, "already completed")
+    assert_clear_error(workers.run("train", finished), 2, "already completed")
+    assert_clear_error(workers.run("train", finished, "--resume"), 2, "already completed")
     assert snapshot(finished) == before
 
 
@@ -396,14 +346,14 @@ def test_a_run_killed_after_its_last_step_takes_no_step_too_many(tmp_path, worke
 
 def test_a_checkpoint_without_resume_is_pointed_out(workers, killed):
     before = snapshot(killed)
-    assert_refused(workers.run("train", killed), 2, "has a checkpoint at step 6", "--resume")
+    assert_clear_error(workers.run("train", killed), 2, "has a checkpoint at step 6", "--resume")
     assert snapshot(killed) == before
 
 
 def test_a_second_process_on_the_same_session_is_refused(workers, killed):
     with (killed / ".lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        assert_refused(workers.run("train", killed, "--resume"), 2, "another process")
+        assert_clear_error(workers.run("train", killed, "--resume"), 2, "another process")
 
 
 HELD_BY_A_PROCESS_WITH_A_CHILD = """
@@ -442,7 +392,7 @@ def test_a_model_that_cannot_be_reached_is_missing_here(tmp_path, home):
     tool = [sys.executable, SCRIPTS / "unsloth_fft_tool.py"]
     command = ["train", "--params", params, "--session", tmp_path / "s"]
     ended = subprocess.run([*tool, *command], capture_output=True, text=True, env=words, timeout=300)
-    assert_refused(ended, 4, "nobody/nothing is not on this machine", "hf download nobody/nothing")
+    assert_clear_error(ended, 4, "nobody/nothing is not on this machine", "hf download nobody/nothing")
     assert state_of(tmp_path / "s")["error"]["code"] == "missing_here"
 
 
@@ -451,7 +401,7 @@ def test_changed_parameters_and_changed_data_are_refused(tmp_path, workers, home
     original = params.read_text()
     params.write_text(original.replace("0.002", "0.004"))
     before = snapshot(killed)
-    assert_refused(workers.run("train", killed, "--resume"), 2, "changed after init")
+    assert_clear_error(workers.run("train", killed, "--resume"), 2, "changed after init")
     assert snapshot(killed) == before
     rows = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(40))
     value = minimal_parameters(home / "tiny", rows, schedule=EVERY)
@@ -460,9 +410,9 @@ def test_changed_parameters_and_changed_data_are_refused(tmp_path, workers, home
     )
     assert made.returncode == 0, made.stderr
     write_jsonl(rows, conversation_rows(41))
-    assert_refused(workers.run("train", tmp_path / "other"), 2, "changed after init")
+    assert_clear_error(workers.run("train", tmp_path / "other"), 2, "changed after init")
     rows.unlink()
-    assert_refused(workers.run("train", tmp_path / "other"), 2, "not found")
+    assert_clear_error(workers.run("train", tmp_path / "other"), 2, "not found")
 
 
 @pytest.mark.parametrize("logging_steps", [1, 5])
@@ -474,7 +424,7 @@ def test_a_non_finite_loss_stops_the_run_before_it_is_saved(tmp_path, workers, h
     tensors["model.norm.weight"][0] = float("inf")
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
     session = new_session(tmp_path, broken, max_steps=4, save_steps=1, logging_steps=logging_steps)
-    assert_refused(workers.run("train", session), 5, "loss" if logging_steps == 1 else "not finite")
+    assert_clear_error(workers.run("train", session), 5, "loss" if logging_steps == 1 else "not finite")
     state = state_of(session)
     assert state["state"] == "failed" and state["error"]["code"] == "training_failed"
     assert newest_checkpoint(session) == 0 and not (session / "model").exists()
@@ -530,103 +480,3 @@ def test_a_resumed_run_stops_early_where_the_unbroken_one_did(tmp_path, workers,
         for path in (moved / "checkpoints").glob("*/trainer_state.json")
     ]
     assert all(".staging" not in name for name in named)
-
-
-# --- trackers: off unless asked for, and then in the session's own folder ---
-
-SECRETS = {
-    "HF_TOKEN": "hf_planted0secret0aaaaaaaaaaaaaaaaaa",
-    "WANDB_API_KEY": "planted1secret1" + "b" * 25,
-    "AWS_SECRET_ACCESS_KEY": "planted2secret2cccc",
-    "OPENAI_API_KEY": "sk-planted3secret3dddd",
-}
-NOWHERE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-# What each writes, under the session; wandb sends its files away unless its own variable says offline.
-TRACKERS = {
-    "tensorboard": "tensorboard/events.out.tfevents.*",
-    "trackio": "trackio/*.db",
-    "wandb": "wandb/offline-run-*",
-}
-
-
-def assert_no_secret(folder: Path, *ended: Finished) -> None:
-    said = "".join(run.stdout + run.stderr for run in ended)
-    for name, secret in SECRETS.items():
-        assert secret not in said, name
-        holders = [path for path, content in snapshot(folder).items() if secret.encode() in content]
-        assert holders == [], name
-
-
-@pytest.mark.parametrize("name", TRACKERS)
-def test_a_tracker_that_is_installed_gets_the_metrics_in_the_session(tmp_path, workers, new_session, name):
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed here")
-    session = new_session(tmp_path, max_steps=2, report_to=name)
-    done = workers.run("train", session, env={**SECRETS, **NOWHERE, "WANDB_MODE": "offline"})
-    assert done.returncode == 0, done.stderr
-    written = list(session.glob(TRACKERS[name]))
-    assert written, sorted(snapshot(session))
-    assert_no_secret(session, done)
-    if name == "tensorboard":
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(session / "tensorboard")).Reload()
-        assert [event.step for event in events.Scalars("train/loss")] == steps_logged(session) == [1, 2]
-
-
-def test_a_tracker_that_is_not_installed_stops_before_anything_is_loaded(tmp_path, workers, home):
-    absent = [name for name in TRACKERS if importlib.util.find_spec(name) is None]
-    if not absent:
-        pytest.skip("every tracker is installed here")
-    schedule = {**EVERY, "report_to": absent[0]}
-    value = minimal_parameters(home / "tiny", home / "rows.jsonl", schedule=schedule)
-    params = write_parameters(tmp_path / "p.json", value)
-    refused = workers.run("init", "--params", params, "--session", tmp_path / "s")
-    assert_refused(refused, 4, f"not installed here: {absent[0]}", f"pip install {absent[0]}")
-    assert not (tmp_path / "s").exists()
-
-
-def test_no_tracker_writes_anything_unasked(finished):
-    assert not [path for name in TRACKERS for path in finished.glob(f"{name}*")]
-
-
-# --- strangers' models, and secrets ---
-
-
-def test_secrets_of_the_environment_are_in_no_file_and_no_output(tmp_path, workers, new_session):
-    session = new_session(tmp_path, max_steps=2, save_steps=1)
-    runs = [workers.run("train", session, "--json", env=SECRETS), workers.run("status", session, "--json", env=SECRETS)]
-    runs.append(workers.run("train", session, "--resume", env={**SECRETS, "UNSLOTH_FFT_DEBUG": "1"}))
-    assert [run.returncode for run in runs] == [0, 0, 2], runs[0].stderr
-    assert_no_secret(tmp_path, *runs)
-
-
-def with_code_of_its_own(model: Path, folder: Path, touches: Path, **config: object) -> Path:
-    """A copy of `model` whose configuration, model and tokenizer name Python files of its own, which leave a trace."""
-    copy = shutil.copytree(model, folder / "with-code")
-    for module in ("configuration_own", "modeling_own", "tokenization_own"):
-        (copy / f"{module}.py").write_text(f"open({str(touches)!r}, 'a').write('{module} ')\nclass Own: pass\n")
-    own = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
-    changes = {
-        "config.json": {"auto_map": own, **config},
-        "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokenization_own.Own", "tokenization_own.Own"]}},
-    }
-    for name, values in changes.items():
-        path = copy / name
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-    return copy
-
-
-def test_code_in_a_models_folder_is_not_run_where_transformers_knows_the_model(tmp_path, workers, home, new_session):
-    model = with_code_of_its_own(home / "tiny", tmp_path, tmp_path / "ran")
-    completed(workers, new_session(tmp_path, model, max_steps=2))
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_model_that_needs_its_own_code_is_refused_without_running_it(tmp_path, workers, home, new_session):
-    model = with_code_of_its_own(
-        home / "tiny", tmp_path, tmp_path / "ran", model_type="stranger", architectures=["Own"]
-    )
-    session = new_session(tmp_path, model, max_steps=2)
-    assert_refused(workers.run("train", session), 2, "contains custom code", "trust_remote_code")
-    assert state_of(session)["state"] == "failed" and not (tmp_path / "ran").exists()
