@@ -1,10 +1,12 @@
 """unsloth-fft: plan, run and audit full fine-tuning with Unsloth.
 
-The sub-packages follow the way the data flows, left to right; each knows only what is to its left:
+The packages follow the way of the data; each knows only those before it (tests/core/test_walls.py holds this):
 
-    core -> planning -> training -> auditing -> reporting -> demo, commands
+    core, models, hardware, settings, estimates, weights, data, data_doctor, planning,
+    training, auditing, benchmarking, reporting, rendering, finishing, demo, commands
 
-Only `training`, `auditing`, `reporting` and `demo` may import torch or its friends, and they do so late.
+From core to planning everything starts on the standard library. torch, transformers, trl and unsloth are imported from
+training on, inside functions; numpy and tokenizers by weights and data_doctor, likewise late.
 """
 
 __version__ = "0.1.0"

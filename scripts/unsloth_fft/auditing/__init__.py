@@ -1,0 +1,1 @@
+"""Which weights of a trained checkpoint moved, and why the others did not."""

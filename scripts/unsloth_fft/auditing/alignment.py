@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .checkpoint import Checkpoint, Tensor
+from ..weights.checkpoint import Checkpoint, Tensor
+from ..weights.naming import group_of, is_buffer
 from .compare import Pair, same_values
-from .naming import group_of, is_buffer
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core import schema
-from . import floats
+from ..weights import floats
+from ..weights.checkpoint import locate, open_checkpoint
+from ..weights.naming import GROUPS
 from .alignment import Alignment, align
-from .checkpoint import locate, open_checkpoint
 from .compare import Comparison, Moves, NotFinite, compare
-from .naming import GROUPS
 from .verdict import AuditContext, Finding, Verdict, judge
 
 __all__ = ["Audit", "AuditContext", "audit_folders", "audit_session"]

@@ -27,10 +27,10 @@ from typing import Final
 import numpy as np
 
 from ..core.errors import MissingHere
-from . import floats
-from .checkpoint import Tensor
-from .floats import Array
-from .reading import WINDOW, read_in_steps, window
+from ..weights import floats
+from ..weights.checkpoint import Tensor
+from ..weights.floats import Array
+from ..weights.stored_elements import WINDOW, read_in_steps, window
 
 BLOCK: Final = 1 << 17
 """Elements compared at once: large enough that calling numpy costs little, small enough for the caches.

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from ..core import schema
 from ..core.errors import BadInput
-from ..planning import survival
-from ..planning.survival import ExponentCounts, Update
+from ..estimates import survival
+from ..estimates.survival import ExponentCounts, Update
 
 CURVE_RATES: Final = tuple(
     float(f"{digit}e{power}") for power in range(-8, -2) for digit in (1, 1.5, 2, 3, 5, 7)
@@ -126,7 +126,7 @@ def predict(
 
 def weights_of(model: str, dtype: str, progress: Progress | None = None) -> Weights:
     """The sizes of a model's weights as `dtype` holds them; counted where there is a checkpoint, else typical."""
-    from .checkpoint import hub_cache, locate
+    from ..weights.checkpoint import hub_cache, locate
 
     path = Path(model).expanduser()
     cached = hub_cache() / ("models--" + model.replace("/", "--"))
@@ -139,10 +139,10 @@ def weights_of(model: str, dtype: str, progress: Progress | None = None) -> Weig
 
 def count_weights(path: Path, dtype: str, progress: Progress | None = None) -> Weights:
     """Stream a checkpoint and count its weights by group and exponent, rounded to `dtype`; a tied head counts once."""
+    from ..weights.checkpoint import open_checkpoint
+    from ..weights.exponents import count_exponents
+    from ..weights.naming import group_of
     from .alignment import align
-    from .checkpoint import open_checkpoint
-    from .exponents import count_exponents
-    from .naming import group_of
 
     checkpoint = open_checkpoint(path)
     tensors = [pair.base for pair in align(checkpoint, checkpoint).pairs if pair.base.is_weight]
@@ -191,6 +191,6 @@ def _typical(model: str, dtype: str, std: float) -> Weights:
 
 
 def _catalogue_name(model: str) -> str:
-    from ..planning import catalogue
+    from ..models import catalogue
 
     return str(catalogue.find_entry(model).name)

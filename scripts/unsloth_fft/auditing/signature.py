@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from ..planning.survival import FRACTION_BITS
+from ..estimates.survival import FRACTION_BITS
+from ..weights.floats import Array
 from .compare import Comparison
-from .floats import Array
 
 ENOUGH: Final = 200
 """Sampled weights a bin needs before its share counts: a share is then known to about 3 percentage points."""

@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from ..planning import survival
-from . import floats
+from ..estimates import survival
+from ..weights import floats
+from ..weights.floats import Array
+from ..weights.naming import group_of, layer_of
 from .alignment import Alignment
 from .compare import Comparison, Moves, Pair
-from .floats import Array
-from .naming import group_of, layer_of
 from .predict import REMEDY
 from .signature import BIAS, Signature, signature
 

@@ -47,8 +47,9 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `audit` command. One name alone is a session, where it is one."""
-    from ..auditing import audit, table
-    from ..auditing.checkpoint import locate
+    from ..auditing import audit
+    from ..reporting import audit_table
+    from ..weights.checkpoint import locate
 
     named = [name for name in (args.base, args.trained) if name is not None]
     root = args.session
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.emit(value)
     else:
-        print(table.render(value), flush=True)
+        print(audit_table.render(value), flush=True)
     return _exit_code(args.require, found.verdict, found.summary)
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from ..core import terminal
 from ..core.errors import BadInput, MissingHere, TrainingFailed
-from ..planning import catalogue
-from ..planning import parameters as params
-from ..planning.parameters import Parameters
+from ..models import catalogue
+from ..settings import parameters as params
+from ..settings.parameters import Parameters
 from ..training import environment
 from ..training import model as models
 from ..training.trial import WARM_UP_STEPS
@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
             failed.append({"plan": str(job.file), "stack": job.stack, "error": answer["error"]})
             terminal.say(f"{job.file.name} ({job.stack}): failed: {answer['error']}")
             continue
-        from ..measuring import rows
+        from ..benchmarking import measurement_rows
 
-        found.append(rows.append(args.output, answer))
+        found.append(measurement_rows.append(args.output, answer))
         terminal.say(_told(found[-1]))
     if args.json:
         terminal.emit({"rows": found, "failed": failed})
@@ -147,7 +147,7 @@ def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> sub
     module = [sys.executable, "-m"]
     if count > 1:
         module += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "--module"]
-    command = [*module, "unsloth_fft.measuring.process", "--params", str(job.file.absolute()), "--stack", job.stack,
+    command = [*module, "unsloth_fft.benchmarking.one_plan", "--params", str(job.file.absolute()), "--stack", job.stack,
                "--model", str(_model_folder(job.parameters.model.name, work)), "--steps", str(args.steps),
                "--output", str((work / f"row-{number}.json").absolute()),
                "--gate", str((work / f"gate-{number}").absolute())]  # fmt: skip
@@ -191,7 +191,7 @@ def _model_folder(name: str, work: Path) -> Path:
 
 
 def _make_model(name: str, work: Path) -> None:
-    from ..measuring import random_model
+    from ..benchmarking import random_model
 
     folder = _model_folder(name, work)
     if not folder.exists():

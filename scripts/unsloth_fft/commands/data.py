@@ -9,9 +9,9 @@ from typing import Any
 
 from ..core import files, schema, terminal
 from ..core.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, MissingHere
-from ..planning import parameters
-from ..planning.parameters import Data, Parameters
-from ..planning.row_format import FORMATS
+from ..data.row_format import FORMATS
+from ..settings import parameters
+from ..settings.parameters import Data, Parameters
 
 EPILOG = """examples:
   unsloth_fft_tool.py data rows.jsonl                       faults alone, with their lines: needs no tokenizer
@@ -74,26 +74,26 @@ def run(args: argparse.Namespace) -> int:
     try:
         import numpy  # noqa: F401
 
-        from ..data import doctor, doctor_page, doctor_tokenizer
+        from ..data_doctor import examination, page, tokenizer
     except ModuleNotFoundError as error:
         raise MissingHere(f"the data doctor needs {error.name}, which is not installed", hint=INSTALL) from None
     micro_batch = given.batch.per_device_train_batch_size if given else DEFAULT_MICRO_BATCH
     effective_batch = given.batch.effective_batch_size if given else DEFAULT_EFFECTIVE_BATCH
-    plan = doctor.Plan(
+    plan = examination.Plan(
         max_seq_length=args.max_seq_length or (given.model.max_seq_length if given else None),
         micro_batch=args.micro_batch or micro_batch,
         effective_batch=args.effective_batch or effective_batch,
     )
-    report = doctor.examine(data, doctor_tokenizer.load(model, data.chat_template), plan)
+    report = examination.examine(data, tokenizer.load(model, data.chat_template), plan)
     value = report.to_json()
     if args.report:
         from ..reporting.page import STYLE
 
-        files.write_text(args.report, doctor_page.page(report, STYLE))
+        files.write_text(args.report, page.page(report, STYLE))
     if args.json:
         terminal.emit(value)
     else:
-        terminal.say(doctor_page.table(report))
+        terminal.say(page.table(report))
     return EXIT_BAD_INPUT if report.is_refused else EXIT_DONE
 
 
@@ -105,7 +105,7 @@ def _check_files(args: argparse.Namespace, data: Data) -> int:
             f"{', '.join(asked)} needs --model DIR: tokens cannot be counted without its tokenizer",
             hint="data FILE --model DIR, or leave it out to look for faults alone",
         )
-    from ..data import checking
+    from ..data_doctor import checking
 
     found = checking.check(data)
     if args.json:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
-from ..planning import detection
+from ..hardware import detection
 from ..training import environment
 
 EPILOG = """example:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
-from ..handoff import evaluate
-from ..handoff.losses import CONFIDENCE, Comparison
+from ..finishing import evaluate
+from ..finishing.losses import CONFIDENCE, Comparison
 from . import session_folder
 
 EPILOG = """examples:

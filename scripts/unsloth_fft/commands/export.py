@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
-from ..handoff import export as exporting
-from ..handoff import gguf
+from ..finishing import export as exporting
+from ..finishing import gguf
 from . import session_folder
 
 EPILOG = """examples:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..core import files
 from ..core.terminal import say
-from ..data.doctor_report import Report
+from ..data_doctor.report import Report
 from ..training import session
 from ..training.session import Folder, Session
 

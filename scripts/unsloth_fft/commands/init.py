@@ -10,8 +10,10 @@ from typing import Any
 from ..core import terminal
 from ..core.errors import BadInput, FFTError, MissingHere
 from ..data import scanning, sources
-from ..planning import catalogue, detection, parameters
-from ..planning.parameters import Parameters
+from ..hardware import detection
+from ..models import catalogue
+from ..settings import parameters
+from ..settings.parameters import Parameters
 from ..training import environment, model, preflight, session
 from ..training.session import DataRecord
 

@@ -14,11 +14,11 @@ from .. import __version__
 from ..core import files, terminal
 from ..core.arguments import Parser, precision
 from ..core.errors import BadInput
-from ..planning import hardware
+from ..hardware import cards
+from ..hardware.cards import Hardware
 from ..planning.defaults import OBJECTIVES
-from ..planning.hardware import Hardware
-from ..planning.recipes import RANK, RECIPES
 from ..planning.request import EVAL_FRACTION, Amount, Pins, Reading, Request
+from ..settings.recipes import RANK, RECIPES
 
 if TYPE_CHECKING:
     from ..planning.search import Outcome
@@ -223,14 +223,15 @@ def requests_from(args: argparse.Namespace) -> list[Request]:
 
 def request_from(args: argparse.Namespace) -> Request:
     """The request that parsed flags ask for. Raises BadInput or MissingHere where they cannot be met."""
-    from ..planning import catalogue, model_source, rows
+    from ..models import catalogue, source
+    from ..planning import data_facts
 
     _check_data(args)
     amount = Amount(args.epochs, args.max_steps, args.tokens)
     _check_amount(args, amount)
-    shape = model_source.resolve(args.model)
+    shape = source.resolve(args.model)
     machine = _hardware(args)
-    facts = rows.read_facts(args.dataset, args.sample_by) if args.dataset and not args.dataset_elsewhere else None
+    facts = data_facts.read_facts(args.dataset, args.sample_by) if args.dataset and not args.dataset_elsewhere else None
     return Request(
         model=args.model_name or catalogue.published_name(args.model),
         shape=shape,
@@ -301,11 +302,11 @@ def _length(asked: int | None, limit: int, model: str) -> int:
 def _hardware(args: argparse.Namespace) -> Hardware:
     gpus, nodes, host = args.gpus or 1, args.nodes, args.host_ram_gib
     if args.gpu not in (None, "auto"):
-        machine = hardware.on_gpu(hardware.find_gpu(args.gpu), gpus=gpus, nodes=nodes, host_ram_gib=host)
+        machine = cards.on_gpu(cards.find_gpu(args.gpu), gpus=gpus, nodes=nodes, host_ram_gib=host)
         return _capped(machine, args.vram_gib)
     if args.vram_gib is not None:
-        return hardware.on_memory(args.vram_gib, gpus=gpus, nodes=nodes, host_ram_gib=host)
-    from ..planning import detection  # looking at this machine is slower than planning for another
+        return cards.on_memory(args.vram_gib, gpus=gpus, nodes=nodes, host_ram_gib=host)
+    from ..hardware import detection  # looking at this machine is slower than planning for another
 
     found = detection.detect()
     if found.is_cpu and gpus * nodes > 1:
@@ -333,7 +334,7 @@ def _price(args: argparse.Namespace, machine: Hardware) -> float | None:
         return float(args.price_per_hour)
     if args.prices is None:
         return None
-    price = hardware.price_per_hour(machine.name, Path(args.prices))
+    price = cards.price_per_hour(machine.name, Path(args.prices))
     return price.usd_per_hour if price else None
 
 

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(value: dict[str, Any]) -> str:
-    from ..auditing.table import aligned, share
+    from ..reporting.audit_table import aligned, share
 
     if value["source"] == "checkpoint":
         source = f"{value['elements']:,} weights of {value['model']}"
@@ -110,7 +110,7 @@ def _around(value: dict[str, Any]) -> list[dict[str, float]]:
 
 def _plot(value: dict[str, Any]) -> bytes:
     try:
-        from ..auditing.survival_plot import curve_png
+        from ..reporting.survival_plot import curve_png
     except ModuleNotFoundError as error:
         raise MissingHere(f"--plot needs the package {error.name}", hint=f"pip install {error.name}") from None
     return curve_png(value)

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..core import files, terminal
 from ..core.errors import BadInput
-from ..handoff import made_for, targets
-from ..handoff.rendering import Rendered
-from ..planning import parameters
+from ..rendering import made_for, targets
+from ..rendering.target import Rendered
+from ..settings import parameters
 
 EPILOG = """examples:
   unsloth_fft_tool.py render --params p.json --target script --output train_fft.py

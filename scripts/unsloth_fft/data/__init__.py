@@ -1,1 +1,1 @@
-"""Data between planning and training: reading, splitting and mixing, supervision, and the data doctor."""
+"""Rows on their way to training: formats, files, splitting, templates, and which tokens are learned."""

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput
-from ..planning.json_objects import Fault
-from ..planning.parameters import Data
-from ..planning.row_format import Conversation, Pair, RowProblem
+from ..settings.parameters import Data
 from . import scanning, sources, splitting
+from .json_objects import Fault
+from .row_format import Conversation, Pair, RowProblem
 from .scanning import Row
 from .sources import Files, Source
 from .supervision import IGNORED, Example, Supervisor

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..core.errors import BadInput, MissingHere
-from ..planning import row_format
-from ..planning.json_objects import MAX_ROW_BYTES, Fault
-from ..planning.json_rows import encoding_fault, scan_json_rows
-from ..planning.row_format import Content, EmptyRow, RowProblem
-from . import sources
+from . import row_format, sources
+from .json_objects import MAX_ROW_BYTES, Fault
+from .json_rows import encoding_fault, scan_json_rows
+from .row_format import Content, EmptyRow, RowProblem
 from .sources import Files, Source
 
 _PARQUET_BATCH = 512  # rows decoded at once

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BadInput
-from ..planning.parameters import Data
+from ..settings.parameters import Data
 
 JSON = (".jsonl", ".ndjson", ".json")
 TABLES = (".csv", ".tsv")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import BadInput
-from ..planning.row_format import RowProblem
 from . import templates
+from .row_format import RowProblem
 
 _SYSTEM = ("system", "developer")
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")

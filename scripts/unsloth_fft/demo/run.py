@@ -11,9 +11,12 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput
 from ..core.terminal import say
-from ..planning import catalogue, detection, json_rows, plan, row_format, rows
-from ..planning.parameters import Parameters
+from ..data import json_rows, row_format
+from ..hardware import detection
+from ..models import catalogue
+from ..planning import data_facts, plan
 from ..planning.request import Amount, Pins, Request
+from ..settings.parameters import Parameters
 from ..training import environment
 
 HERE = Path(__file__).resolve().parent
@@ -103,7 +106,7 @@ def _planned(base: Path, data: Path) -> Parameters:
         objective="sft",
         amount=Amount(epochs=EPOCHS),
         learning_rate=LEARNING_RATE,
-        data=rows.read_facts(str(data)),
+        data=data_facts.read_facts(str(data)),
         pins=Pins(micro_batch=EFFECTIVE_BATCH),  # padding is cheap here, a step of its own for each row is not
     )
     parameters = plan.make_plan(request, alternatives=3, dataset=str(data)).parameters

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..core.errors import BadInput, NothingFits
-from . import catalogue, hardware
-from .recipes import RANK
+from ..hardware import cards
+from ..models import catalogue
+from ..settings.recipes import RANK
 from .request import Request
 from .search import HOST_RESERVE_GIB, Candidate, Outcome, search
 
@@ -176,9 +177,9 @@ def _cards(request: Request) -> Iterator[Change]:
     smallest = 0.0 if now.is_cpu else now.vram_gib
     host = now.host_ram_gib if HOST_RAM in given else None
     count = now.gpus if GPUS in given else 1
-    for gpu in sorted(hardware.gpus(), key=lambda gpu: (gpu.vram_gib, gpu.name)):
+    for gpu in sorted(cards.gpus(), key=lambda gpu: (gpu.vram_gib, gpu.name)):
         if gpu.vram_gib > smallest and gpu != now.gpu:
-            other = hardware.on_gpu(gpu, gpus=count, nodes=now.nodes, host_ram_gib=host)
+            other = cards.on_gpu(gpu, gpus=count, nodes=now.nodes, host_ram_gib=host)
             flags = f'--gpu "{gpu.name}"' + (f" without {VRAM}" if VRAM in given else "")
             yield Change(flags, replace(request, hardware=other, given=given - {VRAM}))
 

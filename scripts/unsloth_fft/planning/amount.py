@@ -7,9 +7,9 @@ import shlex
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
-from .joining import lays_end_to_end, packs
+from ..settings.setting import Setting
 from .request import Request
-from .setting import Setting
+from .row_joining import lays_end_to_end, packs
 
 
 @dataclass(frozen=True)

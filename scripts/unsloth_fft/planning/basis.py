@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .constants import calibration
-from .joining import packs
-from .recipes import is_nvidia
+from ..estimates.calibration import calibration
+from ..models.shape import ModelShape
+from ..settings.recipes import is_nvidia
+from ..settings.setting import Setting
 from .request import Request
-from .setting import Setting
-from .shape import ModelShape
+from .row_joining import packs
 
 # Smaller models are bound by how fast the host launches kernels, and say little of larger ones.
 LARGE = 10**9

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.errors import BadInput
+from ..settings.parameters import Plan, Predicted
 from . import duration
-from .parameters import Plan, Predicted
 from .plan import plan_from
 from .request import Request
 from .search import Outcome, search

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import amount, speed
+from ..estimates import speed
+from ..estimates.speed import SpeedEstimate
+from ..settings.setting import Setting
+from . import amount
 from .request import Request
-from .setting import Setting
-from .speed import SpeedEstimate
 
 
 def step_seconds(request: Request, setting: Setting, planned: SpeedEstimate) -> float:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import basis, disk, exact_rival, words
-from .amount import RunLength, run_length
-from .defaults import TrainingDefaults, defaults_for
-from .joining import lays_end_to_end, packs
-from .parameters import (
+from ..estimates import disk
+from ..estimates.survival import typical_survival
+from ..settings.parameters import (
     Alternative,
     Batch,
     Data,
@@ -25,10 +23,13 @@ from .parameters import (
     contradictions,
     master_kept_by,
 )
+from ..settings.setting import Setting
+from . import basis, exact_alternative, words
+from .amount import RunLength, run_length
+from .defaults import TrainingDefaults, defaults_for
 from .request import Request
+from .row_joining import lays_end_to_end, packs
 from .search import Candidate, Outcome, search
-from .setting import Setting
-from .survival import typical_survival
 
 SEED = 3407
 
@@ -173,7 +174,7 @@ def _plan(
         basis=kind,
         why=[
             *words.why(request, outcome, best),
-            *exact_rival.sentences(request, outcome, best),
+            *exact_alternative.sentences(request, outcome, best),
             *basis.measured_sentence(request, best.setting),
         ],
         warnings=words.warnings(request, best, predicted, kind),

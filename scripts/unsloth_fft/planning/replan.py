@@ -7,9 +7,11 @@ import math
 import shlex
 
 from ..core.errors import BadInput, FFTError, NothingFits
-from . import hardware, model_source, rows
-from .hardware import Hardware
-from .parameters import Parameters
+from ..hardware import cards
+from ..hardware.cards import Hardware
+from ..models import source
+from ..settings.parameters import Parameters
+from . import data_facts
 from .plan import make_plan
 from .request import EVAL_FRACTION, Amount, Reading, Request
 
@@ -42,7 +44,7 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
     assert plan is not None
     return Request(
         model=parameters.model.name,
-        shape=model_source.resolve(parameters.model.name),
+        shape=source.resolve(parameters.model.name),
         hardware=dataclasses.replace(_machine(parameters), vram_gib=vram_gib),
         seq_length=parameters.model.max_seq_length,
         effective_batch=parameters.batch.effective_batch_size,
@@ -50,7 +52,7 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         objective=data.objective,
         amount=_amount(parameters),
         learning_rate=parameters.optimizer.learning_rate,
-        data=rows.read_facts(data.dataset, data.sample_by) if data.dataset else None,
+        data=data_facts.read_facts(data.dataset, data.sample_by) if data.dataset else None,
         price_per_hour=plan.hardware.price_per_hour,
         # Not --vram-gib: the limit is this module's, and to leave it out would give the plan that ran out.
         given=frozenset({"--gpus", "--host-ram-gib"}),
@@ -63,9 +65,9 @@ def _machine(parameters: Parameters) -> Hardware:
     planned = parameters.plan.hardware
     settings = {"gpus": planned.gpus, "nodes": planned.nodes, "host_ram_gib": planned.host_ram_gib}
     try:
-        return hardware.on_gpu(hardware.find_gpu(planned.name), **settings)  # type: ignore[arg-type]
+        return cards.on_gpu(cards.find_gpu(planned.name), **settings)  # type: ignore[arg-type]
     except BadInput:
-        return hardware.on_memory(planned.vram_gib, **settings)  # type: ignore[arg-type]
+        return cards.on_memory(planned.vram_gib, **settings)  # type: ignore[arg-type]
 
 
 def _amount(parameters: Parameters) -> Amount:

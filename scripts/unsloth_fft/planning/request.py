@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .hardware import Hardware
-from .rows import DataFacts
-from .shape import ModelShape
+from ..hardware.cards import Hardware
+from ..models.shape import ModelShape
+from .data_facts import DataFacts
 
 # Rows held out for evaluation where nothing else is asked for (the parameters file's eval_fraction).
 EVAL_FRACTION = 0.1

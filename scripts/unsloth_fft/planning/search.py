@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..core.errors import BadInput
-from . import amount, duration, joining, memory, speed
-from .memory import MemoryEstimate, margin_gib
-from .recipes import RANK, RECIPES, Recipe, objection
+from ..estimates import memory, speed
+from ..estimates.memory import MemoryEstimate, margin_gib
+from ..estimates.speed import SpeedEstimate
+from ..settings.recipes import RANK, RECIPES, Recipe, objection
+from ..settings.setting import OFF, TRUE, UNSLOTH, Setting
+from . import amount, duration, row_joining
 from .request import Request
-from .setting import OFF, TRUE, UNSLOTH, Setting
-from .speed import SpeedEstimate
 
 # More rows at once than this bring no speed and only cost search time.
 MAX_MICRO_BATCH = 512
@@ -123,7 +124,7 @@ def _preference(candidate: Candidate) -> tuple[object, ...]:
 
 def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
     hardware = request.hardware
-    joined = joining.packs(request, setting) or joining.lays_end_to_end(request, setting)
+    joined = row_joining.packs(request, setting) or row_joining.lays_end_to_end(request, setting)
     setting = replace(setting, padding_free=joined)
     needed = memory.estimate(request.shape, setting, hardware.vram_gib, is_cpu=hardware.is_cpu)
     margin = margin_gib(needed.peak, setting, is_cpu=hardware.is_cpu)

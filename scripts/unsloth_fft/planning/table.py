@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..settings.setting import Setting
 from .search import Candidate, Outcome
-from .setting import Setting
 
 HEADER = (
     "",

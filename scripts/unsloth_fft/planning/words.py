@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from . import amount, duration, joining, model_source
+from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
+from ..estimates.speed import launches_decide
+from ..estimates.survival import WANTED_SHARE
+from ..models import source
+from ..models.shape import ModelShape
+from ..settings.optimizers import FLASH, TORCHAO
+from ..settings.parameters import Predicted
+from ..settings.recipes import is_nvidia
+from ..settings.setting import OFF, UNSLOTH, Setting
+from . import amount, duration, row_joining
+from .data_facts import DataFacts
 from .defaults import defaults_for
-from .memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
-from .optimizers import FLASH, TORCHAO
-from .parameters import Predicted
-from .recipes import is_nvidia
 from .request import Request
-from .rows import DataFacts
 from .search import Candidate, Outcome
-from .setting import OFF, UNSLOTH, Setting
-from .shape import ModelShape
-from .speed import launches_decide
-from .survival import WANTED_SHARE
 
 NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
 FEW_ROWS, LARGE_MODEL, MANY_PASSES = 1000, 10**9, 10
@@ -63,10 +64,10 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         )
     if setting.gpus > 1:
         sentences.append(_sharding_reason(request, best))
-    obstacle = joining.obstacle_of(request.shape, setting.weights)
+    obstacle = row_joining.obstacle_of(request.shape, setting.weights)
     if request.objective == "pretrain" and obstacle is not None:
         sentences.append(f"Texts are not packed: {obstacle}. Plans are compared by what they learn a second.")
-    if joining.has_padding_to_save(request, setting):
+    if row_joining.has_padding_to_save(request, setting):
         sentences.append(
             "Rows of a micro-batch are laid end to end instead of padded: the same loss, sooner. Packing whole"
             " sequences was faster still, but ended at a higher loss after as many steps (references/data.md)."
@@ -202,7 +203,7 @@ def _survival_warning(best: Candidate, survival: float) -> list[str]:
 
 
 def _name_warnings(name: str) -> list[str]:
-    reason = model_source.unloadable(name)
+    reason = source.unloadable(name)
     return [f"Nothing can be trained from model.name as it is: {reason}; say {NAME_IT}."] if reason else []
 
 
@@ -233,7 +234,7 @@ def _template_warnings(request: Request) -> list[str]:
     """Conversations need a chat template, which no catalogue of shapes knows of: only the name can be judged."""
     if request.data is None or request.data.form not in CONVERSATIONS or request.reading.chat_template is not None:
         return []
-    if not model_source.may_be_a_base_model(request.model):
+    if not source.may_be_a_base_model(request.model):
         return []
     return [
         f"The rows are conversations, and {request.model} may be a base model whose tokenizer has no chat template: if"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files
-from ..data import doctor_page
-from ..data.doctor_report import Report
-from ..planning.parameters import Parameters, Plan
+from ..data_doctor import page as doctor_page
+from ..data_doctor.report import Report
+from ..settings.parameters import Parameters, Plan
 from ..training import metrics, session
 from ..training.metrics import Line
 from ..training.session import Folder, Session
@@ -138,7 +138,7 @@ def _on_cpu(parameters: Parameters) -> bool:
 
 
 def _share(fraction: float) -> str:
-    from ..auditing.table import share
+    from .audit_table import share
 
     return share(fraction)
 
@@ -187,7 +187,7 @@ def _advice(found: Sequence[Finding]) -> str:
 
 
 def _moved(audit: dict[str, Any]) -> str:
-    from ..auditing.heatmap import heat_map
+    from .audit_heatmap import heat_map
 
     rows = [
         (name, f"{group['elements']:,}", f"{group['moved']:,}", _share(group["moved_fraction"]))

@@ -6,9 +6,10 @@ sentence stands in their place.
 
 from __future__ import annotations
 
-from ..data import doctor, doctor_tokenizer, reading, sources
-from ..data.doctor_report import Report
-from ..planning.parameters import Parameters
+from ..data import sources
+from ..data_doctor import every_row, examination, tokenizer
+from ..data_doctor.report import Report
+from ..settings.parameters import Parameters
 from ..training.session import Folder, Session
 
 MOST_ROWS = 50_000
@@ -19,7 +20,7 @@ def examine(folder: Folder, state: Session, parameters: Parameters) -> Report | 
     """The report on the session's data under the tokenizer it trained with, or why there is none. Raises nothing."""
     try:
         return _reason(state, parameters) or _report(folder, parameters)
-    except reading.OutOfTime:
+    except every_row.OutOfTime:
         return f"Reading the data again took longer than {MOST_SECONDS:.0f} seconds and was given up."
     except Exception as error:  # whatever it is: a finished run is worth more than this section
         words = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -45,13 +46,13 @@ def _reason(state: Session, parameters: Parameters) -> str | None:
 
 
 def _report(folder: Folder, parameters: Parameters) -> Report:
-    plan = doctor.Plan(
+    plan = examination.Plan(
         max_seq_length=parameters.model.max_seq_length,
         micro_batch=parameters.batch.per_device_train_batch_size,
         effective_batch=parameters.batch.effective_batch_size,
         seconds=MOST_SECONDS,
     )
     # The tokenizer as it was saved has the chat template that was trained with, a named one too.
-    found = doctor.examine(parameters.data, doctor_tokenizer.load(folder.model), plan)
+    found = examination.examine(parameters.data, tokenizer.load(folder.model), plan)
     found.to_json()  # what its schema refuses is refused here, where it spoils nothing
     return found

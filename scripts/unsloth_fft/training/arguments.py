@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..planning.parameters import Parameters, optim_args_text
+from ..settings.parameters import Parameters, optim_args_text
 
 # What Transformers asks for beside a schedule's name (transformers 5.17.0, optimization.py, get_scheduler).
 SCHEDULER_ARGUMENTS = {"cosine_with_min_lr": {"min_lr_rate": 0.1}}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core import files
 from ..core.errors import MissingHere
-from ..planning.parameters import Parameters
+from ..settings.parameters import Parameters
 
 TRAINING_PACKAGES = ("unsloth", "torch", "transformers", "trl", "datasets", "safetensors", "jsonschema")
 INSTALL_COMMAND = "uv sync --extra train   (or: pip install 'unsloth==2026.10.9' matplotlib)"

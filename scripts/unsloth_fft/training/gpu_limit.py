@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..planning.memory import CUDA_CONTEXT_GIB
+from ..estimates.memory import CUDA_CONTEXT_GIB
 
 GIB = 2**30
 

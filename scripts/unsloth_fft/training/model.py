@@ -10,8 +10,8 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, FFTError, MissingHere, TrainingFailed
 from ..data import templates
-from ..planning.model_config import refuse_quantized
-from ..planning.parameters import Parameters
+from ..models.config import refuse_quantized
+from ..settings.parameters import Parameters
 from . import processes
 
 OWN_CODE_HINT = "read that code; where you trust it, set model.trust_remote_code to true and init a new session"
@@ -83,7 +83,7 @@ def _named_kernel(config: dict[str, Any]) -> str | None:
 
 
 def _check_weights(folder: Path) -> None:
-    from ..auditing.checkpoint import open_checkpoint
+    from ..weights.checkpoint import open_checkpoint
 
     if not any(folder.glob("*.safetensors*")):
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ..core.errors import MissingHere
 from ..core.terminal import say
-from ..planning import detection, disk
-from ..planning.parameters import Parameters
+from ..estimates import disk
+from ..hardware import detection
+from ..settings.parameters import Parameters
 from .session import Folder
 
 GIB = 2**30

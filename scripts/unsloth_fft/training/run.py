@@ -17,9 +17,10 @@ from ..core import files
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
 from ..data import preparing, sources
-from ..planning import joining, survival
-from ..planning.parameters import Parameters
-from ..planning.shape import ModelShape
+from ..estimates import survival
+from ..models.shape import ModelShape
+from ..planning import row_joining
+from ..settings.parameters import Parameters
 from . import (
     checkpoints,
     environment,
@@ -234,9 +235,9 @@ def warn_of_joined_rows(parameters: Parameters, config: dict[str, Any]) -> None:
     joined = "packing" if parameters.data.packing else "padding_free" if parameters.data.padding_free else None
     weights = parameters.precision.weights
     try:
-        obstacle = joining.obstacle_of(ModelShape.from_config(config, parameters.model.name), weights)
+        obstacle = row_joining.obstacle_of(ModelShape.from_config(config, parameters.model.name), weights)
     except BadInput:  # a family that the planner does not count
-        obstacle = joining.obstacle(config["model_type"], weights)
+        obstacle = row_joining.obstacle(config["model_type"], weights)
     alone = not parameters.data.packing and parameters.batch.per_device_train_batch_size == 1
     if joined is not None and obstacle is not None and not alone:
         say(f"warning: data.{joined} is true, but {obstacle}; set it to false")

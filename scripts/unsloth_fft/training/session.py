@@ -22,8 +22,8 @@ from typing import Any, TextIO
 
 from ..core import files, schema
 from ..core.errors import BadInput
-from ..planning import parameters as params
-from ..planning.parameters import Parameters
+from ..settings import parameters as params
+from ..settings.parameters import Parameters
 
 SESSION_FILE = "session.json"
 PARAMETERS_FILE = "params.json"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..core.errors import FFTError, Interrupted, MissingHere, TrainingFailed
 from ..core.terminal import say
 from ..planning import replan
-from ..planning.parameters import Parameters
+from ..settings.parameters import Parameters
 from . import checkpoints, environment, metrics, processes, session
 from .session import Failure, Folder, Session
 

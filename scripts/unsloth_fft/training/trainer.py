@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..planning.parameters import Parameters
+from ..settings.parameters import Parameters
 from . import checkpoints, host_gradients, processes, sharding
 from .arguments import training_arguments
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..planning.parameters import Parameters
+from ..settings.parameters import Parameters
 from . import trainer as trainers
 
 # The first steps compile, and with offload they pin host memory; the median is taken over the rest.

@@ -1,0 +1,98 @@
+"""What is wrong with data files as files: JSON, format and the parts of a row. No tokenizer and no package is needed.
+
+The keys of a Check are those of schemas/data-check.schema.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from ..core import schema
+from ..data.row_format import Content
+from ..settings.parameters import Data
+from . import every_row
+from .report import Faults, SourceSummary
+
+NOT_CHECKED = "token counts, the chat template, what is learned, and repeats need the model's tokenizer: --model DIR"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found. `rows` counts faulty and empty rows too."""
+
+    sources: list[SourceSummary]
+    format: str
+    rows: int
+    empty_rows: int
+    faults: Faults
+    not_checked: str = NOT_CHECKED
+    schema_version: str = schema.SCHEMA_VERSION
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether training would refuse these files, whatever the tokenizer."""
+        return self.faults.count > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, checked against the schema."""
+        value = {"verdict": "refused" if self.is_refused else "readable", **dataclasses.asdict(self)}
+        schema.check(value, "data-check", "the data check")
+        return value
+
+
+class _Tally:
+    """Counts rows and looks at nothing else."""
+
+    def __init__(self) -> None:
+        self.rows = self.empty = 0
+
+    def add(self, content: Content) -> None:
+        self.rows += 1
+
+    def add_empty(self) -> None:
+        self.rows += 1
+        self.empty += 1
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+
+def check(data: Data) -> Check:
+    """Read every row of `data` once. Raises BadInput when a file cannot be read, or has no rows but empty ones."""
+    tally = _Tally()
+    parts = every_row.read(data, tally)
+    faults = every_row.faults_of(parts)
+    if tally.rows == tally.empty and not faults.count:
+        every_row.refuse_unusable(parts, faults)
+    return Check(
+        sources=[
+            SourceSummary(part.source.dataset, part.format, part.stop - part.start, part.source.weight)
+            for part in parts
+        ],
+        format=" + ".join(dict.fromkeys(part.format for part in parts)),
+        rows=tally.rows + faults.count,
+        empty_rows=tally.empty,
+        faults=faults,
+    )
+
+
+def table(found: Check) -> str:
+    """The check as lines of text, every fault on its own."""
+    usable = found.rows - found.empty_rows - found.faults.count
+    lines = [
+        f"format       {found.format}",
+        f"rows         {found.rows:,}: {usable:,} can be read, {found.faults.count:,} faulty,"
+        f" {found.empty_rows:,} empty and left out",
+        f"not checked  {found.not_checked}",
+    ]
+    return "\n".join([*lines, *fault_lines(found.faults)])
+
+
+def fault_lines(faults: Faults, most: int = every_row.FAULTS_SHOWN) -> list[str]:
+    """One line a fault for the first `most` of them, and one that counts the others."""
+    lines = [f"fault: {fault.file}: line {fault.line} {fault.message}" for fault in faults.shown[:most]]
+    if faults.count > len(lines):
+        lines.append(f"... and {faults.count - len(lines):,} more faults")
+    return lines

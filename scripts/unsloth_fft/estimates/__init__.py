@@ -1,0 +1,1 @@
+"""What a setting needs and does: memory, speed, surviving updates, disk; and the fitted constants."""

@@ -1,0 +1,101 @@
+"""What other trainers cannot keep of a plan, said the same way for all of them."""
+
+from __future__ import annotations
+
+from ..core.errors import BadInput
+from ..settings.parameters import Parameters, exactness_of
+from .target import Loss
+
+# Bytes a parameter of weights, gradients and optimizer state in float32 with AdamW in float32 (4 + 4 + 8), and with
+# its moments in 8 bits (4 + 4 + 2): measured as 16 and 10 in references/measurements, h200-2026-11-22.
+FLOAT32_BYTES = {"adamw_torch_fused": 16, "adamw_8bit": 10, "paged_adamw_8bit": 10}
+
+
+def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
+    """What goes with Unsloth itself: its kernels, its checkpointing, and the audit."""
+    losses = [
+        Loss("kernels", "Unsloth's", f"{trainer}'s own, so predicted memory and speed no longer hold"),
+        Loss("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED"),
+    ]
+    if parameters.memory.gradient_checkpointing == "unsloth":
+        losses.append(Loss("memory/gradient_checkpointing", "unsloth", "true", breaks=False))
+    if parameters.optimizer.state_offload:
+        losses.append(Loss("optimizer/state_offload", "on", "off, and optimizer state must fit the GPU", breaks=True))
+    return [*losses, *gradient_losses(parameters), *padding_losses(parameters)]
+
+
+def padding_losses(parameters: Parameters) -> list[Loss]:
+    """Rows laid end to end need attention kernels for rows of different lengths, which Unsloth brings itself."""
+    if not parameters.data.padding_free:
+        return []
+    return [Loss("data/padding_free", "true", "false: rows are padded to the longest of a micro-batch")]
+
+
+def gradient_losses(parameters: Parameters) -> list[Loss]:
+    """Gradients in host memory until the step: done by a trainer of this bundle, which no other program has."""
+    if not parameters.memory.gradient_offload:
+        return []
+    return [
+        Loss(
+            "memory/gradient_offload",
+            "on",
+            f"off, and gradients{_gradient_size(parameters)} must fit the GPU",
+            breaks=True,
+        )
+    ]
+
+
+def _gradient_size(parameters: Parameters) -> str:
+    """Gradients have the type of the weights."""
+    size = (parameters.model.parameters or 0) * (4 if parameters.precision.weights == "float32" else 2) / 2**30
+    return f" of {size:.1f} GiB" if size else ""
+
+
+def selection_losses(parameters: Parameters, becomes: str = "none") -> list[Loss]:
+    """Early stopping, which Transformers' Trainer only does with a callback of its own."""
+    patience = parameters.schedule.early_stopping_patience
+    return [] if patience is None else [Loss("schedule/early_stopping_patience", str(patience), becomes, breaks=True)]
+
+
+def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, list[Loss]]:
+    """(weights, optimizer name, losses) for a trainer without adamw_flash.
+
+    Its effective float32 master is kept by float32 weights instead, at 16 bytes a parameter. Raises BadInput when
+    those alone exceed the planned memory.
+    """
+    weights, name = parameters.precision.weights, parameters.optimizer.name
+    if name != "adamw_flash":
+        return weights, name, []
+    if exactness_of(weights, parameters.optimizer) != "exact":
+        raise BadInput(
+            f"optimizer/args quantize=True of adamw_flash has no counterpart in {trainer}",
+            hint="plan with --optimizer adamw_8bit, or render --target script",
+        )
+    require_room(parameters, trainer, "adamw_torch_fused")
+    return (
+        "float32",
+        "adamw_torch_fused",
+        [
+            Loss(
+                "optimizer/name",
+                "adamw_flash on bfloat16 weights with error correction",
+                "adamw_torch_fused on float32 weights: as exact, 16 instead of 12 bytes a parameter",
+                breaks=True,
+            )
+        ],
+    )
+
+
+def require_room(parameters: Parameters, trainer: str, optimizer: str) -> None:
+    """Raise BadInput when float32 weights, gradients and states alone exceed the memory of all planned GPUs."""
+    if parameters.plan is None or parameters.model.parameters is None:
+        return
+    gpus = parameters.distributed.gpus * parameters.distributed.nodes
+    need = parameters.model.parameters * FLOAT32_BYTES[optimizer] / 2**30 / gpus
+    room = parameters.plan.hardware.vram_gib
+    if need > room:
+        raise BadInput(
+            f"without adamw_flash, {trainer} keeps updates exact only in float32: {need:.0f} GiB a GPU before any"
+            f" activation, and {parameters.plan.hardware.name} has {room:.0f}",
+            hint="stay with Unsloth (render --target script), or plan for more memory or GPUs",
+        )

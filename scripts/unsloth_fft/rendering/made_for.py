@@ -1,0 +1,64 @@
+"""Which versions a rendered file is made for, and what it asks an installer for. Standard library only."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from typing import Any
+
+from ..core.files import BUNDLE_ROOT
+from ..settings.parameters import Parameters
+from ..training import environment
+
+# Packages an optimizer needs beyond Unsloth's own requirements. flashoptim>=0.1.4 is the floor that
+# unsloth/optimizers/flash_adamw.py (2026.10.9) checks; 0.1.4 and torchao 0.18.0 are the versions measured with
+# (references/measurements/h200-2026-11-22.jsonl).
+OPTIMIZER_PACKAGES = {
+    "adamw_flash": ("flashoptim>=0.1.4",),
+    "adamw_torch_8bit": ("torchao>=0.18.0",),
+}
+PYTHON = ">=3.11,<3.14"
+
+
+@functools.cache
+def _project() -> dict[str, Any]:
+    with (BUNDLE_ROOT / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+def requirements(parameters: Parameters) -> list[str]:
+    """What to install to train with these parameters, as pyproject.toml pins it."""
+    pinned: list[str] = _project()["project"]["optional-dependencies"]["train"]
+    tracker = parameters.schedule.report_to  # each tracker's package has its name
+    trackers = [] if tracker == "none" else [tracker]
+    return [*pinned, *OPTIMIZER_PACKAGES.get(parameters.optimizer.name, ()), *trackers]
+
+
+def uv_settings() -> dict[str, Any]:
+    """The resolver settings that make these requirements resolve: `override-dependencies` and `exclude-newer`."""
+    settings = _project()["tool"]["uv"]
+    return {key: settings[key] for key in ("override-dependencies", "exclude-newer") if key in settings}
+
+
+def versions(parameters: Parameters) -> dict[str, str]:
+    """The version of each training package: the installed one, else the exact pin, else what the pin allows."""
+    found = environment.versions()
+    for requirement in requirements(parameters):
+        name, allowed = split(requirement)
+        found.setdefault(name, allowed.removeprefix("=="))
+    for not_training in ("python", "jsonschema"):
+        found.pop(not_training, None)
+    return found
+
+
+def packages(parameters: Parameters) -> list[str]:
+    """Import names that must be present before training starts."""
+    return [split(requirement)[0] for requirement in requirements(parameters)] + ["safetensors"]
+
+
+def split(requirement: str) -> tuple[str, str]:
+    """("torch", ">=2.4,<2.15") from "torch>=2.4,<2.15"."""
+    match = re.match(r"[A-Za-z0-9_.-]+", requirement)
+    assert match is not None
+    return match.group(0), requirement[match.end() :].strip()

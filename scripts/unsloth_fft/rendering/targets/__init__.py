@@ -1,0 +1,45 @@
+"""The render targets: one module each, and the list of them."""
+
+from __future__ import annotations
+
+from ...core.errors import BadInput
+from ..target import Target
+from . import (
+    accelerate,
+    axolotl,
+    docker,
+    dpo,
+    hf_jobs,
+    modal,
+    notebook,
+    skypilot,
+    slurm,
+    standalone_script,
+    trl,
+    unsloth_cli,
+)
+
+TARGETS: dict[str, Target] = {
+    module.TARGET.name: module.TARGET
+    for module in (
+        standalone_script,
+        notebook,
+        modal,
+        hf_jobs,
+        skypilot,
+        slurm,
+        docker,
+        accelerate,
+        unsloth_cli,
+        axolotl,
+        trl,
+        dpo,
+    )
+}
+
+
+def find(name: str) -> Target:
+    """The target called `name`. Raises BadInput with the list of names."""
+    if name not in TARGETS:
+        raise BadInput(f"unknown target '{name}'", hint=f"choose one of: {', '.join(TARGETS)}")
+    return TARGETS[name]

@@ -1,0 +1,76 @@
+"""docker: a Dockerfile that holds the script and its packages, and the command that runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ...settings.parameters import Parameters
+from .. import shell
+from ..script import script_text
+from ..target import Rendered, Target, commented, plan_comment, require_dataset, require_one_node, wrapped
+
+TEMPLATE = """# syntax=docker/dockerfile:1
+{comments}
+# Run: {run}
+# HF_TOKEN is passed on from your environment by name; nothing secret is stored in the image.
+FROM python:3.12-slim
+# Triton compiles small helpers with the C compiler at the first step.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends build-essential \\
+    && rm -rf /var/lib/apt/lists/*
+RUN pip install --no-cache-dir 'uv>=0.9' \\
+    && {install} --no-cache
+WORKDIR /fft
+COPY <<'{end}' /app/train_fft.py
+{script}{end}
+
+ENTRYPOINT {entry}
+CMD {command}
+"""
+
+
+def render(parameters: Parameters, file: str) -> Rendered:
+    """The Dockerfile. Raises BadInput for several nodes."""
+    require_dataset(parameters, "docker")
+    require_one_node(parameters, "docker")
+    name = shell.job_name(parameters)
+    run = f"docker build -t {name} -f {file} . && {_run(parameters, name)}"
+    entry = ["python", "/app/train_fft.py"]
+    if parameters.distributed.gpus > 1:
+        entry = ["torchrun", "--nproc-per-node", str(parameters.distributed.gpus), "/app/train_fft.py"]
+    text = TEMPLATE.format(
+        comments=commented(wrapped(plan_comment(parameters))),
+        run=run,
+        install=shell.install_command(parameters),
+        end=shell.END,
+        script=script_text(parameters),
+        entry=json.dumps(entry),
+        command=json.dumps(shell.script_arguments(parameters, "/fft/fft-output")),
+    )
+    return Rendered(text, run=run, variables=("HF_TOKEN",))
+
+
+def _run(parameters: Parameters, name: str) -> str:
+    cpu_plan = parameters.plan is not None and parameters.plan.hardware.name == "cpu"
+    words = ["docker run --rm"]
+    if not cpu_plan:
+        words.append("--gpus all --ipc=host")
+    words.append('-e HF_TOKEN -v "$PWD:/fft" -v "$HOME/.cache/huggingface:/root/.cache/huggingface"')
+    data, model = shell.remote_data(parameters), shell.remote_model(parameters)
+    if data is not None:
+        words.append(f'-v "{_source(str(parameters.data.dataset))}:{data}:ro"')
+    if model is not None:
+        words.append(f'-v "{_source(parameters.model.name)}:{model}:ro"')
+    return " ".join([*words, name])
+
+
+def _source(path: str) -> str:
+    """A path as `docker run -v` wants it inside double quotes; what has no leading slash would be a volume's name."""
+    quoted = re.sub(r'([\\"$`])', r"\\\1", path)
+    if quoted.startswith("~/"):
+        return f"$HOME/{quoted[2:]}"
+    return quoted if quoted.startswith("/") else f"$PWD/{quoted.removeprefix('./')}"
+
+
+TARGET = Target("docker", "Dockerfile.fft", "a Dockerfile and the command to run it", render)

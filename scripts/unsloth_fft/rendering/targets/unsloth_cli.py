@@ -1,0 +1,119 @@
+"""unsloth-cli: the YAML of `unsloth train`, which has no setting for precision, optimizer or schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.errors import BadInput
+from ...settings.parameters import Parameters
+from .. import lost_settings, yaml_text
+from ..target import Loss, Rendered, Target, commented, is_local_data, plan_comment, require_dataset, wrapped
+
+# What `unsloth train` does and cannot be told otherwise, unsloth 2026.10.9: unsloth_cli/commands/train.py
+# (_optimizer_for_host), studio/backend/core/training/trainer.py (optim, lr_scheduler_type), unsloth_cli/config.py.
+OPTIMIZER, SCHEDULER = "adamw_8bit", "linear"
+FORMATS = {"auto": "auto", "messages": "auto", "sharegpt": "sharegpt", "alpaca": "alpaca", "text": "raw"}
+
+
+def render(parameters: Parameters, file: str) -> Rendered:
+    """The YAML file. Raises BadInput for several GPUs, a revision, or rows of prompt and completion."""
+    dataset = require_dataset(parameters, "unsloth-cli")
+    _refuse(parameters)
+    data: dict[str, Any] = {"local_dataset": [dataset]} if is_local_data(dataset) else {"dataset": dataset}
+    data["format_type"] = FORMATS[parameters.data.format]
+    config = {"model": parameters.model.name, "data": data, "training": _training(parameters)}
+    lost = _lost(parameters)
+    run = f"unsloth train --config {file}"
+    if parameters.optimizer.state_offload:
+        run = f"UNSLOTH_OFFLOAD_OPTIMIZER_STATE=1 {run}"
+    comments = commented(wrapped([*plan_comment(parameters, lost), "", f"Run: {run}"]))
+    return Rendered(comments + yaml_text.dump(config), run=run, lost=tuple(lost), variables=("HF_TOKEN",))
+
+
+def _refuse(parameters: Parameters) -> None:
+    if parameters.distributed.gpus * parameters.distributed.nodes > 1:
+        raise BadInput("unsloth-cli: a plan for several GPUs cannot be kept", hint="render --target script or slurm")
+    if parameters.model.revision is not None:
+        raise BadInput(
+            "unsloth-cli: model/revision cannot be kept", hint="download that revision and plan with its folder"
+        )
+    if parameters.data.format not in FORMATS:
+        raise BadInput(
+            f"unsloth-cli: data/format '{parameters.data.format}' is not known to it",
+            hint=f"rewrite the rows as one of: {', '.join(FORMATS)}",
+        )
+
+
+def _training(parameters: Parameters) -> dict[str, Any]:
+    batch, schedule = parameters.batch, parameters.schedule
+    checkpointing = parameters.memory.gradient_checkpointing
+    return {
+        "training_type": "full",
+        "max_seq_length": parameters.model.max_seq_length,
+        "load_in_4bit": False,
+        "output_dir": "fft-output",
+        "num_epochs": 1 if schedule.num_train_epochs is None else max(1, round(schedule.num_train_epochs)),
+        "max_steps": schedule.max_steps or 0,
+        "learning_rate": parameters.optimizer.learning_rate,
+        "batch_size": batch.per_device_train_batch_size,
+        "gradient_accumulation_steps": batch.gradient_accumulation_steps,
+        "warmup_steps": _warmup_steps(parameters),
+        "save_steps": schedule.save_steps or 0,
+        "weight_decay": parameters.optimizer.weight_decay,
+        "random_seed": schedule.seed,
+        "packing": parameters.data.packing,
+        "train_on_completions": parameters.data.loss_on == "responses" and parameters.data.format != "text",
+        "gradient_checkpointing": "none" if checkpointing == "off" else checkpointing,
+    }
+
+
+def _warmup_steps(parameters: Parameters) -> int:
+    wanted = parameters.schedule.warmup_steps
+    if wanted >= 1 or wanted == 0:
+        return int(wanted)
+    steps = parameters.schedule.max_steps or (parameters.plan.predicted.steps if parameters.plan else 0)
+    return max(1, round(wanted * steps))
+
+
+def _lost(parameters: Parameters) -> list[Loss]:
+    optimizer, precision, schedule = parameters.optimizer, parameters.precision, parameters.schedule
+    lost = [Loss("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED")]
+    if precision.weights == "float32":
+        lost.append(Loss("precision/weights", "float32", "bfloat16 on a GPU", breaks=True))
+    if precision.exactness != "any":
+        lost.append(
+            Loss(
+                "precision/exactness",
+                precision.exactness,
+                "any: bfloat16 rounding discards most updates at small learning rates",
+                breaks=True,
+            )
+        )
+    if optimizer.name != OPTIMIZER:
+        lost.append(Loss("optimizer/name", optimizer.name, OPTIMIZER, breaks=precision.exactness != "any"))
+    if schedule.lr_scheduler_type != SCHEDULER:
+        lost.append(Loss("schedule/lr_scheduler_type", schedule.lr_scheduler_type, SCHEDULER))
+    lost += lost_settings.selection_losses(parameters)
+    lost += lost_settings.gradient_losses(parameters)
+    if not parameters.data.packing and parameters.batch.per_device_train_batch_size > 1:
+        wanted = str(parameters.data.padding_free).lower()
+        chosen = "Unsloth's own choice when nothing is said; laid end to end, rows of Qwen3 attend over a dense mask"
+        lost.append(Loss("data/padding_free", wanted, chosen))
+    if schedule.load_best_model_at_end:
+        lost.append(Loss("schedule/load_best_model_at_end", "true", "the last model", breaks=True))
+    if schedule.report_to != "none":
+        lost.append(Loss("schedule/report_to", schedule.report_to, "the command's own switches"))
+    epochs = schedule.num_train_epochs
+    if epochs is not None and epochs != max(1, round(epochs)):
+        lost.append(Loss("schedule/num_train_epochs", f"{epochs:g}", str(max(1, round(epochs))), breaks=True))
+    if parameters.data.eval_fraction > 0:
+        lost.append(Loss("data/eval_fraction", f"{parameters.data.eval_fraction:g}", "no held-out rows"))
+    for key, default in (("adam_beta1", 0.9), ("adam_beta2", 0.999), ("adam_epsilon", 1e-8), ("max_grad_norm", 1.0)):
+        if getattr(optimizer, key) != default:
+            lost.append(Loss(f"optimizer/{key}", f"{getattr(optimizer, key):g}", f"{default:g}"))
+    if parameters.data.chat_template is not None:
+        lost.append(Loss("data/chat_template", parameters.data.chat_template, "the one it chooses by model name"))
+    return lost
+
+
+TARGET = Target("unsloth-cli", "unsloth_train.yaml", "YAML for `unsloth train`, with what is lost", render)

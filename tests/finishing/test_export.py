@@ -1,0 +1,404 @@
+"""Export: the folder loads elsewhere with the same logits, says how it came about, and is whole or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import assert_clear_error
+from render_helpers import consumer, program, trained_session
+from unsloth_fft.core.errors import BadInput
+from unsloth_fft.finishing import export, gguf, model_card
+from unsloth_fft.training import session
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture(scope="module")
+def trained(workers, tmp_path_factory, tiny_model) -> Path:
+    return trained_session(workers, tmp_path_factory.mktemp("trained"), tiny_model)
+
+
+@pytest.fixture(scope="module")
+def exported(workers, trained, tmp_path_factory) -> Path:
+    to = tmp_path_factory.mktemp("exported") / "my-model"
+    finished = workers.run("export", trained, "--to", to, "--json")
+    assert finished.returncode == 0, finished.stderr
+    value = json.loads(finished.stdout)
+    assert value["dtype"] == "float32" and value["pushed_to"] is None and value["gguf"] == []
+    return to
+
+
+def logits_of(folder: Path, dtype: str = "auto"):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    with torch.no_grad():
+        return model(**tokenizer("What is three plus one?", return_tensors="pt")).logits.float()
+
+
+def test_plain_transformers_loads_it_with_identical_logits(trained, exported):
+    import torch
+
+    assert torch.equal(logits_of(trained / "model"), logits_of(exported))
+
+
+def test_another_dtype_is_the_rounded_model(trained, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    to = tmp_path / "half"
+    export.export(trained, to, dtype="bfloat16", push_to=None)
+    stored, original = load_file(to / "model.safetensors"), load_file(trained / "model" / "model.safetensors")
+    assert all(torch.equal(tensor, original[name].to(torch.bfloat16)) for name, tensor in stored.items())
+    assert json.loads((to / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_the_folder_is_complete(exported):
+    names = {path.name for path in exported.iterdir()}
+    assert {
+        "README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "chat_template.jinja", "audit.json", "loss.png",
+    } <= names  # fmt: skip
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
+
+
+def test_whoever_may_read_the_settings_may_read_the_weights(trained, exported):
+    for folder in (trained / "model", exported):
+        assert len({path.stat().st_mode for path in folder.iterdir() if path.is_file()}) == 1
+
+
+def test_the_card_tells_what_was_measured(trained, exported):
+    text = (exported / "README.md").read_text()
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert metadata["library_name"] == "transformers" and "full-fine-tuning" in metadata["tags"]
+    assert "base_model" not in metadata  # the base is a folder of this machine, not a repository
+    audit = json.loads((trained / "audit.json").read_text())
+    state = json.loads((trained / "session.json").read_text())
+    for words in (
+        f"**{audit['verdict']}**",
+        f"{audit['changed']:,} of {audit['elements']:,}",
+        f"{state['result']['eval_loss_before']:.4f}",
+        f"{state['result']['eval_loss_after']:.4f}",
+        f"{state['result']['tokens_per_second']:,.0f}",
+        state["data"]["sha256"],
+        "vllm serve",
+        "0.002",
+        f"unsloth {state['versions']['unsloth']}",
+    ):
+        assert words in text, words
+
+
+def test_the_card_of_a_model_of_texts_completes_and_of_a_chat_model_asks(trained, exported):
+    asked = (exported / "README.md").read_text()
+    assert "apply_chat_template" in asked and "the assistant's words counted" in asked
+    for changes in ({"format": "text"}, {"objective": "pretrain"}):
+        text = model_card.model_card(facts_of(trained, **changes))
+        assert 'tokenizer("Full fine-tuning is"' in text and "apply_chat_template" not in text
+        assert " -cnv" not in text and "every token counted" in text
+
+
+def facts_of(trained: Path, format: str = "messages", objective: str = "sft") -> model_card.Facts:
+    """What the card of the session would be made from, had it learned such rows for such an objective."""
+    _, state, parameters = session.load(trained)
+    return model_card.Facts(
+        name="m",
+        dtype="float32",
+        parameters=dataclasses.replace(parameters, data=dataclasses.replace(parameters.data, objective=objective)),
+        session=state.changed(data=dataclasses.replace(state.data, format=format)),
+        audit=json.loads((trained / "audit.json").read_text()),
+        ggufs=["m.gguf"],
+        has_template=True,
+        context=128,
+    )
+
+
+def test_the_completion_of_the_card_runs(exported, tmp_path):
+    """The example of a card after pretraining, on a model with the same tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    kinds = {"tokenizer": AutoTokenizer, "model": AutoModelForCausalLM}
+    names = {name: kind.from_pretrained(exported) for name, kind in kinds.items()}
+    exec(model_card.GO_ON.replace("200", "5"), names)
+    assert len(names["text"]) > 5
+
+
+def test_no_path_of_this_machine_leaves_with_it(trained, exported):
+    for path in exported.rglob("*"):
+        if path.suffix in (".md", ".json", ".jinja"):
+            assert str(trained.parent) not in path.read_text(), path
+
+
+def test_an_existing_folder_is_refused_and_then_replaced_when_asked(workers, trained, exported, tmp_path):
+    to = tmp_path / "copy"
+    shutil.copytree(exported, to)
+    (to / "README.md").write_text("mine")
+    assert_clear_error(workers.run("export", trained, "--to", to), 2, "already exists", "--overwrite")
+    assert (to / "README.md").read_text() == "mine"
+    export.export(trained, to, dtype=None, overwrite=True, push_to=None)
+    assert "Audit verdict" in (to / "README.md").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_overwrite_never_takes_a_folder_that_is_no_model(workers, trained, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert_clear_error(workers.run("export", trained, "--to", tmp_path, "--overwrite"), 2, "not an exported model")
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_killed_export_leaves_no_folder_and_the_next_one_clears_up(workers, trained, tmp_path):
+    to = tmp_path / "model"
+    process = workers.start("export", trained, "--to", to)
+    staging = tmp_path / ".model.export.tmp"
+    deadline = time.monotonic() + 120
+    while not staging.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send(signal.SIGKILL)
+    process.wait()
+    assert staging.exists() and not to.exists()  # killed in the middle of writing
+    export.export(trained, to, dtype=None, overwrite=True, push_to=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.5])
+def test_an_export_killed_while_replacing_leaves_the_old_folder_or_the_new_one(
+    workers, trained, exported, tmp_path, after
+):
+    """Killed at some moment after it began to write; what stands there is a whole model with its own card."""
+    to = tmp_path / "model"
+    shutil.copytree(exported, to)
+    (to / "README.md").write_text("the old one")
+    process = workers.start("export", trained, "--to", to, "--overwrite")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / ".model.export.tmp").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(after)
+    process.send(signal.SIGKILL)
+    process.wait()
+    assert {path.name for path in exported.iterdir()} == {path.name for path in to.iterdir()}
+    card_text = (to / "README.md").read_text()
+    assert card_text == "the old one" or "Audit verdict" in card_text
+
+
+@pytest.mark.parametrize("new_is_there", [False, True])
+def test_a_kill_between_the_last_two_moves_loses_nothing(trained, exported, tmp_path, new_is_there):
+    to, old = tmp_path / "model", tmp_path / ".model.export.old"
+    shutil.copytree(exported, old)
+    (old / "README.md").write_text("the old one")
+    if new_is_there:
+        shutil.copytree(exported, to)
+    with pytest.raises(BadInput, match="already exists"):
+        export.export(trained, to, dtype=None, push_to=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert ((to / "README.md").read_text() == "the old one") is not new_is_there
+
+
+def test_the_commands_of_the_card_answer_a_question(workers, exported, tmp_path):
+    """The card's own Python, run from inside the folder, where nothing of the bundle can be imported."""
+    to = tmp_path / exported.name
+    shutil.copytree(exported, to)
+    (to / "card.py").write_text((exported / "README.md").read_text().split("```python\n")[1].split("```")[0])
+    finished = workers.run_script(to / "card.py")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip()
+
+
+def test_an_unfinished_session_has_nothing_to_export(workers, trained, tmp_path):
+    copy = tmp_path / "session"
+    shutil.copytree(trained, copy)
+    (copy / "checkpoints" / "checkpoint-5").mkdir(parents=True)
+    state = json.loads((copy / "session.json").read_text())
+    (copy / "session.json").write_text(json.dumps({**state, "state": "interrupted"}))
+    assert_clear_error(workers.run("export", copy, "--to", tmp_path / "x"), 2, "interrupted", "--resume")
+    assert not (tmp_path / "x").exists()
+
+
+def test_pushing_needs_a_token_and_asks_nothing(workers, trained, tmp_path):
+    finished = workers.run("export", trained, "--to", tmp_path / "x", "--push-to-hub", "me/model", env={"HF_TOKEN": ""})
+    assert_clear_error(finished, 4, "HF_TOKEN")
+    assert not (tmp_path / "x").exists()
+
+
+def test_pushing_is_private(trained, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    from unsloth_fft.finishing import export
+
+    calls = []
+
+    class Hub:
+        def __init__(self, token):
+            calls.append(("token", token))
+
+        def create_repo(self, name, **options):
+            calls.append((name, options))
+
+        def upload_folder(self, **options):
+            calls.append(("upload", options))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    done = export.export(trained, tmp_path / "x", dtype=None, push_to="me/model")
+    assert calls[0] == ("token", "hf_secret")
+    assert calls[1] == ("me/model", {"private": True, "exist_ok": True})
+    assert done.pushed_to == "https://huggingface.co/me/model"
+    assert not any("hf_secret" in path.read_text(errors="ignore") for path in (tmp_path / "x").iterdir())
+
+
+# --- GGUF ---
+
+
+def test_without_llama_cpp_the_error_says_how_to_get_it(workers, trained, tmp_path):
+    bare = {"LLAMA_CPP_DIR": "", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    finished = workers.run("export", trained, "--to", tmp_path / "x", "--gguf", "Q8_0", env=bare)
+    assert_clear_error(finished, 4, "convert_hf_to_gguf.py", "git clone", "llama.cpp")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("text", ["", "Q8_0,../x", "a b"])
+def test_what_is_no_gguf_type_is_refused(text):
+    with pytest.raises(BadInput):
+        gguf.parse_types(text)
+
+
+def test_gguf_types_are_read_in_any_case_once_each():
+    assert gguf.parse_types("q8_0, F16,Q8_0") == ["Q8_0", "F16"]
+
+
+@pytest.fixture(scope="module")
+def llama_cpp_folder() -> Path:
+    folder = Path(os.environ.get("LLAMA_CPP_DIR") or "/nonexistent")
+    if not (folder / "convert_hf_to_gguf.py").is_file():
+        pytest.skip("llama.cpp is not here: name its folder in LLAMA_CPP_DIR")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_gguf(workers, trained, llama_cpp_folder, tmp_path_factory) -> Path:
+    to = tmp_path_factory.mktemp("gguf") / "tiny"
+    finished = workers.run("export", trained, "--to", to, "--gguf", "F32,Q8_0", "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["gguf"] == ["tiny-F32.gguf", "tiny-Q8_0.gguf"]
+    return to
+
+
+LLAMA = """
+import json, sys
+import numpy
+from llama_cpp import Llama
+model = Llama(sys.argv[1], n_ctx=128, logits_all=True, verbose=False)
+tokens = json.loads(sys.argv[2])
+mine = model.tokenize(sys.argv[3].encode(), add_bos=False, special=True)
+model.eval(tokens)
+print("RESULT" + json.dumps({"tokens": mine, "logits": numpy.array(model.scores[: len(tokens)]).tolist()}))
+"""
+
+
+@pytest.mark.parametrize(("kind", "nearness"), [("F32", 1e-3), ("Q8_0", 0.1)])
+def test_llama_cpp_reads_the_gguf_with_the_same_tokens_and_logits(with_gguf, kind, nearness):
+    import numpy
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(with_gguf)
+    model = AutoModelForCausalLM.from_pretrained(with_gguf).eval()
+    turns = [{"role": "user", "content": "What is 3 plus one? Isn't it 4,  really?"}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0].numpy()
+    finished = subprocess.run(
+        [consumer("llama_cpp"), "-c", LLAMA, str(with_gguf / f"tiny-{kind}.gguf"), json.dumps(ids), text],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    read = json.loads(finished.stdout.split("RESULT")[1].splitlines()[0])
+    assert read["tokens"] == ids
+    assert numpy.abs(numpy.array(read["logits"]) - expected).max() < nearness
+
+
+def test_the_modelfile_names_the_gguf_and_the_end(with_gguf):
+    text = (with_gguf / "Modelfile").read_text()
+    assert "FROM ./tiny-F32.gguf" in text and 'PARAMETER stop "<|end|>"' in text and "TEMPLATE" in text
+
+
+def test_a_template_that_depends_on_its_surroundings_is_not_carried_over():
+    class Tokenizer:
+        def apply_chat_template(self, turns, tokenize, add_generation_prompt):
+            return "".join(f"{len(turns)}:{turn['content']}" for turn in turns)
+
+    assert model_card.go_template(Tokenizer()) is None
+
+
+GO = """package main
+
+import (
+	"encoding/json"
+	"os"
+	"text/template"
+)
+
+type Message struct{ Role, Content string }
+
+func main() {
+	var given struct {
+		Template string
+		Messages []Message
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&given); err != nil {
+		panic(err)
+	}
+	parsed := template.Must(template.New("chat").Parse(given.Template))
+	if err := parsed.Execute(os.Stdout, given); err != nil {
+		panic(err)
+	}
+}
+"""
+
+
+def test_gos_own_engine_renders_the_template_as_jinja_does(tiny_model, tmp_path):
+    """Ollama's templates are Go's text/template; compared letter by letter, with and without a system turn."""
+    from transformers import AutoTokenizer
+
+    go = program("go")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Two  and\ntwo?"},
+        {"role": "assistant", "content": "Four."},
+        {"role": "user", "content": "And one?"},
+    ]
+    (tmp_path / "main.go").write_text(GO)
+    env = {**os.environ, "GOCACHE": str(tmp_path / "cache"), "HOME": str(tmp_path), "GOTOOLCHAIN": "local"}
+    built = subprocess.run(
+        [go, "build", "-o", "render", "main.go"], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    for conversation in (turns, turns[1:], turns[1:2]):
+        given = {
+            "Template": model_card.go_template(tokenizer),
+            "Messages": [{"Role": turn["role"], "Content": turn["content"]} for turn in conversation],
+        }
+        run = subprocess.run([tmp_path / "render"], input=json.dumps(given), capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout == tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+
+
+def test_the_go_template_holds_the_words_around_each_turn(tiny_model):
+    from transformers import AutoTokenizer
+
+    template = model_card.go_template(AutoTokenizer.from_pretrained(tiny_model))
+    assert template is not None
+    for words in ("<|start|>user\n", "<|start|>assistant\n", "<|start|>system\n", "<|end|>\n"):
+        assert words in template

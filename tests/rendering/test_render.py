@@ -1,0 +1,277 @@
+"""Rendering: what the files say, that they keep the plan, and that they refuse what they cannot keep."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import SCRIPTS, TOOL, assert_clear_error, minimal_parameters, run_script, write_parameters
+from render_helpers import TARGET_NAMES, plans, rendered, settings_in
+from unsloth_fft.core.errors import BadInput
+from unsloth_fft.planning import duration
+from unsloth_fft.rendering import single_file, targets, yaml_text
+from unsloth_fft.settings import parameters
+from unsloth_fft.training.arguments import training_arguments
+from unsloth_fft.training.environment import variables_for
+from unsloth_fft.training.model import from_pretrained_arguments
+
+# What each of the plans cannot be handed to: a notebook is one process, Jobs have no A100 of 40 GB, and so on.
+REFUSED = {
+    "offload": {"hf-jobs", "axolotl", "trl", "dpo"},
+    "pretrain": set(),
+    "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl", "dpo"},
+    "eight-cards": {"notebook", "hf-jobs", "unsloth-cli", "dpo"},
+    "one-card": {"axolotl", "trl", "dpo"},
+    "float32": set(),
+}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return plans(tmp_path_factory.mktemp("plans"))
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+@pytest.mark.parametrize("target", TARGET_NAMES)
+def test_every_target_carries_the_plan_or_refuses_clearly(three, name, target):
+    if target in REFUSED[name]:
+        with pytest.raises(BadInput) as refusal:
+            rendered(three[name], target)
+        assert refusal.value.hint
+        return
+    plan = parameters.load(three[name])
+    assert plan.plan is not None
+    text = " ".join(rendered(three[name], target).replace("#", " ").split())  # comments are wrapped
+    for words in (
+        plan.model.name,
+        f"{plan.plan.predicted.peak_vram_gib:.1f} GiB",
+        f"Predicted time: {duration.in_words(plan.plan.predicted.hours)}",
+        "unsloth 2026.10.9",
+        "Made for:",
+    ):
+        assert words in text, words
+    cost = plan.plan.predicted.cost_usd
+    assert ("Cost: not known" if cost is None else f"Cost: {cost:.2f} USD") in text
+    assert "0.00 hours" not in text
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_the_script_holds_exactly_the_arguments_that_the_bundle_trains_with(three, name):
+    plan = parameters.load(three[name])
+    settings = settings_in(rendered(three[name], "script"))
+    arguments = training_arguments(plan, Path("anywhere"))
+    assert settings["training"] == {key: value for key, value in arguments.items() if key != "output_dir"}
+    for place, on_gpu in (("model_on_gpu", True), ("model_on_cpu", False)):
+        assert {**settings["model"], **settings[place]} == from_pretrained_arguments(plan, on_gpu=on_gpu)
+    assert settings["environment"] == variables_for(plan)
+    assert settings["gpus"] * settings["nodes"] == plan.distributed.gpus * plan.distributed.nodes
+
+
+def test_secrets_are_named_and_never_written(three, monkeypatch):
+    secrets = {"HF_TOKEN": "hf_not_to_be_seen", "WANDB_API_KEY": "wandb_not_to_be_seen", "MODAL_HF_SECRET": "hidden-x"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    for target in TARGET_NAMES:
+        text = rendered(three["float32"], target)
+        assert not any(value in text for value in secrets.values()), target
+
+
+def test_rendering_imports_nothing_of_the_training_stack(three):
+    probe = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r})\n"
+        "from unsloth_fft.commands import tool\n"
+        f"code = tool.main(['render', '--params', {str(three['one-card'])!r}, '--target', 'modal'])\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'yaml', 'unsloth'} & set(sys.modules)\n"
+        "assert code == 0 and not heavy, heavy"
+    )
+    finished = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_an_unknown_target_lists_the_known_ones(three):
+    assert_clear_error(
+        run_script(TOOL, "render", "--params", three["float32"], "--target", "colab"), 2, "notebook", "slurm"
+    )
+
+
+def test_json_says_what_is_lost_and_how_to_run(three, tmp_path):
+    output = tmp_path / "unsloth.yaml"
+    finished = run_script(
+        TOOL, "render", "--params", three["one-card"], "--target", "unsloth-cli", "--output", output, "--accept-lost",
+        "--json",
+    )  # fmt: skip
+    value = json.loads(finished.stdout)
+    assert value["output"] == str(output) and output.is_file()
+    lost = {loss["setting"]: loss for loss in value["lost"]}
+    assert lost["precision/exactness"]["breaks"] is True
+    assert "UNSLOTH_OFFLOAD_OPTIMIZER_STATE=1" in value["run"]
+    text = output.read_text()
+    comments = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    for loss in value["lost"]:
+        assert f"{loss['setting']}: {loss['wanted']} becomes {loss['becomes']}" in " ".join(comments.split())
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+def test_commands_name_the_file_as_it_is_called_and_never_a_suggested_name(three, target):
+    """In what `render` says, and in the file's own comments; a name with a space is quoted for the shell."""
+    found = targets.find(target)
+    rendered = found.render(parameters.load(three["float32"]), "jobs/my job.x")
+    assert "'jobs/my job.x'" in rendered.run
+    assert found.file_name not in rendered.run
+    if target not in ("script", "slurm", "hf-jobs", "notebook", "dpo"):  # these have no such line
+        assert "'jobs/my job.x'" in " ".join(rendered.text.replace("#", " ").split())
+    if target != "script":  # targets that carry the script call it train_fft.py inside
+        assert found.file_name not in rendered.text
+
+
+def test_render_says_how_to_run_the_file_it_wrote(three, tmp_path):
+    arguments = ("render", "--params", three["one-card"], "--target", "slurm")
+    named = run_script(TOOL, *arguments, "--output", "job.sh", cwd=tmp_path)
+    assert "run it with: sbatch job.sh\n" in named.stderr and "slurm_train_fft" not in named.stderr
+    as_json = run_script(TOOL, *arguments, "--output", "job.sh", "--json", cwd=tmp_path)
+    assert json.loads(as_json.stdout)["run"] == "sbatch job.sh"
+    refused = run_script(TOOL, *arguments, "--output", "job\nrm.sh", cwd=tmp_path)
+    assert_clear_error(refused, 2, "--output")
+    assert [path.name for path in tmp_path.iterdir()] == ["job.sh"]
+
+
+def test_a_broken_promise_needs_consent_and_writes_nothing_without(three, tmp_path):
+    output = tmp_path / "unsloth.yaml"
+    finished = run_script(TOOL, "render", "--params", three["one-card"], "--target", "unsloth-cli", "--output", output)
+    assert_clear_error(finished, 2, "exactness", "--accept-lost")
+    assert not output.exists()
+
+
+def test_a_plan_that_only_unsloth_makes_fit_is_refused_elsewhere(three):
+    for target in ("trl", "axolotl", "dpo"):
+        finished = run_script(TOOL, "render", "--params", three["one-card"], "--target", target, "--accept-lost")
+        assert_clear_error(finished, 2, "adamw_flash", "120 GiB")
+
+
+def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_elsewhere(three, tmp_path):
+    """The plan fits only with them; a trainer of this bundle keeps them there, and no other program has one."""
+    text = rendered(three["offload"], "script")
+    assert "main(SETTINGS, adapted(train, keeps_gradients_on_host))" in text and "class HostGradients" in text
+    assert "gradients wait in host memory" in " ".join(text.split())
+    notebook = json.loads(rendered(three["offload"], "notebook"))
+    code = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    assert "adapted(train, keeps_gradients_on_host), OUTPUT" in code and "class HostGradients" in code
+    small = json.loads(three["float32"].read_text())
+    small["optimizer"]["state_offload"] = small["memory"]["gradient_offload"] = True
+    params = write_parameters(tmp_path / "p.json", small)
+    for target in ("unsloth-cli", "axolotl", "trl", "dpo"):
+        lost = {loss.setting: loss for loss in targets.find(target).render(parameters.load(params)).lost}
+        assert lost["memory/gradient_offload"].breaks, target
+        assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes
+
+
+def test_docker_mounts_files_and_not_volumes(three, tmp_path):
+    value = json.loads(three["float32"].read_text())
+    for given, mounted in (
+        ("rows.jsonl", "$PWD/rows.jsonl"),
+        ("./rows.jsonl", "$PWD/rows.jsonl"),
+        ("/data/rows.jsonl", "/data/rows.jsonl"),
+        ("~/rows.jsonl", "$HOME/rows.jsonl"),
+        ("/data/$(x)/rows.jsonl", r"/data/\$(x)/rows.jsonl"),
+    ):
+        value["data"]["dataset"] = given
+        text = rendered(write_parameters(tmp_path / "p.json", value), "docker")
+        assert f'-v "{mounted}:/data/rows.jsonl:ro"' in text
+
+
+def test_rows_laid_end_to_end_stay_so_in_the_script_and_are_named_where_they_do_not(three, tmp_path):
+    value = json.loads(three["float32"].read_text())
+    value["batch"].update(per_device_train_batch_size=8, gradient_accumulation_steps=2, effective_batch_size=16)
+    for wanted in (True, False):
+        value["data"]["padding_free"] = wanted
+        params = write_parameters(tmp_path / "p.json", value)
+        assert settings_in(rendered(params, "script"))["training"]["padding_free"] is wanted
+        for target in ("axolotl", "trl", "dpo"):
+            lost = {loss.setting for loss in targets.find(target).render(parameters.load(params)).lost}
+            assert ("data/padding_free" in lost) is wanted, target
+        lost = {loss.setting: loss for loss in targets.find("unsloth-cli").render(parameters.load(params)).lost}
+        assert lost["data/padding_free"].wanted == str(wanted).lower()
+    assert "padding_free" not in rendered(params, "trl") and "padding_free" not in rendered(params, "dpo")
+
+
+def test_a_script_carries_only_what_its_plan_needs(three):
+    several, one = rendered(three["two-nodes"], "script"), rendered(three["one-card"], "script")
+    assert "adapted(train, trains_sharded)" in several and "class HostGradients" not in several
+    assert "main(SETTINGS, train)" in one and "reshard" not in one
+
+
+def test_accelerate_starts_as_many_processes_as_planned(three):
+    yaml = pytest.importorskip("yaml")
+    config = yaml.safe_load(rendered(three["two-nodes"], "accelerate"))
+    assert (config["distributed_type"], config["num_machines"], config["num_processes"]) == ("MULTI_GPU", 2, 16)
+    assert "fsdp_config" not in config  # Unsloth shards by itself, and would leave it to accelerate
+    assert yaml.safe_load(rendered(three["offload"], "accelerate"))["distributed_type"] == "NO"
+
+
+def test_without_data_there_is_nothing_to_render(tmp_path):
+    params = write_parameters(tmp_path / "p.json", minimal_parameters("owner/model", None))
+    for target in TARGET_NAMES:
+        with pytest.raises(BadInput, match="dataset"):
+            rendered(params, target)
+
+
+def test_renting_targets_refuse_without_a_card(tmp_path):
+    params = write_parameters(tmp_path / "p.json", minimal_parameters("owner/model", "owner/data"))
+    for target in ("modal", "hf-jobs", "skypilot"):
+        with pytest.raises(BadInput, match="carry no plan"):
+            rendered(params, target)
+
+
+def test_a_job_cannot_read_a_file_of_this_machine(three, rows_file, tmp_path):
+    value = json.loads(three["one-card"].read_text())
+    value["data"]["dataset"] = str(rows_file)
+    params = write_parameters(tmp_path / "p.json", value)
+    assert_clear_error(
+        run_script(TOOL, "render", "--params", params, "--target", "hf-jobs"), 2, str(rows_file), "hf upload"
+    )
+    modal = rendered(params, "modal")
+    assert f'.add_local_file("{rows_file}", "/data/{rows_file.name}")' in modal
+    assert f'"--dataset", "/data/{rows_file.name}"' in modal
+
+
+def test_an_unwritable_output_is_a_clear_error(three, tmp_path):
+    finished = run_script(
+        TOOL, "render", "--params", three["float32"], "--target", "script", "--output", tmp_path / "no" / "x.py"
+    )
+    assert_clear_error(finished, 2, "mkdir -p")
+
+
+def test_every_registered_target_is_tested():
+    assert set(targets.TARGETS) == set(TARGET_NAMES)
+
+
+def test_joining_refuses_two_meanings_of_one_name_and_parts_that_are_missing(monkeypatch, tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    monkeypatch.setattr(single_file, "PACKAGE", package)
+    (package / "one.py").write_text('"""One."""\n\nimport os\n\n\ndef name():\n    return os.name\n')
+    (package / "two.py").write_text('"""Two."""\n\nfrom . import one\n\n\ndef other():\n    return one.name()\n')
+    (package / "three.py").write_text('"""Three."""\n\n\ndef name():\n    return 3\n')
+    head = single_file.join(("one", "two")).imports
+    assert "import os" in head and "one = sys.modules[__name__]" in head
+    with pytest.raises(ValueError, match="name is defined in one and in three"):
+        single_file.join(("one", "three"))
+    with pytest.raises(ValueError, match="not joined"):
+        single_file.join(("two",))
+
+
+def test_python_targets_are_valid_python(three):
+    for target in ("script", "modal"):
+        ast.parse(rendered(three["one-card"], target))
+
+
+@pytest.mark.parametrize("value", [1e-05, 4e-06, 0.1, 1.0, 3, None, True, "a: b", "# no", "", "multi\nline\n"])
+def test_yaml_text_is_read_back_as_it_was(value):
+    yaml = pytest.importorskip("yaml")
+    original = {"a": {"b": value, "c": [value, {"d": value, "e": 1}] if "\n" not in str(value) else []}, "f": {}}
+    assert yaml.safe_load(yaml_text.dump(original)) == original

@@ -1,0 +1,1 @@
+"""Grading answers to evals/evals.json."""
