@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+TESTS = Path(__file__).resolve().parents[1]
+SCRIPTS = TESTS.parent / "scripts"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Workers:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(SCRIPTS), **quiet},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (SCRIPTS, TESTS))), **quiet},
         )
         assert self._answer() == "ready"
         return self

@@ -12,17 +12,17 @@ from ...settings.parameters import Parameters
 # Modules below unsloth_fft, in the order in which they are joined.
 _SHARED = (
     "core.errors",
-    "planning.row_format",
+    "data.row_format",
     "data.templates",
     "data.supervision",
     "data.splitting",
-    "handoff.standalone.process",
-    "handoff.standalone.rows",
-    "handoff.standalone.checks",
-    "handoff.standalone.loading",
+    "rendering.standalone.process",
+    "rendering.standalone.rows",
+    "rendering.standalone.checks",
+    "rendering.standalone.loading",
 )
-_AFTER = ("handoff.standalone.audit", "handoff.standalone.results", "handoff.standalone.main")
-PREFERENCE_PARTS = (*_SHARED, "handoff.standalone.preferences", *_AFTER)
+_AFTER = ("rendering.standalone.audit", "rendering.standalone.results", "rendering.standalone.main")
+PREFERENCE_PARTS = (*_SHARED, "rendering.standalone.preferences", *_AFTER)
 
 # What a plan may need of its trainer: the function that makes the class (as training/trainer.py uses it), its modules.
 _ON_HOST = ("keeps_gradients_on_host", ("training.sliced_step", "training.host_gradients"))
@@ -32,7 +32,7 @@ _SHARDED = ("trains_sharded", ("training.sharding",))
 def parts_for(parameters: Parameters) -> tuple[str, ...]:
     """The modules of the script that trains with `parameters`."""
     needed = [module for _, modules in _adaptations(parameters) for module in modules]
-    return (*_SHARED, *needed, "handoff.standalone.training", *_AFTER)
+    return (*_SHARED, *needed, "rendering.standalone.training", *_AFTER)
 
 
 def training_for(parameters: Parameters) -> str:
