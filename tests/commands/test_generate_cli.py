@@ -400,17 +400,23 @@ def test_gradients_in_host_memory_of_several_gpus_name_the_one_gpu_that_works() 
     assert "exactness" not in finished.stderr
 
 
-def test_without_jsonschema_it_says_how_to_get_it() -> None:
+def test_a_plan_imports_no_jsonschema_and_is_the_same_where_there_is_none() -> None:
     code = f"""
 import sys
-sys.modules["jsonschema"] = None
+if "hidden" in sys.argv:
+    sys.modules["jsonschema"] = None
 sys.path.insert(0, {str(SCRIPTS)!r})
 from unsloth_fft.commands import plan
-sys.exit(plan.main({list(H200)!r}))
+code = plan.main({list(H200)!r})
+assert sys.modules.get("jsonschema") is None
+sys.exit(code)
 """
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert_clear_error(finished, 4, "jsonschema", "pip install jsonschema")
-    assert finished.stdout == ""
+    there, hidden = (
+        subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, timeout=60)
+        for more in ((), ("hidden",))
+    )
+    assert there.returncode == hidden.returncode == 0, there.stderr + hidden.stderr
+    assert there.stdout == hidden.stdout != ""
 
 
 def _cpu_seconds(*command: str) -> float:

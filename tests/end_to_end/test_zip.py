@@ -207,13 +207,6 @@ def test_bare_really_is_bare(unpacked: Path, bare: dict[str, str]) -> None:
         assert run_bare(["-c", f"import {package}"], bare, unpacked).returncode != 0
 
 
-def test_without_jsonschema_it_says_how_to_get_it(unpacked: Path) -> None:
-    words = ["scripts/generate_fft_params.py", "--model", "Qwen/Qwen2.5-0.5B", "--gpu", "H200", "--max-steps", "10"]
-    finished = run_bare(words, {"PATH": os.environ["PATH"]}, unpacked)
-    assert finished.returncode == 4
-    assert "pip install jsonschema" in finished.stderr
-
-
 def test_building_twice_writes_the_same_file(tmp_path: Path, content: bytes) -> None:
     for folder in ("one", "two"):
         with pytest.raises(SystemExit) as ended:

@@ -1,19 +1,18 @@
 """Validation against schemas/*.schema.json, the single source of truth for every JSON that is written.
 
-jsonschema is imported on first use, and only for a value that is not plainly right (quick_check.py): so that a plan
-takes no longer than it must, and `--help` works and starts at once without it.
+The standard library is enough (schema_keywords.py). Where jsonschema is installed, it has the last word on a value in
+which something was found wrong; on one that is right it is not even imported, which would take longer than a plan.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from . import quick_check
-from .errors import BadInput, MissingHere
+from . import schema_keywords
+from .errors import BadInput
 from .files import SCHEMA_DIR
 
 SCHEMA_VERSION = "1.0"
@@ -27,37 +26,23 @@ def load(name: str) -> dict[str, Any]:
     return schema
 
 
-@functools.cache
-def _validator(name: str) -> Any:
-    from jsonschema.validators import Draft202012Validator
-
-    return Draft202012Validator(load(name))
-
-
-@functools.cache
-def _require_jsonschema() -> None:
-    """Raise MissingHere where it is not installed: asked at once, not only when a value is wrong."""
-    try:
-        found = importlib.util.find_spec("jsonschema")
-    except ValueError:  # blocked by an entry of None in sys.modules
-        found = None
-    if found is None:
-        raise MissingHere(
-            "the Python package jsonschema is not installed; it validates every file read and written",
-            hint="pip install jsonschema",
-        )
-
-
 def problems(value: Any, name: str) -> list[str]:
     """Every violation of schema `name`, one sentence each, in document order; empty when valid."""
-    _require_jsonschema()
-    if quick_check.surely_valid(value, load(name)):
-        return []
     return [sentence for error in _errors(value, name) for sentence in _sentences(error)]
 
 
 def _errors(value: Any, name: str) -> list[Any]:
-    return sorted(_validator(name).iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
+    """The violations of schema `name`: jsonschema's errors where it is installed, else our own, which read alike."""
+    rules = load(name)
+    found: list[Any] = list(schema_keywords.violations(value, rules))
+    if found:
+        try:
+            from jsonschema.validators import Draft202012Validator
+        except ImportError:
+            pass
+        else:
+            found = list(Draft202012Validator(rules).iter_errors(value))
+    return sorted(found, key=lambda error: [str(part) for part in error.absolute_path])
 
 
 def check(value: Any, name: str, where: str) -> None:

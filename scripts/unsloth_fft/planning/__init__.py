@@ -1,1 +1,1 @@
-"""From model, hardware and data to a plan. Standard library and jsonschema only: it must start in a blink."""
+"""From model, hardware and data to a plan. Standard library only: it must start in a blink."""

@@ -47,8 +47,7 @@ def versions(parameters: Parameters) -> dict[str, str]:
     for requirement in requirements(parameters):
         name, allowed = split(requirement)
         found.setdefault(name, allowed.removeprefix("=="))
-    for not_training in ("python", "jsonschema"):
-        found.pop(not_training, None)
+    found.pop("python", None)
     return found
 
 

@@ -14,7 +14,7 @@ from ..core import files
 from ..core.errors import MissingHere
 from ..settings.parameters import Parameters
 
-TRAINING_PACKAGES = ("unsloth", "torch", "transformers", "trl", "datasets", "safetensors", "jsonschema")
+TRAINING_PACKAGES = ("unsloth", "torch", "transformers", "trl", "datasets", "safetensors")
 INSTALL_COMMAND = "uv sync --extra train   (or: pip install 'unsloth==2026.10.9' matplotlib)"
 
 # Where trackers write, inside the session unless their own variable says otherwise: wandb and trackio name these in
