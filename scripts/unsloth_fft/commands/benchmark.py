@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import terminal
+from ..core import children, terminal
 from ..core.errors import BadInput, MissingHere, TrainingFailed
 from ..models import catalogue
 from ..settings import parameters as params
@@ -159,7 +157,7 @@ def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> sub
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment.for_children(),
-            start_new_session=True,
+            **children.APART,
             cwd=work,
         )
 
@@ -181,7 +179,7 @@ def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        children.end(process)
         process.wait()
 
 

@@ -108,7 +108,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def append_line(path: Path, value: Any) -> None:
     """Append one JSON line and flush it to disk, so that a kill loses at most the line being written."""
-    with explained(path), path.open("a", encoding="utf-8") as file:
+    with explained(path), path.open("a", encoding="utf-8", newline="\n") as file:
         file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -69,7 +69,8 @@ class _Reader:
         found: Any = self._root
         for part in reference.removeprefix("#").split("/")[1:]:
             found = found[part.replace("~1", "/").replace("~0", "~")]
-        return found
+        target: Schema = found
+        return target
 
 
 # Keywords that say something of one value: the words for what is wrong, or None.
@@ -114,7 +115,10 @@ def _bound(breaks: Callable[[Any, Any], bool], words: str) -> Callable[[Any, Any
 
 
 def _size(
-    kind: type, breaks: Callable[[int, int], bool], at_edge: tuple[int, str], words: str
+    kind: type[str] | type[list[Any]] | type[dict[str, Any]],
+    breaks: Callable[[int, int], bool],
+    at_edge: tuple[int, str],
+    words: str,
 ) -> Callable[..., str | None]:
     """A check of len(value); `at_edge` is (limit, words) for the limit that reads better in words of its own."""
 

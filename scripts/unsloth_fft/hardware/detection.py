@@ -1,17 +1,15 @@
-"""Reading the machine this runs on, without torch: `nvidia-smi` for the GPUs, the kernel for host memory."""
+"""Reading the machine this runs on, without torch: `nvidia-smi` for the GPUs, the system for host memory."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
-from ..core.errors import BadInput
-from . import cards
+from ..core import children
+from ..core.errors import BadInput, MissingHere
+from . import cards, host_memory
 from .cards import Gpu, Hardware
 
 MIB_PER_GIB = 1024
@@ -74,9 +72,14 @@ def detect() -> Hardware:
 
 
 def host_memory_gib() -> float:
-    """Memory of this machine in GiB, or of the container where that is less."""
-    limits = [size for size in (_physical_bytes(), _container_bytes()) if size]
-    return round(min(limits) / BYTES_PER_GIB, 2)
+    """Memory of this machine in GiB, or of the container where that is less. Raises MissingHere where nothing tells."""
+    size = host_memory.total()
+    if size is None:
+        raise MissingHere(
+            "the memory of this machine could not be read",
+            hint="name the machine to plan for: --gpu NAME --host-ram-gib X   (or: pip install psutil)",
+        )
+    return round(size / BYTES_PER_GIB, 2)
 
 
 def free_gib() -> float | None:
@@ -98,12 +101,9 @@ def free_gib() -> float | None:
 
 
 def free_host_gib() -> float | None:
-    """Host memory the kernel could give out now (MemAvailable), or None where it does not say."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) / 2**20
-    return None
+    """Host memory in GiB that could be given out now, or None where the system does not say."""
+    free = host_memory.available()
+    return None if free is None else free / BYTES_PER_GIB
 
 
 def _cpu(host_ram_gib: float, notes: tuple[str, ...]) -> Hardware:
@@ -148,14 +148,13 @@ def _ask(program: str, query: tuple[str, ...]) -> str | None:
         stderr=subprocess.DEVNULL,
         text=True,
         errors="replace",
-        start_new_session=True,
+        **children.APART,
     )
     try:
         answer, _ = process.communicate(timeout=QUERY_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        # Its children hold the pipe open: end the whole group, or reading the rest would hang as well.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # Its children hold the pipe open: end them all, or reading the rest would hang as well.
+        children.end(process)
         process.communicate()
         raise
     return answer if process.returncode == 0 else None
@@ -214,21 +213,3 @@ def _has_bf16(device: Device, gpu: Gpu | None) -> bool:
     if device.compute_capability is not None:
         return device.compute_capability >= BF16_FROM_CAPABILITY
     return gpu is not None and gpu.has_bf16
-
-
-def _physical_bytes() -> int | None:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemTotal:"):
-                return int(line.split()[1]) * 1024
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
-def _container_bytes() -> int | None:
-    """The cgroup's limit; version 2 says "max" where there is none, version 1 a number larger than any machine."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            return int(Path(path).read_text())
-    return None

@@ -7,9 +7,7 @@ to stop reaches the workers as a file in the session folder, because they must a
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import errors, files
+from ..core import children, errors, files
 from ..core.errors import FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
 from . import environment, session
@@ -67,7 +65,7 @@ def run(machines: Machines, folder: Folder, arguments: list[str], signals: Signa
         command(machines, folder.root, arguments),
         stdout=sys.stderr,
         env=environment.for_children(),
-        start_new_session=True,
+        **children.APART,
     )
     try:
         code = _watched(process, folder, signals)
@@ -98,11 +96,8 @@ def _watched(process: subprocess.Popen[bytes], folder: Folder, signals: Signals)
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End torchrun and its processes: first by asking, then at once."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            return
+    for end in (children.ask_to_end, children.end):
+        end(process)
         deadline = time.monotonic() + PATIENCE_S
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)

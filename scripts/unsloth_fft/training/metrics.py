@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import json
 import math
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..core import files, schema
 from ..core.errors import BadInput, TrainingFailed
+from ..hardware import host_memory
 from .session import now
 
 WARM_UP_LINES = 2
@@ -112,8 +112,7 @@ def peak_gib() -> float:
 
     if torch.cuda.is_available():
         return round(float(torch.cuda.max_memory_reserved()) / 2**30, 4)
-    # Linux gives ru_maxrss in KiB (getrusage(2)).
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 4)
+    return round((host_memory.peak_resident() or 0) / 2**30, 4)
 
 
 def reserved_and_free_gib() -> tuple[float, float]:

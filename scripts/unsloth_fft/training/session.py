@@ -8,19 +8,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import hashlib
 import os
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from ..core import files, schema
+from ..core import files, locks, schema
 from ..core.errors import BadInput
 from ..settings import parameters as params
 from ..settings.parameters import Parameters
@@ -269,32 +267,19 @@ def digest(path: Path) -> str:
 def locked(folder: Folder) -> Iterator[None]:
     """Hold the session for this process. Raises BadInput when another process holds it.
 
-    The lock is the kernel's: it ends with the process, so a killed run never leaves one behind. The processes it forks
-    (`datasets` makes some) would inherit the lock and could outlive it, so they let go of it as they start.
+    The lock ends with the process, so a killed run never leaves one behind. The processes it forks (`datasets` makes
+    some) let go of it as they start.
     """
-    with files.explained(folder.lock):
-        handle = folder.lock.open("a")
-    with handle:
-        if not _taken(handle, patience=FORK_SECONDS):
-            raise BadInput(
-                f"another process is training in {folder.root}",
-                hint=f"watch it with: unsloth_fft_tool.py status {folder.root}",
-            )
-        os.register_at_fork(after_in_child=handle.close)
+    try:
+        with files.explained(folder.lock):
+            held = locks.take(folder.lock, patience=FORK_SECONDS)
+    except locks.HeldElsewhere:
+        raise BadInput(
+            f"another process is training in {folder.root}",
+            hint=f"watch it with: unsloth_fft_tool.py status {folder.root}",
+        ) from None
+    with held:
         yield
-
-
-def _taken(handle: TextIO, patience: float) -> bool:
-    """Whether the lock could be taken within `patience` seconds."""
-    give_up = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                return False
-            time.sleep(0.05)
 
 
 def this_process() -> ProcessRecord:
@@ -304,10 +289,8 @@ def this_process() -> ProcessRecord:
 
 def is_held(folder: Folder) -> bool:
     """Whether some process holds the session's lock right now."""
-    if not folder.lock.exists():
-        return False
-    with files.explained(folder.lock), folder.lock.open() as handle:
-        return not _taken(handle, patience=0)
+    with files.explained(folder.lock):
+        return locks.is_held(folder.lock)
 
 
 def _from_json(value: dict[str, Any]) -> Session:
