@@ -12,7 +12,8 @@ from unsloth_fft.estimates import calibration, memory
 from unsloth_fft.estimates.activations import Widths, activations, layer_bytes_per_token
 from unsloth_fft.models import catalogue
 from unsloth_fft.models.shape import ModelShape
-from unsloth_fft.settings.setting import QUANTIZED, Setting
+from unsloth_fft.settings.recipes import QUANTIZED
+from unsloth_fft.settings.setting import Setting
 
 ROWS = [row for row in read_rows() if not row.ran_out]
 TIMED = [row for row in ROWS if row.times]
@@ -141,7 +142,7 @@ def test_offloaded_state_leaves_only_its_largest_chunk_on_the_gpu() -> None:
 
 def test_state_bytes_per_parameter_are_those_of_the_optimizers() -> None:
     def state(optimizer: str, weights: str = "bfloat16", args: tuple = ()) -> float:
-        from unsloth_fft.settings.optimizers import optimizer_memory
+        from unsloth_fft.estimates.optimizer_memory import optimizer_memory
 
         return optimizer_memory(LLAMA, setting(optimizer=optimizer, weights=weights, optimizer_args=args)).state / (
             LLAMA.parameters

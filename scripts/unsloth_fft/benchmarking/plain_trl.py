@@ -8,12 +8,13 @@ from typing import Any
 
 from ..core.errors import BadInput
 from ..settings.parameters import Parameters
+from ..settings.recipes import OPTIMIZERS
 from ..training import trial
 from ..training.arguments import training_arguments
 from ..training.trial import Trial
 
 # What only Unsloth's trainer has.
-UNSLOTH_ONLY = ("adamw_flash",)
+UNSLOTH_ONLY = tuple(name for name, optimizer in OPTIMIZERS.items() if optimizer.only_unsloth)
 
 
 def measure(

@@ -9,6 +9,7 @@ from typing import Any
 from ..core import files, terminal
 from ..core.arguments import precision
 from ..core.errors import BadInput, MissingHere
+from ..settings.recipes import OPTIMIZERS
 
 EPILOG = """examples:
   unsloth_fft_tool.py predict --model Qwen/Qwen2.5-0.5B --learning-rate 1e-5 --precision bfloat16
@@ -18,8 +19,6 @@ EPILOG = """examples:
 A folder, a safetensors file or a downloaded Hub model is streamed and its real weights are counted. For a name of
 the catalogue, or a folder with only a config.json, weights of the usual initial scale are assumed, and the answer
 says so."""
-
-OPTIMIZERS = ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "adamw_flash", "adamw_torch_8bit")
 
 
 def add_parser(commands: Any) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import math
 
 from ..settings.parameters import Parameters, Schedule
+from ..settings.recipes import BYTES, RECIPES
 
 GIB = 2**30
-# Bytes a parameter. A float32 AdamW checkpoint holds weights and two float32 moments; with bf16 weights the most is
-# adamw_flash's: weights 2, moments 2 and 4, error correction 2.
-CHECKPOINT_BYTES = {"float32": 12, "bfloat16": 10}
-WEIGHT_BYTES = {"float32": 4, "bfloat16": 2}
+# Bytes a parameter of the largest checkpoint that any recipe of the stored type writes: 12 with float32 weights (two
+# float32 moments), 10 with bf16 weights (adamw_flash's moments and error correction).
+CHECKPOINT_BYTES = {
+    weights: int(max(recipe.checkpoint_bytes for recipe in RECIPES if recipe.weights == weights)) for weights in BYTES
+}
 # Bytes a second that a checkpoint is written at, flushed to disk: 4.94 GB in 8.3 s on one rented machine
 # (references/measurements/sessions-h200-2026-11-27.json). Disks differ; a slower one only means a larger share.
 WRITTEN_A_SECOND = 0.6e9
@@ -33,7 +35,7 @@ def save_seconds(elements: int, weights: str) -> float:
 
 def needed_gib(elements: int, weights: str, schedule: Schedule, steps: int | None) -> float:
     """GiB of disk for a model of `elements` weights stored as `weights`, trained for `steps` (None: not known)."""
-    return elements * (WEIGHT_BYTES[weights] + checkpoints_at_once(schedule, steps) * CHECKPOINT_BYTES[weights]) / GIB
+    return elements * (BYTES[weights] + checkpoints_at_once(schedule, steps) * CHECKPOINT_BYTES[weights]) / GIB
 
 
 def needed_by(parameters: Parameters) -> float:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from ..models.shape import ModelShape
 from ..models.tensors import largest, matrices
-from ..settings.optimizers import FLASH, OptimizerMemory, optimizer_memory
 from ..settings.setting import OFF, TRUE, Setting
 from .activations import Activations, activations, power_of_two
 from .calibration import MemoryConstants, memory_constants
+from .optimizer_memory import OptimizerMemory, optimizer_memory
 
 GIB = 2**30
 STEP = "optimizer step"
@@ -209,7 +209,7 @@ def _step(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> fl
     if not setting.state_offload:
         return step
     per_element = max(optimizer.state / shape.parameters, 0.0)
-    if setting.gradient_offload and setting.optimizer == FLASH and largest(shape) > SLICE_ELEMENTS:
+    if setting.gradient_offload and setting.optimizer_facts.sliced and largest(shape) > SLICE_ELEMENTS:
         # Large tensors are stepped a slice at a time, with 8 bytes of state and 4 borrowed for each element.
         return max(12.0 * SLICE_ELEMENTS, float(OFFLOAD_CHUNK_BYTES))
     chunk = max(OFFLOAD_CHUNK_BYTES, per_element * largest(shape) / setting.gpus)
@@ -219,8 +219,7 @@ def _step(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> fl
 
 def _visiting_gradients(shape: ModelShape, setting: Setting) -> float:
     """Gradients that come back for one chunk of the step: a quarter of its state, or the largest tensor's."""
-    sliced = setting.optimizer == FLASH
-    biggest = min(largest(shape), SLICE_ELEMENTS) if sliced else largest(shape)
+    biggest = min(largest(shape), SLICE_ELEMENTS) if setting.optimizer_facts.sliced else largest(shape)
     return max(float(setting.weight_bytes * biggest), OFFLOAD_CHUNK_BYTES / 4)
 
 
@@ -286,10 +285,10 @@ def _fragmentation(
     if setting.gradient_offload:  # blocks that the copying stream still holds serve no other stream
         recomputed_sums = setting.checkpointing != OFF and parts.accumulates
         holes += GRADIENTS_IN_FLIGHT_BYTES * (2 if recomputed_sums else 1)
-    elif setting.optimizer == FLASH:
+    elif setting.optimizer_facts.late_state:
         more = 0.0 if setting.state_offload else _more_at_step(parts, constants, moment)
         holes += (constants.fragmentation_of_step + more) * parts.step
-    if setting.optimizer == FLASH and not setting.state_offload and setting.checkpointing == TRUE:
+    if setting.optimizer_facts.late_state and not setting.state_offload and setting.checkpointing == TRUE:
         holes += constants.fragmentation_of_checkpoints * parts.acts.kept
     return holes
 

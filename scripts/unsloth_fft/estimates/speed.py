@@ -13,11 +13,11 @@ from ..hardware.cards import Gpu, Hardware
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
 from ..models.tensors import tensor_count
-from ..settings.optimizers import BNB, FLASH, PAGED, TORCHAO, optimizer_memory
 from ..settings.setting import OFF, UNSLOTH, Setting
 from .activations import activations
 from .calibration import SpeedConstants, speed_constants
 from .memory import fsdp2_keeps_gathered
+from .optimizer_memory import optimizer_memory
 
 TERA, GIGA = 1e12, 1e9
 
@@ -159,13 +159,18 @@ def _optimizer(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedCo
     wide, state = setting.weight_bytes, optimizer_memory(shape, setting).state / shape.parameters
     # Weights read and written, gradients read twice (norm and update), state read and written.
     traffic = elements * (4 * wide + 2 * state) / _bandwidth(gpu, constants)
-    if setting.optimizer in (BNB, PAGED):
-        return max(traffic, elements / (constants.bnb_elements_per_byte_of_bandwidth * gpu.memory_bandwidth_gbs * GIGA))
-    if setting.optimizer == TORCHAO:
-        return max(traffic, tensor_count(shape) * constants.torchao_tensor_s)
-    if setting.optimizer == FLASH:
-        return max(traffic, tensor_count(shape) * constants.flash_tensor_s)
-    return traffic
+    return max(traffic, _least_step_s(shape, setting, gpu, constants, elements))
+
+
+def _least_step_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants, elements: float) -> float:
+    """Seconds that a step takes at least, however little it moves: the bound that the table of recipes names."""
+    bound = setting.optimizer_facts.step_bound
+    if bound is None:
+        return 0.0
+    constant: float = getattr(constants, bound)
+    if bound.endswith("_tensor_s"):
+        return tensor_count(shape) * constant
+    return elements / (constant * gpu.memory_bandwidth_gbs * GIGA)
 
 
 def _host_transfer(

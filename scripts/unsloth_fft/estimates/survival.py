@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ..settings.recipes import Keeping, keeping_of
+
 FRACTION_BITS: Final = {"bfloat16": 7, "float16": 10, "float32": 23, "float64": 52}
 """Stored fraction bits (IEEE 754-2019 table 3.5; bfloat16 is float32 with the low 16 bits cut off)."""
 
@@ -57,14 +59,9 @@ class ExponentCounts:
 
 def update_of(weights: str, optimizer_name: str, optimizer_args: Mapping[str, bool]) -> Update:
     """What becomes of an update under these settings; names are those of the parameters file."""
-    if weights == "float32":
-        return Update("float32", False, "the float32 weight itself takes the update")
-    if optimizer_name == "adamw_flash":
-        detail = ", from 8-bit optimizer states that make it inexact" if optimizer_args.get("quantize") else ""
-        return Update("float32", False, f"an error-correction term keeps what bfloat16 rounds off{detail}")
-    if optimizer_name == "adamw_torch_8bit" and optimizer_args.get("bf16_stochastic_round"):
-        return Update("bfloat16", True, "stochastic rounding keeps every update on average, with noise on each one")
-    return Update(weights, False, f"the {weights} weight is rounded to nearest after every step")
+    keeping = keeping_of(weights, optimizer_name, optimizer_args)
+    detail = keeping.detail.format(weights=weights)
+    return Update(keeping.rounds_to or weights, keeping is Keeping.STOCHASTIC, detail)
 
 
 def typical_survival(

@@ -7,9 +7,8 @@ from ..estimates.speed import launches_decide
 from ..estimates.survival import WANTED_SHARE
 from ..models import source
 from ..models.shape import ModelShape
-from ..settings.optimizers import FLASH, TORCHAO
 from ..settings.parameters import Predicted
-from ..settings.recipes import is_nvidia
+from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting
 from . import amount, duration, row_joining
 from .data_facts import DataFacts
@@ -85,13 +84,7 @@ def _margin_reason(request: Request) -> str:
 
 def _exactness_reason(best: Candidate) -> str:
     setting = best.setting
-    if setting.weights == "float32":
-        return "Weights are float32, so every update is kept to float32 precision."
-    if setting.optimizer == FLASH:
-        return "adamw_flash keeps an error-correction term beside bf16 weights, so the effective master is float32."
-    if setting.optimizer == TORCHAO:
-        return "bf16 updates are rounded stochastically: right on average, with noise on every step."
-    return "Plain bf16 weights: an update smaller than half the spacing of a weight is lost."
+    return keeping_of(setting.weights, setting.optimizer, dict(setting.optimizer_args)).reason
 
 
 def _checkpointing_reason(request: Request, outcome: Outcome, best: Candidate) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from ..core.errors import BadInput
 from ..settings.parameters import Parameters, exactness_of
+from ..settings.recipes import BYTES, FUSED, RECIPES, optimizer_of
 from .target import Loss
 
 # Bytes a parameter of weights, gradients and optimizer state in float32 with AdamW in float32 (4 + 4 + 8), and with
 # its moments in 8 bits (4 + 4 + 2): measured as 16 and 10 in references/measurements, h200-2026-11-22.
-FLOAT32_BYTES = {"adamw_torch_fused": 16, "adamw_8bit": 10, "paged_adamw_8bit": 10}
+FLOAT32_BYTES = {
+    recipe.optimizer: BYTES["float32"] + recipe.checkpoint_bytes for recipe in RECIPES if recipe.weights == "float32"
+}
 
 
 def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
@@ -47,7 +50,7 @@ def gradient_losses(parameters: Parameters) -> list[Loss]:
 
 def _gradient_size(parameters: Parameters) -> str:
     """Gradients have the type of the weights."""
-    size = (parameters.model.parameters or 0) * (4 if parameters.precision.weights == "float32" else 2) / 2**30
+    size = (parameters.model.parameters or 0) * BYTES[parameters.precision.weights] / 2**30
     return f" of {size:.1f} GiB" if size else ""
 
 
@@ -64,17 +67,17 @@ def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, 
     those alone exceed the planned memory.
     """
     weights, name = parameters.precision.weights, parameters.optimizer.name
-    if name != "adamw_flash":
+    if not optimizer_of(name, parameters.optimizer.args).only_unsloth:
         return weights, name, []
     if exactness_of(weights, parameters.optimizer) != "exact":
         raise BadInput(
             f"optimizer/args quantize=True of adamw_flash has no counterpart in {trainer}",
             hint="plan with --optimizer adamw_8bit, or render --target script",
         )
-    require_room(parameters, trainer, "adamw_torch_fused")
+    require_room(parameters, trainer, FUSED)
     return (
         "float32",
-        "adamw_torch_fused",
+        FUSED,
         [
             Loss(
                 "optimizer/name",

@@ -9,15 +9,9 @@ from typing import Any
 
 from ..core.files import BUNDLE_ROOT
 from ..settings.parameters import Parameters
+from ..settings.recipes import optimizer_of
 from ..training import environment
 
-# Packages an optimizer needs beyond Unsloth's own requirements. flashoptim>=0.1.4 is the floor that
-# unsloth/optimizers/flash_adamw.py (2026.10.9) checks; 0.1.4 and torchao 0.18.0 are the versions measured with
-# (references/measurements/h200-2026-11-22.jsonl).
-OPTIMIZER_PACKAGES = {
-    "adamw_flash": ("flashoptim>=0.1.4",),
-    "adamw_torch_8bit": ("torchao>=0.18.0",),
-}
 PYTHON = ">=3.11,<3.14"
 
 
@@ -32,7 +26,9 @@ def requirements(parameters: Parameters) -> list[str]:
     pinned: list[str] = _project()["project"]["optional-dependencies"]["train"]
     tracker = parameters.schedule.report_to  # each tracker's package has its name
     trackers = [] if tracker == "none" else [tracker]
-    return [*pinned, *OPTIMIZER_PACKAGES.get(parameters.optimizer.name, ()), *trackers]
+    package = optimizer_of(parameters.optimizer.name, parameters.optimizer.args).package
+    extra = [] if package is None or package.comes_with_unsloth else [package.requirement]
+    return [*pinned, *extra, *trackers]
 
 
 def uv_settings() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core import files, schema
 from ..core.errors import BadInput
+from .recipes import RANK, keeping_of, optimizer_of
 
 # Sections that a person may edit in the file. Memory, speed and exactness were predicted from the others.
 BY_HAND = ("data", "schedule")
@@ -329,13 +330,15 @@ def _precision_problems(precision: Precision, optimizer: Optimizer) -> list[str]
             f" but {precision.weights} weights with {optimizer.name} keep '{kept}'"
         )
     promised = exactness_of(precision.weights, optimizer)
-    if _RANK[precision.exactness] > _RANK[promised]:
+    if RANK[precision.exactness] > RANK[promised]:
         problems.append(
             f"precision/exactness: '{precision.exactness}' cannot be kept by {precision.weights} weights with"
             f" {optimizer.name} (they give '{promised}')"
         )
-    if optimizer.name == "adamw_flash" and precision.weights != "bfloat16":
-        problems.append("optimizer/name: adamw_flash corrects bfloat16 weights; float32 weights need no correction")
+    if optimizer_of(optimizer.name, optimizer.args).corrects and precision.weights != "bfloat16":
+        problems.append(
+            f"optimizer/name: {optimizer.name} corrects bfloat16 weights; float32 weights need no correction"
+        )
     return problems
 
 
@@ -352,25 +355,14 @@ def _offload_problems(parameters: Parameters) -> list[str]:
     return problems
 
 
-_RANK = {"any": 0, "stochastic": 1, "exact": 2}
-
-
 def master_kept_by(weights: str, optimizer: Optimizer) -> str:
     """Where the precise weight lives under these settings: "float32", "error_correction" or "none"."""
-    if weights == "float32":
-        return "float32"
-    return "error_correction" if optimizer.name == "adamw_flash" else "none"
+    return keeping_of(weights, optimizer.name, optimizer.args).master
 
 
 def exactness_of(weights: str, optimizer: Optimizer) -> str:
     """The most these settings can promise about weight updates (measured: references/evidence.json)."""
-    if weights == "float32":
-        return "exact"
-    if optimizer.name == "adamw_flash":
-        return "any" if optimizer.args.get("quantize") else "exact"
-    if optimizer.name == "adamw_torch_8bit" and optimizer.args.get("bf16_stochastic_round"):
-        return "stochastic"
-    return "any"
+    return keeping_of(weights, optimizer.name, optimizer.args).exactness
 
 
 def _plan(value: dict[str, Any]) -> Plan:

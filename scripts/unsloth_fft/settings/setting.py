@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .recipes import BYTES, Optimizer, correction_bytes, optimizer_of
+
 OFF, TRUE, UNSLOTH = "off", "true", "unsloth"
 SINGLE, FSDP2 = "single", "fsdp2"
-
-STOCHASTIC = (("bf16_stochastic_round", True),)
-QUANTIZED = (("quantize", True),)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Setting:
 
     @property
     def weight_bytes(self) -> int:
-        return 4 if self.weights == "float32" else 2
+        return BYTES[self.weights]
 
     @property
     def dense_mask(self) -> bool:
@@ -57,10 +56,11 @@ class Setting:
         return self.padding_free and self.weights == "float32" and self.micro_batch > 1
 
     @property
-    def quantized(self) -> bool:
-        return bool(dict(self.optimizer_args).get("quantize", False))
+    def optimizer_facts(self) -> Optimizer:
+        """What the table of recipes says of the optimizer. Raises BadInput for one that it lacks."""
+        return optimizer_of(self.optimizer, dict(self.optimizer_args))
 
     @property
     def correction_bytes(self) -> int:
-        """Bytes of adamw_flash's error-correction term an element: 2 for a 32-bit master, 1 for a 24-bit one."""
-        return 1 if dict(self.optimizer_args).get("master_weight_bits") == 24 else 2
+        """Bytes an element of the optimizer's error-correction term, where it has one."""
+        return correction_bytes(dict(self.optimizer_args))

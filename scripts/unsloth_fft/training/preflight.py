@@ -16,18 +16,10 @@ from ..core.terminal import say
 from ..estimates import disk
 from ..hardware import detection
 from ..settings.parameters import Parameters
+from ..settings.recipes import optimizer_of
 from .session import Folder
 
 GIB = 2**30
-# What each optimizer needs beside torch, with the version that unsloth 2026.10.9 asks for
-# (optimizers/flash_adamw.py: _FLASH_ADAMW_MIN_VERSION).
-PACKAGES = {
-    "adamw_8bit": "bitsandbytes",
-    "paged_adamw_8bit": "bitsandbytes",
-    "adamw_torch_8bit": "torchao",
-    "adamw_flash": "flashoptim",
-}
-LEAST = {"flashoptim": (0, 1, 4)}
 
 
 def check(parameters: Parameters, folder: Folder) -> None:
@@ -42,17 +34,20 @@ def check(parameters: Parameters, folder: Folder) -> None:
 
 def require_optimizer(name: str) -> None:
     """Raise MissingHere when the package behind optimizer `name` is not installed, or too old."""
-    package = PACKAGES.get(name)
-    if package is None:
+    needed = optimizer_of(name, {}).package
+    if needed is None:
         return
-    least = LEAST.get(package)
-    wanted = package if least is None else f"{package}>={'.'.join(map(str, least))}"
+    package, wanted = needed.name, needed.requirement if needed.least else needed.name
     hint = f"uv pip install '{wanted}'   (or: pip install '{wanted}')"
     if importlib.util.find_spec(package) is None:
         raise MissingHere(f"not installed here: {package}; the optimizer {name} needs it", hint=hint)
     found = importlib.metadata.version(package)
-    if least is not None and tuple(int(part) for part in found.split(".")[:3] if part.isdigit()) < least:
+    if needed.least is not None and _numbers(found) < _numbers(needed.least):
         raise MissingHere(f"{package} {found} is too old for the optimizer {name}", hint=hint)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
 
 
 def require_disk(parameters: Parameters, root: Path) -> None:

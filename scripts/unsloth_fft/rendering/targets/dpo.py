@@ -6,6 +6,7 @@ from typing import Any
 
 from ...core.errors import BadInput
 from ...settings.parameters import Parameters
+from ...settings.recipes import BYTES
 from .. import lost_settings, standalone
 from ..script import file_text
 from ..script_settings import settings_of
@@ -62,7 +63,7 @@ def _settings(parameters: Parameters, weights: str, optimizer: str) -> dict[str,
 
 def _memory_lost(parameters: Parameters) -> Loss:
     """DPO keeps a frozen copy of the model, and runs two answers a row; the plan knows of neither."""
-    copy = (parameters.model.parameters or 0) * (4 if parameters.precision.weights == "float32" else 2) / 2**30
+    copy = (parameters.model.parameters or 0) * BYTES[parameters.precision.weights] / 2**30
     size = f" of {copy:.1f} GiB" if copy else ""
     return Loss(
         "plan/predicted",
