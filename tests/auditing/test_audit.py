@@ -552,7 +552,7 @@ def test_a_header_of_640_bytes_is_not_a_pickle(tmp_path: Path) -> None:
 
 
 def test_the_command_speaks_json_and_writes_the_same_file(good: Path, tmp_path: Path) -> None:
-    finished = run_script(TOOL, "audit", good, good, "--json", "--output", tmp_path / "audit.json")
+    finished = run_script(TOOL, "audit", good, good, "--json", "--full", "--output", tmp_path / "audit.json")
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout) == json.loads((tmp_path / "audit.json").read_text())
     assert json.loads(finished.stdout)["verdict"] == "frozen"

@@ -152,7 +152,7 @@ def test_wrong_input_is_explained(arguments: list[str], words: str) -> None:
 def test_the_planner_side_needs_nothing_but_the_standard_library() -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules);"
-        "from unsloth_fft.planning import survival; survival.typical_survival(1e-5, 'bfloat16', 'adamw_8bit', {});"
+        "from unsloth_fft.estimates import survival; survival.typical_survival(1e-5, 'bfloat16', 'adamw_8bit', {});"
         "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'numpy', 'jsonschema')])"
     )
     finished = subprocess.run([sys.executable, "-c", script, SCRIPTS], capture_output=True, text=True, check=True)

@@ -33,7 +33,7 @@ def test_a_users_rows_and_model_go_from_plan_to_audit(workers, tmp_path, tiny_mo
     status = answer_of(run_script(TOOL, "status", session, "--json"))
     assert status["state"] == "completed" and status["step"] == status["total_steps"] == status["checkpoint"]
     assert status["step"] == planned["plan"]["predicted"]["steps"]  # 36 rows learned twice, the last batch of 8 short
-    audit = answer_of(run_script(TOOL, "audit", "--session", session, "--json"))
+    audit = answer_of(run_script(TOOL, "audit", "--session", session, "--json", "--full"))
     assert audit["verdict"] == "full" and audit["elements"] == planned["model"]["parameters"]
     again = answer_of(run_script(TOOL, "audit", tiny_model, session / "model", "--json"))
     assert again["changed"] == audit["changed"]

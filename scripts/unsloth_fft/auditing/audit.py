@@ -18,6 +18,7 @@ from ..core import schema
 from ..weights import floats
 from ..weights.checkpoint import locate, open_checkpoint
 from ..weights.naming import GROUPS
+from . import remarks
 from .alignment import Alignment, align
 from .compare import Comparison, Moves, NotFinite, compare
 from .verdict import AuditContext, Finding, Verdict, judge
@@ -36,6 +37,7 @@ class Audit:
     alignment: Alignment
     compared: dict[str, Comparison]
     judgement: Verdict
+    remarks: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -95,6 +97,13 @@ class Audit:
                 if not pair.base.is_weight
             ],
             "tied_head": self.alignment.tied_head,
+            "unused_experts": [
+                {"layer": item.layer, "experts": list(item.experts), "of": item.of}
+                for item in self.judgement.unused_experts
+            ],
+            "prefixes": [asdict(item) for item in self.alignment.prefixes],
+            "unloaded_tensors": list(self.alignment.unloaded),
+            "remarks": list(self.remarks),
         }
         schema.check(value, "audit", "the audit")
         return value
@@ -114,7 +123,8 @@ def audit_folders(
     old, new = open_checkpoint(base), open_checkpoint(trained)
     alignment = align(old, new)
     compared = compare(alignment.pairs, progress)
-    return Audit(old.path, new.path, alignment, compared, judge(alignment, compared, context))
+    judgement = judge(alignment, compared, context)
+    return Audit(old.path, new.path, alignment, compared, judgement, remarks.of(old, new, alignment, judgement))
 
 
 def audit_session(root: Path, *, progress: Progress | None = None) -> Audit:
@@ -131,7 +141,7 @@ def audit_session(root: Path, *, progress: Progress | None = None) -> Audit:
             f"session {root} has no trained model yet (state: {state.state})",
             hint=f"unsloth_fft_tool.py train {root}" + ("" if state.state == "initialized" else " --resume"),
         )
-    base, context = locate(state.base_model), context_of(folder, parameters)
+    base, context = locate(state.base_model, parameters.model.revision), context_of(folder, parameters)
     return audit_folders(base, folder.model, context=context, progress=progress)
 
 

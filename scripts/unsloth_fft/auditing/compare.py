@@ -62,7 +62,10 @@ EXPONENT_BINS: Final = 256
 
 @dataclass(frozen=True)
 class Pair:
-    """Two tensors whose first `elements` elements, in rows of `row_length`, are the same weights."""
+    """Two tensors whose first `elements` elements, in rows of `row_length`, are the same weights.
+
+    `parts` is the number of equal parts, one an expert, of which is told whether they moved at all; 0 where none are.
+    """
 
     name: str
     base: Tensor
@@ -70,6 +73,12 @@ class Pair:
     elements: int
     row_length: int
     count_rows: bool
+    parts: int = 0
+
+    @property
+    def part_length(self) -> int:
+        """Elements of a part."""
+        return self.elements // self.parts
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class Comparison:
     trained_not_finite: NotFinite = NotFinite()
     sampled: Array = field(default_factory=lambda: np.zeros(EXPONENT_BINS, np.int64))
     sampled_changed: Array = field(default_factory=lambda: np.zeros(EXPONENT_BINS, np.int64))
+    moved_parts: frozenset[int] = frozenset()
 
     def __add__(self, other: Comparison) -> Comparison:
         both = [moves for moves in (self.rounded, other.rounded) if moves is not None]
@@ -132,7 +142,14 @@ class Comparison:
             self.trained_not_finite + other.trained_not_finite,
             self.sampled + other.sampled,
             self.sampled_changed + other.sampled_changed,
+            self.moved_parts | other.moved_parts,
         )
+
+    def moves_of(self, pair: Pair) -> Moves:
+        """The moves that count: after rounding where the trained type cannot hold every value of the base."""
+        if self.rounded is None or floats.holds(pair.trained.dtype, pair.base.dtype):
+            return self.moves
+        return self.rounded
 
 
 def compare(pairs: Sequence[Pair], progress: Callable[[int, int], None] | None = None) -> dict[str, Comparison]:
@@ -174,12 +191,14 @@ def _bytes(pair: Pair, elements: int) -> int:
 
 
 def _spans(pairs: Sequence[Pair]) -> Iterator[_Span]:
-    """Pieces of work in the order of the base's bytes, each a whole number of blocks."""
+    """Pieces of work in the order of the base's bytes, each a whole number of blocks, none reaching over two parts."""
     for pair in sorted(pairs, key=lambda pair: (pair.base.file, pair.base.start)):
         block = _block_of(pair)
         step = max(SPAN // block, 1) * block
-        for start in range(0, pair.elements, step):
-            yield _Span(pair, start, min(start + step, pair.elements))
+        length = pair.part_length if pair.parts else pair.elements
+        for begin in range(0, pair.elements, max(length, 1)):
+            for start in range(begin, begin + length, step):
+                yield _Span(pair, start, min(start + step, begin + length))
 
 
 def _block_of(pair: Pair) -> int:
@@ -269,7 +288,10 @@ def _tallied(span: _Span, blocks: Iterable[tuple[Array, Array]]) -> Comparison:
     with np.errstate(over="ignore", invalid="ignore"):  # both are looked for in the results, block by block
         for index, (base, trained) in enumerate(blocks):
             tally.take(base, trained, span.start + index * block, sample=index % SAMPLE_EVERY == 0)
-    return tally.result(count)
+    found = tally.result(count)
+    if span.pair.parts and found.moves_of(span.pair).changed:
+        return replace(found, moved_parts=frozenset({span.start // span.pair.part_length}))
+    return found
 
 
 def _room(elements: int) -> tuple[Array, Array, Array]:
@@ -372,7 +394,7 @@ def _careful_block(pair: Pair, base: Array, trained: Array, start: int) -> Compa
 def _moves(change: Array, broken: Array) -> Moves:
     """Moves of finite values, and a change for each value that became or ceased to be NaN or infinite."""
     changed = int(np.count_nonzero(change)) + int(np.count_nonzero(broken))
-    return Moves(changed, float(np.abs(change).max()), _squares(change))
+    return Moves(changed, float(np.abs(change).max(initial=0.0)), _squares(change))
 
 
 def _unchanged_rows(pair: Pair, changed: Array) -> int:

@@ -16,6 +16,7 @@ from ..core import schema
 from ..core.errors import BadInput
 from ..estimates import survival
 from ..estimates.survival import ExponentCounts, Update
+from ..models import hub_cache
 
 CURVE_RATES: Final = tuple(
     float(f"{digit}e{power}") for power in range(-8, -2) for digit in (1, 1.5, 2, 3, 5, 7)
@@ -126,15 +127,12 @@ def predict(
 
 def weights_of(model: str, dtype: str, progress: Progress | None = None) -> Weights:
     """The sizes of a model's weights as `dtype` holds them; counted where there is a checkpoint, else typical."""
-    from ..weights.checkpoint import hub_cache, locate
-
-    path = Path(model).expanduser()
-    cached = hub_cache() / ("models--" + model.replace("/", "--"))
-    if path.is_file() and path.name == "config.json" or path.is_dir() and not _has_weights(path):
-        return _from_config(path if path.is_file() else path / "config.json", dtype)
-    if path.exists() or (not model.startswith((".", "/", "~")) and cached.is_dir()):
-        return count_weights(locate(model), dtype, progress)
-    return _typical(_catalogue_name(model), dtype, survival.TYPICAL_WEIGHT_STD)
+    found = hub_cache.find(model)
+    if found is None:
+        return _typical(_catalogue_name(model), dtype, survival.TYPICAL_WEIGHT_STD)
+    if found.is_file() and found.name == "config.json" or found.is_dir() and not _has_weights(found):
+        return _from_config(found if found.is_file() else found / "config.json", dtype)
+    return count_weights(found, dtype, progress)
 
 
 def count_weights(path: Path, dtype: str, progress: Progress | None = None) -> Weights:

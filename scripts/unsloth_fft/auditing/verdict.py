@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,18 +13,12 @@ import numpy as np
 from ..estimates import survival
 from ..weights import floats
 from ..weights.floats import Array
-from ..weights.naming import group_of, layer_of
+from ..weights.naming import group_of, is_kept, kind_of, layer_of
+from . import chance, experts, remedies
 from .alignment import Alignment
 from .compare import Comparison, Moves, Pair
-from .predict import REMEDY
+from .experts import UnusedExperts
 from .signature import BIAS, Signature, signature
-
-MOVED_SHARE: Final = 0.99
-"""A tensor has moved when at least this share of its elements did.
-
-Not 1: a float32 weight near 1 that took steps of 1e-6 has a spacing of 1.2e-7, so about one in a hundred is back where
-it began by chance. Far above what rounding leaves at the learning rates of full fine-tuning (15% at 1e-5).
-"""
 
 SEEN: Final = 10
 """Elements that should have moved before their standing still is called frozen."""
@@ -32,23 +27,16 @@ EXPLANATIONS: Final = {
     "not_finite": "holds NaN or infinite values that the base does not have",
     "frozen": "did not move at all, and rounding does not explain it: not trained, or without any gradient",
     "bf16_rounding": "steps smaller than half the bfloat16 spacing of the weight were rounded away",
-    "unused_rows": "whole rows of the vocabulary did not move: their tokens had no gradient in the data",
+    "unused_rows": "whole rows of a table did not move: their tokens or positions had no gradient in the data",
+    "unused_experts": "whole experts did not move while others of their layer did: they saw no token",
+    "kept_buffers": "kept, as in every trainer: constants of the model that no gradient reaches",
     "storage_rounding": "the precise master moved by less than bfloat16 storage can show",
-    "finer_master": "smaller movements do not show in storage: a finer master or stochastic rounding collected them",
+    "finer_master": "usually harmless: a finer master or stochastic rounding collected what storage cannot show",
     "stochastic_rounding": "updates are kept on average, but by chance these weights kept their value",
     "unexplained": "some elements moved and others did not, in no pattern that rounding leaves",
 }
 
-REMEDIES: Final = {
-    "not_finite": "train again from the base with a lower learning rate or a longer warm-up",
-    "frozen": "load the model with full_finetuning=True and without get_peft_model, freeze nothing, and train again",
-    "bf16_rounding": REMEDY,
-    "unused_rows": "none is needed, unless these tokens matter: then add text that uses them",
-    "finer_master": "audit --session DIR: its settings tell a precise master from lost updates",
-    "stochastic_rounding": "train for more steps, or plan with --exactness exact",
-    "unexplained": "compare the tensors with what the run was meant to train, and train again from the base",
-}
-"""What to do about a cause; nothing where the session explains it."""
+_EXPLAINED_BY_SESSION: Final = ("storage_rounding", "unused_rows", "unused_experts")
 
 
 @dataclass(frozen=True)
@@ -74,6 +62,7 @@ class Finding:
 
     pair: Pair
     comparison: Comparison
+    in_unused_experts: int = 0
     cause: str | None = None
 
     @property
@@ -86,15 +75,12 @@ class Finding:
 
     @property
     def moves(self) -> Moves:
-        """The moves that count: after rounding where the trained type cannot hold every value of the base."""
-        rounded = self.comparison.rounded
-        if rounded is None or floats.holds(self.pair.trained.dtype, self.pair.base.dtype):
-            return self.comparison.moves
-        return rounded
+        """The moves that count."""
+        return self.comparison.moves_of(self.pair)
 
     @property
     def in_unused_rows(self) -> int:
-        """Elements in rows of the vocabulary that did not move at all, while other rows did."""
+        """Elements in rows of a table that did not move at all, while other rows did."""
         return self.comparison.unchanged_rows * self.pair.row_length if self.moves.changed else 0
 
     @property
@@ -103,17 +89,37 @@ class Finding:
         return self.pair.elements - self.moves.changed
 
     @property
+    def in_question(self) -> int:
+        """Elements that should have moved: those that no unused row and no unused expert holds."""
+        return self.pair.elements - self.in_unused_rows - self.in_unused_experts
+
+    @property
+    def chance(self) -> float:
+        """The chance that a trained element of this tensor stands where it began."""
+        coarse = floats.FRACTION_BITS[self.pair.trained.dtype] < floats.FRACTION_BITS["F32"]
+        if coarse or not self.moves.changed:
+            return chance.RETURNED
+        weight = math.sqrt(self.comparison.base_squares / self.pair.elements)
+        change = math.sqrt(self.moves.squares / self.moves.changed)
+        return chance.returning(weight, change, floats.FRACTION_BITS["F32"])
+
+    @property
+    def returned(self) -> int:
+        """Elements in question that did not move."""
+        return self.in_question - self.moves.changed
+
+    @property
     def has_moved(self) -> bool:
-        """Whether every element moved that rounding and unused rows do not explain."""
-        used = self.pair.elements - self.in_unused_rows
-        return self.moves.changed >= MOVED_SHARE * used and self.moves.changed > 0
+        """Whether what stands still in this tensor may do so by chance."""
+        return self.returned <= chance.may_stand(self.in_question, self.chance)
 
 
 @dataclass(frozen=True)
 class Cause:
     """One reason for what did not move: how many elements, in which tensors, worst first.
 
-    `learning_rate` is the session's; `learning_rate_range` is (more than, at most) as the files alone tell it.
+    `remedy` is None where nothing needs mending. `learning_rate` is the session's; `learning_rate_range` is (more than,
+    at most) as the files alone tell it.
     """
 
     name: str
@@ -123,11 +129,7 @@ class Cause:
     explanation: str
     learning_rate: float | None = None
     learning_rate_range: tuple[float, float] | None = None
-
-    @property
-    def remedy(self) -> str | None:
-        """What to do about it; None where nothing needs mending."""
-        return None if self.explained else REMEDIES.get(self.name)
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,17 +141,47 @@ class Verdict:
     summary: str
     causes: tuple[Cause, ...]
     findings: tuple[Finding, ...]
+    unused_experts: tuple[UnusedExperts, ...]
 
 
 def judge(alignment: Alignment, compared: dict[str, Comparison], context: AuditContext | None) -> Verdict:
     """The verdict on `compared`, which holds a comparison of every pair in `alignment`."""
-    bare = [Finding(pair, compared[pair.name]) for pair in alignment.pairs if pair.base.is_weight]
-    pattern = _pattern(bare)
-    findings = [Finding(f.pair, f.comparison, _cause(f, pattern, context)) for f in bare]
-    causes = _causes(findings, pattern, context)
+    unused = experts.unused(alignment.pairs, compared)
+    bare = [
+        Finding(pair, compared[pair.name], experts.elements_in(pair, compared[pair.name], unused))
+        for pair in alignment.pairs
+        if pair.base.is_weight and pair.elements
+    ]
+    pattern, moved = _pattern(bare), _moved(bare)
+    findings = [replace(f, cause=_cause(f, f.pair.name in moved, pattern, context)) for f in bare]
+    causes = _causes(findings, pattern, context, unused)
     name = _name(alignment, findings, causes)
     basis = "data" if context is None else "session"
-    return Verdict(name, basis, _summary(name, alignment, findings, causes, context), causes, tuple(findings))
+    summary = _summary(name, alignment, findings, causes)
+    return Verdict(name, basis, summary, causes, tuple(findings), unused)
+
+
+def _moved(findings: Sequence[Finding]) -> set[str]:
+    """The names of tensors whose trained elements moved, but for what chance may leave standing.
+
+    Chance is allowed to a tensor, and over all layers to a kind of tensor: a few elements standing still in every
+    small norm of a model are no chance.
+    """
+    kinds: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        kinds[kind_of(finding.pair.name)].append(finding)
+    moved = set()
+    for kind in kinds.values():
+        most = max(finding.chance for finding in kind)
+        together = sum(finding.in_question for finding in kind)
+        by_chance = sum(finding.returned for finding in kind) <= chance.may_stand(together, most)
+        any_moved = any(finding.moves.changed for finding in kind)
+        moved |= {
+            finding.pair.name
+            for finding in kind
+            if any_moved and finding.has_moved and (by_chance or finding.returned <= most * finding.in_question)
+        }
+    return moved
 
 
 def _pattern(findings: Sequence[Finding]) -> Signature:
@@ -159,11 +191,13 @@ def _pattern(findings: Sequence[Finding]) -> Signature:
     return signature(finding.comparison for finding in matrices or moved)
 
 
-def _cause(finding: Finding, pattern: Signature, context: AuditContext | None) -> str | None:
+def _cause(finding: Finding, moved: bool, pattern: Signature, context: AuditContext | None) -> str | None:
     if finding.comparison.trained_not_finite.count > finding.comparison.base_not_finite.count:
         return "not_finite"
-    if finding.has_moved:
-        return "unused_rows" if finding.in_unused_rows else None
+    if is_kept(finding.pair.name):
+        return None if finding.moves.changed else "kept_buffers"
+    if moved or not finding.in_question:
+        return "unused_rows" if finding.in_unused_rows else "unused_experts" if finding.in_unused_experts else None
     rounding = _rounding_cause(finding, pattern, context)
     if finding.moves.changed:
         return rounding or "unexplained"
@@ -214,7 +248,12 @@ def exponent_counts(sampled: Array) -> survival.ExponentCounts:
     return survival.ExponentCounts("bfloat16", int(sampled[0]), {}, others)
 
 
-def _causes(findings: Sequence[Finding], pattern: Signature, context: AuditContext | None) -> tuple[Cause, ...]:
+def _causes(
+    findings: Sequence[Finding],
+    pattern: Signature,
+    context: AuditContext | None,
+    unused: Sequence[UnusedExperts],
+) -> tuple[Cause, ...]:
     """The causes found, those that take away from the verdict first, then by elements."""
     causes = []
     for name, explanation in EXPLANATIONS.items():
@@ -226,10 +265,13 @@ def _causes(findings: Sequence[Finding], pattern: Signature, context: AuditConte
             finding.comparison.trained_not_finite.count if name == "not_finite" else finding.still
             for finding in concerned
         )
-        explained = context is not None and name in ("storage_rounding", "unused_rows")
+        explained = name == "kept_buffers" or (context is not None and name in _EXPLAINED_BY_SESSION)
         rate, rates, words = _rate_evidence(name, pattern, context)
+        if name == "unused_experts":
+            words = f": {experts.words(unused)}"
         tensors = tuple(finding.pair.name for finding in concerned)
-        causes.append(Cause(name, explained, elements, tensors, explanation + words, rate, rates))
+        remedy = None if explained else remedies.remedy(name, tensors, len(findings))
+        causes.append(Cause(name, explained, elements, tensors, explanation + words, rate, rates, remedy))
     causes.sort(key=lambda cause: (cause.explained, -cause.elements))
     return tuple(causes)
 
@@ -271,7 +313,6 @@ def _summary(
     alignment: Alignment,
     findings: Sequence[Finding],
     causes: Sequence[Cause],
-    context: AuditContext | None,
 ) -> str:
     elements = sum(finding.pair.elements for finding in findings)
     changed = sum(finding.moves.changed for finding in findings)

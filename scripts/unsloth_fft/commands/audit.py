@@ -14,6 +14,7 @@ EPILOG = """examples:
   unsloth_fft_tool.py audit base/ trained/                 two folders, Hub cache folders or safetensors files
   unsloth_fft_tool.py audit runs/first                     a session, whose settings explain more; or --session DIR
   unsloth_fft_tool.py audit --session runs/first --require full --json
+  unsloth_fft_tool.py audit base/ trained/ --json --full   every tensor; or --output audit.json
 
 verdicts:
   full          every tensor moved, or the session's settings explain what storage cannot show
@@ -40,14 +41,19 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--require", choices=sorted(_REQUIRED), help="exit with 5 unless the verdict is this one or better"
     )
-    command.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON there")
-    command.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
+    command.add_argument("--output", type=Path, metavar="FILE", help="also write the whole JSON there")
+    command.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object on stdout instead of a table: a summary, worst tensors first",
+    )
+    command.add_argument("--full", action="store_true", help="with --json: every tensor and layer")
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """The `audit` command. One name alone is a session, where it is one."""
-    from ..auditing import audit
+    from ..auditing import audit, summary
     from ..reporting import audit_table
     from ..weights.checkpoint import locate
 
@@ -68,8 +74,10 @@ def run(args: argparse.Namespace) -> int:
     value = found.to_json()
     if args.output is not None:
         files.write_json(args.output, value)
-    if args.json:
+    if args.json and args.full:
         terminal.emit(value)
+    elif args.json:
+        terminal.emit_short(summary.of_audit(value))
     else:
         print(audit_table.render(value), flush=True)
     return _exit_code(args.require, found.verdict, found.summary)

@@ -42,15 +42,16 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--stochastic-rounding", action="store_true", help="adamw_torch_8bit with bf16_stochastic_round=True"
     )
-    command.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON there")
+    command.add_argument("--output", type=Path, metavar="FILE", help="also write the whole JSON there")
     command.add_argument("--plot", type=Path, metavar="FILE", help="write the curve as PNG (needs matplotlib)")
-    command.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table: a summary")
+    command.add_argument("--full", action="store_true", help="with --json: the whole curve")
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """The `predict` command."""
-    from ..auditing import predict
+    from ..auditing import predict, summary
 
     if args.stochastic_rounding and args.optimizer != "adamw_torch_8bit":
         raise BadInput(
@@ -64,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
         files.write_json(args.output, value)
     if args.plot is not None:
         files.write_bytes(args.plot, _plot(value))
-    if args.json:
+    if args.json and args.full:
         terminal.emit(value)
+    elif args.json:
+        terminal.emit_short(summary.of_prediction(value))
     else:
         print(_table(value), flush=True)
     return 0

@@ -33,7 +33,7 @@ def _next_step(audit: dict[str, Any]) -> str:
         return "name as BASE the checkpoint that training began from"
     remedies = [cause["remedy"] for cause in audit["causes"] if cause["remedy"]]
     if remedies:
-        return str(remedies[0])
+        return _safe(str(remedies[0]))
     return "unsloth_fft_tool.py eval SESSION compares loss and answers before and after"
 
 
@@ -82,26 +82,38 @@ def _number(value: float | None) -> str:
 def _cause(cause: dict[str, Any], tensors: Sequence[dict[str, Any]]) -> list[str]:
     known = {tensor["name"]: tensor for tensor in tensors}
     head = "explained  " if cause["explained"] else "not moved  "
-    lines = ["", f"{head}{cause['elements']:,} weights: {cause['cause']}: {cause['explanation']}"]
+    lines = ["", f"{head}{cause['elements']:,} weights: {cause['cause']}: {_safe(cause['explanation'])}"]
     for name in cause["tensors"][:SHOWN]:
         tensor = known[name]
-        lines.append(f"  {share(tensor['moved_fraction']):>8}  {name}")
+        lines.append(f"  {share(tensor['moved_fraction']):>8}  {_shown(name)}")
     if len(cause["tensors"]) > SHOWN:
         lines.append(f"  and {len(cause['tensors']) - SHOWN} more tensors")
     return lines
 
 
+def _shown(name: str) -> str:
+    """A tensor's name, which is whatever a file says, as a terminal may safely have it."""
+    safe = _safe(name)
+    return safe if len(safe) <= 150 else f"{safe[:147]}..."
+
+
+def _safe(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def _oddities(audit: dict[str, Any]) -> list[str]:
     lines = [
-        f"not finite {item['side']} {item['name']}: {item['nan']:,} NaN, {item['infinite']:,} infinite,"
+        f"not finite {item['side']} {_shown(item['name'])}: {item['nan']:,} NaN, {item['infinite']:,} infinite,"
         f" the first at index {item['first_index']}"
         for item in audit["not_finite"]
     ]
-    lines += [f"missing    {name} (only in the base)" for name in audit["missing_tensors"]]
-    lines += [f"extra      {name} (only in the trained checkpoint)" for name in audit["extra_tensors"]]
-    lines += [f"mismatch   {item['name']}: {item['reason']}" for item in audit["mismatched_tensors"]]
+    lines += [f"missing    {_shown(name)} (only in the base)" for name in audit["missing_tensors"]]
+    lines += [f"extra      {_shown(name)} (only in the trained checkpoint)" for name in audit["extra_tensors"]]
+    lines += [f"mismatch   {_shown(item['name'])}: {item['reason']}" for item in audit["mismatched_tensors"]]
     lines += [
-        f"resized    {item['name']}: {item['base_rows']:,} rows against {item['trained_rows']:,}; common rows compared"
+        f"resized    {_shown(item['name'])}: {item['base_rows']:,} rows against {item['trained_rows']:,};"
+        " common rows compared"
         for item in audit["extra_rows"]
     ]
+    lines += [f"remark     {_safe(text)}" for text in audit["remarks"]]
     return ["", *lines] if lines else []

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ..core import files
 from ..core.errors import BadInput
+from ..models import hub_cache
 
 ITEM_BYTES: Final = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -30,6 +30,7 @@ WEIGHT_DTYPES: Final = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5
 MAX_HEADER_BYTES: Final = 100_000_000
 """The limit of the safetensors library itself (safetensors/src/tensor.rs, MAX_HEADER_SIZE, read 2026-11-23)."""
 
+WHOLE_FILE: Final = "model.safetensors"
 INDEX_FILE: Final = "model.safetensors.index.json"
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _PICKLE_STARTS: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
@@ -60,21 +61,29 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint: its tensors by name, and config.json (empty where there is none)."""
+    """A whole checkpoint: its tensors by name, and config.json (empty where there is none).
+
+    `remarks` are sentences on the folder: which files of weights in it were not read, and why.
+    """
 
     path: Path
     tensors: dict[str, Tensor]
     config: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Read the headers of the checkpoint at `path`: a folder, a Hub cache folder, an index or a safetensors file.
 
+    Of a folder, what loaders load: `model.safetensors` before an index (transformers 5.17, modeling_utils.py,
+    `_get_resolved_checkpoint_files`), unless config.json names another file as `transformers_weights`.
     Raises BadInput naming the file when it is missing, a pickle, truncated or malformed.
     """
     place = _resolved(path)
     tensors: dict[str, Tensor] = {}
-    for file, expected in _shards(place):
+    config = _config(place if place.is_dir() else place.parent)
+    shards = _shards(place, config)
+    for file, expected in shards:
         found = {tensor.name: tensor for tensor in read_header(file)}
         _refuse_duplicates(tensors, found, file)
         if expected is not None:
@@ -82,34 +91,23 @@ def open_checkpoint(path: Path) -> Checkpoint:
         tensors.update(found)
     if not tensors:
         raise BadInput(f"{path} holds no tensors", hint="name a folder with model.safetensors")
-    return Checkpoint(place, tensors, _config(place if place.is_dir() else place.parent))
+    return Checkpoint(place, tensors, config, tuple(_remarks(place, [file for file, _ in shards])))
 
 
-def locate(name: str) -> Path:
+def locate(name: str, revision: str | None = None) -> Path:
     """The folder of a model given as a path, or as a Hub name that is already in the local Hub cache.
 
     Raises BadInput when it is neither; nothing is downloaded.
     """
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
+    found = hub_cache.find(name, revision) or hub_cache.repository(name)
+    if found is not None:
+        return found
     if name.count("/") <= 1 and not name.startswith((".", "/", "~")):
-        cached = hub_cache() / ("models--" + name.replace("/", "--"))
-        if cached.is_dir():
-            return cached
         raise BadInput(
-            f"no folder '{name}', and no model of that name in the Hub cache {hub_cache()}", hint=f"hf download {name}"
+            f"no folder '{name}', and no model of that name in the Hub cache {hub_cache.root()}",
+            hint=f"hf download {name}",
         )
     raise BadInput(f"checkpoint not found: {name}", hint="name a folder with model.safetensors, or a downloaded model")
-
-
-def hub_cache() -> Path:
-    """Where huggingface_hub keeps downloads (its documented environment variables, in their order)."""
-    if os.environ.get("HF_HUB_CACHE"):
-        return Path(os.environ["HF_HUB_CACHE"]).expanduser()
-    if os.environ.get("HF_HOME"):
-        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
 
 
 def read_header(file: Path) -> list[Tensor]:
@@ -155,17 +153,17 @@ def _resolved(path: Path) -> Path:
     return found[0]
 
 
-def _shards(place: Path) -> list[tuple[Path, set[str] | None]]:
+def _shards(place: Path, config: dict[str, Any]) -> list[tuple[Path, set[str] | None]]:
     """The files to read, each with the tensor names an index promises in it (None without an index)."""
     if place.is_file():
         if place.name.endswith(".index.json"):
             return _indexed(place)
         _refuse_pickle_name(place)
         return [(place, None)]
-    if (place / INDEX_FILE).is_file():
-        return _indexed(place / INDEX_FILE)
-    if (place / "model.safetensors").is_file():
-        return [(place / "model.safetensors", None)]
+    named = config.get("transformers_weights")
+    for name in (named, WHOLE_FILE, INDEX_FILE):
+        if isinstance(name, str) and Path(name).name == name and (place / name).is_file():
+            return _shards(place / name, config)
     if (place / "adapter_config.json").is_file():
         raise BadInput(
             f"{place} holds a LoRA adapter, not full weights",
@@ -179,6 +177,30 @@ def _shards(place: Path) -> list[tuple[Path, set[str] | None]]:
     for file in sorted(place.iterdir()):
         _refuse_pickle_name(file)
     raise BadInput(f"no safetensors file in {place}", hint="name a folder with model.safetensors")
+
+
+def _remarks(place: Path, read: list[Path]) -> Iterator[str]:
+    """A word on every file of weights in a folder that its loaders pass over."""
+    if not place.is_dir():
+        return
+    index, names = place / INDEX_FILE, {file.name for file in read}
+    others = sorted(file.name for file in place.glob("*.safetensors") if file.name not in names)
+    if not index.is_file() and not (place / WHOLE_FILE).is_file():
+        yield (
+            f"{place} has neither {WHOLE_FILE} nor {INDEX_FILE}: transformers does not load it;"
+            f" every safetensors file in it was read"
+        )
+    elif index.is_file() and names == {WHOLE_FILE} and others:
+        yield (
+            f"{place} holds two sets of weights: {WHOLE_FILE} was read, as transformers does, and {INDEX_FILE} with"
+            f" {_listed(others)} was not; other loaders may take that one: delete the set that is not meant"
+        )
+    elif others:
+        yield f"{place}: {_listed(others)} was not read; transformers passes over it, too"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _indexed(index: Path) -> list[tuple[Path, set[str] | None]]:
@@ -255,6 +277,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _tensor(file: Path, name: str, entry: Any, data_start: int) -> Tensor:
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        raise BadInput(f"{file}: the name of a tensor, {ascii(name)[:200]}, is no Unicode text", hint=_AGAIN)
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers_fine = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
