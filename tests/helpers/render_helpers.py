@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,12 +83,12 @@ def rendered(params: Path, target: str) -> str:
     return targets.find(target).render(parameters.load(params)).text
 
 
-def settings_in(text: str) -> dict:
-    """The SETTINGS literal of a rendered script."""
+def literal_in(text: str, name: str) -> Any:
+    """The literal that a rendered script assigns to `name`."""
     for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "SETTINGS":
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
             return ast.literal_eval(node.value)
-    raise AssertionError("no SETTINGS in the text")
+    raise AssertionError(f"no {name} in the text")
 
 
 def tiny_parameters(folder: Path, model: Path, rows: Path, **changes: object) -> Path:

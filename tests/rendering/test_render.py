@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
+import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from conftest import SCRIPTS, TOOL, assert_clear_error, minimal_parameters, run_script, write_parameters
-from render_helpers import TARGET_NAMES, plans, rendered, settings_in
+from render_helpers import TARGET_NAMES, literal_in, plans, rendered
+from unsloth_fft.core import yaml_text
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning import duration
-from unsloth_fft.rendering import single_file, targets, yaml_text
+from unsloth_fft.rendering import carried, made_for, targets
 from unsloth_fft.settings import parameters
-from unsloth_fft.training.arguments import training_arguments
-from unsloth_fft.training.environment import variables_for
-from unsloth_fft.training.model import from_pretrained_arguments
 
-# What each of the plans cannot be handed to: a notebook is one process, Jobs have no A100 of 40 GB, and so on.
+# What each of the plans cannot be handed to: a notebook is one machine, Jobs have no A100 of 40 GB, and so on.
 REFUSED = {
     "offload": {"hf-jobs", "axolotl", "trl", "dpo"},
     "pretrain": set(),
     "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl", "dpo"},
-    "eight-cards": {"notebook", "hf-jobs", "unsloth-cli", "dpo"},
+    "eight-cards": {"hf-jobs", "unsloth-cli", "dpo"},
     "one-card": {"axolotl", "trl", "dpo"},
     "float32": set(),
 }
@@ -61,15 +62,12 @@ def test_every_target_carries_the_plan_or_refuses_clearly(three, name, target):
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
-def test_the_script_holds_exactly_the_arguments_that_the_bundle_trains_with(three, name):
-    plan = parameters.load(three[name])
-    settings = settings_in(rendered(three[name], "script"))
-    arguments = training_arguments(plan, Path("anywhere"))
-    assert settings["training"] == {key: value for key, value in arguments.items() if key != "output_dir"}
-    for place, on_gpu in (("model_on_gpu", True), ("model_on_cpu", False)):
-        assert {**settings["model"], **settings[place]} == from_pretrained_arguments(plan, on_gpu=on_gpu)
-    assert settings["environment"] == variables_for(plan)
-    assert settings["gpus"] * settings["nodes"] == plan.distributed.gpus * plan.distributed.nodes
+def test_the_script_holds_exactly_the_parameters(three, name):
+    plan = parameters.load(three[name]).to_json()
+    text = rendered(three[name], "script")
+    predicted = {**plan.pop("plan"), "alternatives": []}
+    assert literal_in(text, "SETTINGS") == plan
+    assert literal_in(text, "PLAN") == {"plan": predicted}
 
 
 def test_secrets_are_named_and_never_written(three, monkeypatch):
@@ -156,11 +154,8 @@ def test_a_plan_that_only_unsloth_makes_fit_is_refused_elsewhere(three):
 def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_elsewhere(three, tmp_path):
     """The plan fits only with them; a trainer of this bundle keeps them there, and no other program has one."""
     text = rendered(three["offload"], "script")
-    assert "main(SETTINGS, adapted(train, keeps_gradients_on_host))" in text and "class HostGradients" in text
+    assert literal_in(text, "SETTINGS")["memory"]["gradient_offload"] is True
     assert "gradients wait in host memory" in " ".join(text.split())
-    notebook = json.loads(rendered(three["offload"], "notebook"))
-    code = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
-    assert "adapted(train, keeps_gradients_on_host), OUTPUT" in code and "class HostGradients" in code
     small = json.loads(three["float32"].read_text())
     small["optimizer"]["state_offload"] = small["memory"]["gradient_offload"] = True
     params = write_parameters(tmp_path / "p.json", small)
@@ -190,19 +185,14 @@ def test_rows_laid_end_to_end_stay_so_in_the_script_and_are_named_where_they_do_
     for wanted in (True, False):
         value["data"]["padding_free"] = wanted
         params = write_parameters(tmp_path / "p.json", value)
-        assert settings_in(rendered(params, "script"))["training"]["padding_free"] is wanted
+        assert literal_in(rendered(params, "script"), "SETTINGS")["data"]["padding_free"] is wanted
         for target in ("axolotl", "trl", "dpo"):
             lost = {loss.setting for loss in targets.find(target).render(parameters.load(params)).lost}
             assert ("data/padding_free" in lost) is wanted, target
         lost = {loss.setting: loss for loss in targets.find("unsloth-cli").render(parameters.load(params)).lost}
         assert lost["data/padding_free"].wanted == str(wanted).lower()
-    assert "padding_free" not in rendered(params, "trl") and "padding_free" not in rendered(params, "dpo")
-
-
-def test_a_script_carries_only_what_its_plan_needs(three):
-    several, one = rendered(three["two-nodes"], "script"), rendered(three["one-card"], "script")
-    assert "adapted(train, trains_sharded)" in several and "class HostGradients" not in several
-    assert "main(SETTINGS, train)" in one and "reshard" not in one
+    assert "padding_free" not in rendered(params, "trl")
+    assert literal_in(rendered(params, "dpo"), "SETTINGS")["data"]["padding_free"] is False
 
 
 def test_accelerate_starts_as_many_processes_as_planned(three):
@@ -250,19 +240,50 @@ def test_every_registered_target_is_tested():
     assert set(targets.TARGETS) == set(TARGET_NAMES)
 
 
-def test_joining_refuses_two_meanings_of_one_name_and_parts_that_are_missing(monkeypatch, tmp_path):
-    package = tmp_path / "package"
-    package.mkdir()
-    monkeypatch.setattr(single_file, "PACKAGE", package)
-    (package / "one.py").write_text('"""One."""\n\nimport os\n\n\ndef name():\n    return os.name\n')
-    (package / "two.py").write_text('"""Two."""\n\nfrom . import one\n\n\ndef other():\n    return one.name()\n')
-    (package / "three.py").write_text('"""Three."""\n\n\ndef name():\n    return 3\n')
-    head = single_file.join(("one", "two")).imports
-    assert "import os" in head and "one = sys.modules[__name__]" in head
-    with pytest.raises(ValueError, match="name is defined in one and in three"):
-        single_file.join(("one", "three"))
-    with pytest.raises(ValueError, match="not joined"):
-        single_file.join(("two",))
+def test_what_is_carried_is_the_package_byte_for_byte_and_always_the_same():
+    first = carried.archive()
+    with tarfile.open(fileobj=io.BytesIO(first), mode="r:xz") as packed:
+        held = {name: packed.extractfile(name).read() for name in packed.getnames()}
+    assert "scripts/unsloth_fft/training/run.py" in held and "schemas/parameters.schema.json" in held
+    assert all(content == (SCRIPTS.parent / name).read_bytes() for name, content in held.items())
+    carried.archive.cache_clear()
+    assert carried.archive() == first
+
+
+def test_what_is_carried_needs_nothing_that_is_left_out(tmp_path):
+    """Every carried module is imported where only the archive is, without the packages of the training stack."""
+    with tarfile.open(fileobj=io.BytesIO(carried.archive()), mode="r:xz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    modules = [
+        ".".join(path.relative_to(tmp_path / "scripts").with_suffix("").parts)
+        for path in sorted((tmp_path / "scripts" / "unsloth_fft").rglob("*.py"))
+        if path.stem != "__init__"
+    ]
+    probe = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+    finished = subprocess.run(
+        [sys.executable, "-c", probe, *modules],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "scripts")},
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_the_first_hundred_lines_tell_a_reader_everything(three, name):
+    """How to run it, the plan, the settings and the code; then two lines of predictions, and what is packed."""
+    lines = rendered(three[name], "script").splitlines()
+    head = lines[:100]
+    for words in ("uv run train_fft.py", "# Full fine-tuning of", "SETTINGS = {", "def main", "PLAN = {", "PACKAGE ="):
+        assert any(words in line for line in head), words
+    assert next(number for number, line in enumerate(lines) if "uv run train_fft.py" in line) < 25
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_no_requirement_is_listed_twice(three, name):
+    wanted = made_for.requirements(parameters.load(three[name]))
+    names = [made_for.split(requirement)[0].lower() for requirement in wanted]
+    assert len(names) == len(set(names))
 
 
 def test_python_targets_are_valid_python(three):

@@ -9,12 +9,12 @@ from typing import Any
 
 from ..core import terminal
 from ..core.errors import BadInput, FFTError, MissingHere
-from ..data import scanning, sources
+from ..data import sources
 from ..hardware import detection
 from ..models import catalogue
 from ..settings import parameters
 from ..settings.parameters import Parameters
-from ..training import environment, model, preflight, session
+from ..training import environment, model, preflight, session, tasks
 from ..training.session import DataRecord
 
 EPILOG = """examples:
@@ -75,19 +75,25 @@ def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.S
     Raises BadInput or MissingHere, in which case nothing was written.
     """
     session.refuse_existing(root)
-    resolved = _resolved(parameters.load(params_file))
-    model.check_local(resolved.model.name)
-    _check_length(resolved)
-    environment.require_tracker(resolved.schedule.report_to)
-    record = _data_record(resolved)
-    _check_memory(resolved)
-    preflight.require_disk(resolved, root)
-    return session.create(root, resolved, record)
+    return make(parameters.load(params_file), root)
 
 
-def _check_length(resolved: Parameters) -> None:
+def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[session.Folder, session.Session]:
+    """`initialize` with parameters that are read already, for rows of `task`."""
+    session.refuse_existing(root)
+    found = resolved(given)
+    model.check_local(found.model.name)
+    _check_length(found)
+    environment.require_tracker(found.schedule.report_to)
+    record = _data_record(found, task)
+    _check_memory(found)
+    preflight.require_disk(found, root)
+    return session.create(root, found, record)
+
+
+def _check_length(found: Parameters) -> None:
     """Raise BadInput for rows longer than the positions the model has, where its shape can be read here."""
-    name, asked, limit = resolved.model.name, resolved.model.max_seq_length, _positions(resolved.model.name)
+    name, asked, limit = found.model.name, found.model.max_seq_length, _positions(found.model.name)
     if limit is not None and asked > limit:
         raise BadInput(
             f"model/max_seq_length is {asked}, and {name} has {limit} positions",
@@ -102,7 +108,7 @@ def _positions(name: str) -> int | None:
         return None
 
 
-def _resolved(given: Parameters) -> Parameters:
+def resolved(given: Parameters) -> Parameters:
     """`given` with local paths made absolute, so that the session works from any folder."""
     sources.sources_of(given.data)  # refuses parameters that name no data
     dataset = given.data.dataset
@@ -122,24 +128,24 @@ def _absolute(name: str) -> str:
         return name
 
 
-def _data_record(resolved: Parameters) -> DataRecord:
+def _data_record(found: Parameters, task: str) -> DataRecord:
     """Read every local row once. Raises BadInput naming the line of a row that training would refuse."""
-    mix = sources.sources_of(resolved.data)
-    checked = [scanning.check(source, resolved.data.format, resolved.data.sample_by) for source in mix]
+    mix = sources.sources_of(found.data)
+    checked = [tasks.check(task, source, found.data) for source in mix]
     counts = [count for count, _ in checked]
     return DataRecord(
         path=", ".join(source.dataset for source in mix),
         sha256=sources.fingerprint(mix),
         format=" + ".join(dict.fromkeys(form for _, form in checked)),
-        rows=resolved.data.rows if None in counts else sum(count or 0 for count in counts),
+        rows=found.data.rows if None in counts else sum(count or 0 for count in counts),
     )
 
 
-def _check_memory(resolved: Parameters) -> None:
+def _check_memory(found: Parameters) -> None:
     """Refuse a plan that is known not to fit the machine it was made for, or this one when it has a GPU."""
-    if resolved.plan is None:
+    if found.plan is None:
         return
-    need, planned = resolved.plan.predicted.peak_vram_gib, resolved.plan.hardware
+    need, planned = found.plan.predicted.peak_vram_gib, found.plan.hardware
     if need > planned.vram_gib:
         raise BadInput(
             f"plan/predicted/peak_vram_gib is {need:.1f} GiB, but {planned.name} has {planned.vram_gib:.1f} GiB",

@@ -56,25 +56,31 @@ def run(args: argparse.Namespace) -> int:
     root = _session_of(args)
     options = Options(args.resume, args.hold_to_plan, args.rendezvous, args.follow)
     if args.dry_run_steps is not None:
-        return _dry_run(root, args.dry_run_steps, options, as_json=args.json)
-    state = _completed_without_report(root) if args.resume else None
+        return try_out(root, args.dry_run_steps, options, as_json=args.json)
+    to_the_end(root, options, as_json=args.json)
+    return 0
+
+
+def to_the_end(root: Path, options: Options, *, as_json: bool) -> None:
+    """Train the session `root`, audit it, write its report, and say what came of it."""
+    state = _completed_without_report(root) if options.resume else None
     if state is None:
         state = training_run.train(root, options)
-    if args.follow:
-        return 0
+    if options.follows:
+        return
     with interruptible(
         "training is complete, its audit and report were stopped",
         hint=f"make them with: unsloth_fft_tool.py train {root} --resume",
     ):
         moved = finish.audit_and_report(root)
-    if args.json:
+    if as_json:
         terminal.emit({"session": dataclasses.asdict(state), "audit": moved})
     else:
         finish.tell(session.Folder(root), state, moved)
-    return 0
 
 
-def _dry_run(root: Path, steps: int, options: Options, *, as_json: bool) -> int:
+def try_out(root: Path, steps: int, options: Options, *, as_json: bool = False, next_command: str | None = None) -> int:
+    """Take a few steps of the session `root`, say what they needed, and keep nothing."""
     measured = training_run.dry_run(root, steps, options)
     folder, state, parameters = session.load(root)
     predicted = None if parameters.plan is None else parameters.plan.predicted
@@ -95,7 +101,7 @@ def _dry_run(root: Path, steps: int, options: Options, *, as_json: bool) -> int:
         terminal.say(
             f"warning: memory was nearly out, which costs speed: {measured.allocation_retries} allocation(s) retried"
         )
-    terminal.say(f"next: {_after_dry_run(folder, state)}")
+    terminal.say(f"next: {next_command or _after_dry_run(folder, state)}")
     return 0
 
 

@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .errors import EXIT_DONE, FFTError, Interrupted, MissingHere
 
+TOOL, PLANNER = "unsloth_fft_tool.py", "generate_fft_params.py"
+_COMMAND = re.compile(rf"(?<![\w/.'-])({re.escape(TOOL)}|{re.escape(PLANNER)})(?= [a-z.-])")
+_called: dict[str, str] = {}
+
+
+def called(tool: str, planner: str) -> None:
+    """Have commands in messages begin with these words, where the two programs go by other names than their files'."""
+    _called.update({TOOL: tool, PLANNER: planner})
+
+
+def pasteable(text: str) -> str:
+    """`text` with the commands in it as they can be typed here: both programs by the way this one was started."""
+    return _COMMAND.sub(lambda found: _called.get(found[1]) or _as_started(found[1]), text)
+
+
+def _as_started(name: str) -> str:
+    """The program `name` as it would be started in the way that this process was, which may be another program."""
+    here = sys.argv[0] if sys.argv else ""
+    if os.path.basename(here) not in (TOOL, PLANNER):
+        return name
+    path = shlex.quote(os.path.join(os.path.dirname(here), name))
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:  # set by `uv run` for what it starts
+        return f"uv run{' --extra train' if name == TOOL else ''} {path}"
+    return f"python {path}"
+
 
 def say(text: str = "") -> None:
     """Words for a person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(pasteable(text), file=sys.stderr, flush=True)
 
 
 def emit(value: Any) -> None:

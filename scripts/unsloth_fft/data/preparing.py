@@ -111,7 +111,7 @@ class _Examples:
 
 def _source_examples(source: Source, data: Data, tokenizer: Any, max_length: int, folder: Path) -> _Examples:
     files = sources.files_of(source.dataset)
-    train_rows, held_out_rows = _hub_rows(source) if files is None else _file_rows(files, data.sample_by, folder)
+    train_rows, held_out_rows = (hub_rows(source), None) if files is None else _file_rows(files, data.sample_by, folder)
     if len(train_rows) == 0:
         raise BadInput(f"data file {source.dataset} is empty: it has no rows", hint="put at least one row into it")
     rows = len(train_rows) + len(held_out_rows or [])
@@ -175,7 +175,7 @@ def _as_json(row: Row) -> str:
         return json.dumps(row.value, ensure_ascii=False, default=str)
 
 
-def _hub_rows(source: Source) -> tuple[Any, None]:
+def hub_rows(source: Source) -> Any:
     """Rows of a data set on the Hub, cached where `datasets` caches them. Raises BadInput when it cannot be had."""
     from datasets import load_dataset
 
@@ -186,7 +186,7 @@ def _hub_rows(source: Source) -> tuple[Any, None]:
             f"{source.dataset} cannot be read from the Hub: {_first_line(error)}",
             hint="check the name, data.sources subset and split, and the network; a local file needs no network",
         ) from None
-    return rows, None
+    return rows
 
 
 def _row(stored: dict[str, Any]) -> Row:

@@ -44,7 +44,7 @@ def export(
     _check_free(to, overwrite)
     environment.require_packages()
     tools = gguf.find_tools(types) if types else None
-    token = _token(push_to)
+    given = token(push_to)
     chosen = dtype or parameters.precision.weights
     _check_disk(folder.model, to, chosen, types)
     staging = to.parent / f".{to.name}.export.tmp"  # one name, so that the next export clears what a kill left
@@ -66,7 +66,7 @@ def export(
         _put_in_place(staging, to)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    address = _push(to, push_to, token) if push_to else None
+    address = _push(to, push_to, given) if push_to else None
     names = tuple(sorted(str(path.relative_to(to)) for path in to.rglob("*") if path.is_file()))
     return Exported(to, chosen, names, tuple(facts.ggufs), address)
 
@@ -108,7 +108,8 @@ def _check_disk(model: Path, to: Path, dtype: str, types: Sequence[str]) -> None
         )
 
 
-def _token(push_to: str | None) -> str | None:
+def token(push_to: str | None) -> str | None:
+    """The token to push with, None where nothing is pushed. Raises MissingHere when there is none."""
     if push_to is None:
         return None
     if not os.environ.get("HF_TOKEN"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..rendering import yaml_text
+from ..core import yaml_text
 from ..reporting.explanations import BASES, VERDICTS
 from ..settings.parameters import Parameters
 from ..training.session import Session

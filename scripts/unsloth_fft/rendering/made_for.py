@@ -23,12 +23,15 @@ def _project() -> dict[str, Any]:
 
 def requirements(parameters: Parameters) -> list[str]:
     """What to install to train with these parameters, as pyproject.toml pins it."""
-    pinned: list[str] = _project()["project"]["optional-dependencies"]["train"]
+    project = _project()["project"]
+    pinned: list[str] = [*project["dependencies"], *project["optional-dependencies"]["train"]]
     tracker = parameters.schedule.report_to  # each tracker's package has its name
     trackers = [] if tracker == "none" else [tracker]
     package = optimizer_of(parameters.optimizer.name, parameters.optimizer.args).package
     extra = [] if package is None or package.comes_with_unsloth else [package.requirement]
-    return [*pinned, *extra, *trackers]
+    wanted = [*pinned, *extra, *trackers]
+    once = {split(requirement)[0]: requirement for requirement in reversed(wanted)}  # the first mention counts
+    return list(reversed(once.values()))
 
 
 def uv_settings() -> dict[str, Any]:
@@ -45,11 +48,6 @@ def versions(parameters: Parameters) -> dict[str, str]:
         found.setdefault(name, allowed.removeprefix("=="))
     found.pop("python", None)
     return found
-
-
-def packages(parameters: Parameters) -> list[str]:
-    """Import names that must be present before training starts."""
-    return [split(requirement)[0] for requirement in requirements(parameters)] + ["safetensors"]
 
 
 def split(requirement: str) -> tuple[str, str]:

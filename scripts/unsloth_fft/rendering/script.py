@@ -1,42 +1,93 @@
-"""The self-contained script: PEP 723 header, the plan as comments, the settings, and the joined parts."""
+"""The self-contained script: how to run it, the plan, the settings, a few lines of code, and the package it carries."""
 
 from __future__ import annotations
 
 import json
-import pprint
 from collections.abc import Sequence
 from typing import Any
 
 from ..settings.parameters import Parameters
-from . import made_for, single_file, standalone
-from .script_settings import settings_of
+from . import carried, made_for
 from .target import commented, plan_comment, wrapped
 
+SUPERVISED, PREFERENCES = "supervised", "preferences"
+WIDTH = 116
 
-def script_text(parameters: Parameters) -> str:
-    """The whole file."""
-    parts, training = standalone.parts_for(parameters), standalone.training_for(parameters)
-    return file_text(parameters, plan_comment(parameters), settings_of(parameters), parts, training)
+CODE = '''import base64
+import io
+import sys
+import tarfile
+import tempfile
+
+{settings}
+
+def main() -> int:
+    """Unpack the unsloth-fft that this file carries (`unpack FOLDER` writes it there) and run it on SETTINGS."""
+    with tempfile.TemporaryDirectory(prefix="unsloth-fft-") as folder:
+        packed = io.BytesIO(base64.b85decode("".join(PACKAGE.split())))
+        with tarfile.open(fileobj=packed, mode="r:xz") as package:
+            package.extractall(folder, filter="data")
+        sys.path.insert(0, f"{{folder}}/scripts")
+        from unsloth_fft.commands import handed_over
+
+        return handed_over.main({{**SETTINGS, **PLAN}}, MADE_FOR, sys.argv, task="{task}")
 
 
-def file_text(
+# What was predicted, and the versions that this file was made for.
+PLAN = {plan}
+MADE_FOR = {versions}
+'''
+
+CARRIED = '''
+# The package: Python source and JSON schemas in a tar, compressed with xz, written in base85.
+PACKAGE = """
+{package}
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+
+
+def script_text(parameters: Parameters, name: str = "train_fft.py") -> str:
+    """The whole file, which will be called `name`."""
+    return readable(parameters, name) + CARRIED.format(package=carried.text())
+
+
+def readable(
     parameters: Parameters,
-    comments: Sequence[str],
-    settings: dict[str, Any],
-    parts: tuple[str, ...],
-    training: str = "train",
+    name: str,
+    comments: Sequence[str] | None = None,
+    task: str = SUPERVISED,
+    run: Sequence[str] | None = None,
 ) -> str:
-    """A file of the given parts, with these comments and settings at its head; `training` is what it runs."""
-    return "\n".join(
-        [
-            header(parameters),
-            commented(wrapped(comments)),
-            imports(parts),
-            settings_text(settings),
-            *(f"\n# --- {title.rstrip('.')} ---\n{code}\n" for title, code in sections(parts)),
-            f'\nif __name__ == "__main__":\n    sys.exit(main(SETTINGS, {training}))\n',
-        ]
+    """The part of the file that is for people: everything but the package. `run` are the commands that it names."""
+    value = parameters.to_json()
+    plan = {"plan": _short(value.pop("plan"))} if "plan" in value else {}
+    code = CODE.format(
+        settings=settings_text(value),
+        task=task,
+        plan=repr(plan),
+        versions=repr(made_for.versions(parameters)),
     )
+    told = [*(_commands(name) if run is None else run), "", *(comments or plan_comment(parameters))]
+    return header(parameters) + commented(wrapped(told)) + "\n" + code
+
+
+def _commands(name: str) -> list[str]:
+    """What to type, first of all."""
+    return [
+        f"Train:   uv run {name} --output fft-output",
+        f"Try:     uv run {name} --trial-steps 3        the longest rows; memory and speed measured, nothing kept",
+        f"Go on:   uv run {name} --output fft-output --resume",
+        f"After:   uv run {name} tool eval fft-output   (also status, audit, export; --help lists all)",
+        "It trains in steps that are saved whole, then compares every weight with the base: fft-output/report.html.",
+    ]
+
+
+def _short(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan without the settings it was chosen over, which a run has no use for."""
+    return {**plan, "alternatives": []}
 
 
 def header(parameters: Parameters) -> str:
@@ -50,14 +101,18 @@ def header(parameters: Parameters) -> str:
 
 def settings_text(settings: dict[str, Any]) -> str:
     """`SETTINGS = {...}`, readable and exact: a test reads it back and compares."""
-    return f"SETTINGS = {pprint.pformat(settings, width=110, sort_dicts=False)}\n"
+    return "\n".join(["SETTINGS = {", *(_section(key, value) for key, value in settings.items()), "}"]) + "\n"
 
 
-def imports(parts: tuple[str, ...]) -> str:
-    """The imports of all parts."""
-    return single_file.join(parts).imports
-
-
-def sections(parts: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(title, code) of each part, in order, without its imports."""
-    return [(part.title, part.code) for part in single_file.join(parts).parts]
+def _section(key: str, value: Any) -> str:
+    """One section, its entries side by side as far as a line reaches."""
+    if not isinstance(value, dict):
+        return f"    {key!r}: {value!r},"
+    lines = [f"    {key!r}: {{"]
+    for name, entry in value.items():
+        text = f"{name!r}: {entry!r},"
+        if len(lines) > 1 and len(lines[-1]) + len(text) < WIDTH:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(f"        {text}")
+    return "\n".join([*lines, "    },"])

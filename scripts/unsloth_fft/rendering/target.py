@@ -144,6 +144,26 @@ def require_model(parameters: Parameters) -> None:
         )
 
 
+def require_data(parameters: Parameters, target: str, *, elsewhere: bool = False) -> None:
+    """Raise BadInput when the parameters name no data, or, `elsewhere`, several sources of which some are here."""
+    data = parameters.data
+    if data.dataset is None and not data.sources:
+        raise _no_data(target)
+    here = [entry["dataset"] for entry in data.sources if is_local_data(entry["dataset"])]
+    if elsewhere and here:
+        raise BadInput(
+            f"data/sources names {here[0]} on this machine, and a {target} file takes one local file or folder along",
+            hint="put the files into one folder and plan with --dataset FOLDER, or upload them to the Hub",
+        )
+
+
+def _no_data(target: str) -> BadInput:
+    return BadInput(
+        f"data/dataset is null: a {target} file would have nothing to train on",
+        hint="set it in the parameters file, or generate the file with --dataset PATH",
+    )
+
+
 def require_dataset(parameters: Parameters, target: str) -> str:
     """The data set's name. Raises BadInput when there is none, or more than a rendered file can read."""
     if parameters.data.sources or parameters.data.sample_by != "line":
@@ -157,10 +177,7 @@ def require_dataset(parameters: Parameters, target: str) -> str:
             hint="name one file, or train with: unsloth_fft_tool.py init, then train",
         )
     if parameters.data.dataset is None:
-        raise BadInput(
-            f"data/dataset is null: a {target} file would have nothing to train on",
-            hint="set it in the parameters file, or generate the file with --dataset PATH",
-        )
+        raise _no_data(target)
     return parameters.data.dataset
 
 

@@ -32,7 +32,7 @@ from . import (
     processes,
     session,
     starting,
-    trainer,
+    tasks,
     trial,
 )
 from .launcher import Machines
@@ -47,13 +47,15 @@ class Options:
     """How to run, beside what the parameters say.
 
     `hold_to_plan` limits torch to the memory of the card that was planned for. `rendezvous` is HOST:PORT of the first
-    of several machines; `follows` is true on the others, which train and write nothing of their own.
+    of several machines; `follows` is true on the others, which train and write nothing of their own. `task` is a
+    name that tasks.py knows.
     """
 
     resume: bool = False
     hold_to_plan: bool = False
     rendezvous: str | None = None
     follows: bool = False
+    task: str = tasks.SUPERVISED
 
 
 def train(root: Path, options: Options) -> Session:
@@ -88,6 +90,8 @@ def dry_run(root: Path, steps: int, options: Options) -> trial.Trial:
     """
     with Signals() as signals, signals.undisguised():
         folder, _, parameters = session.load(root)
+        if options.task != tasks.SUPERVISED:
+            raise BadInput("a trial of preference tuning is not measured", hint="train with --max-steps 3 in the plan")
         if processes_of(parameters) > 1:
             raise BadInput(
                 "a dry run takes one GPU, and this plan is for several",
@@ -252,7 +256,7 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
     base, tokenizer = model.load(parameters)
     if processes.is_first() and base.device.type == "cuda":  # on a CPU Unsloth joins no rows
         warn_of_joined_rows(parameters, base.config.to_dict())
-    prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
+    prepared = tasks.of(options.task).prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
     if processes.is_first():
         say(
             f"{len(prepared.train)} rows to train on, {len(prepared.held_out or [])} held out ({prepared.format});"
@@ -285,7 +289,7 @@ def _run(
         on_start=stop.defer,
         on_step=keeper.stepped,
     )
-    runner = trainer.build(
+    runner = tasks.of(options.task).build(
         parameters, folder.checkpoints, base, tokenizer, prepared.train, prepared.held_out, [recorder.callback()]
     )
     if start is None and prepared.held_out is not None:

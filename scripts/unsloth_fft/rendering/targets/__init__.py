@@ -7,6 +7,7 @@ from ..target import Target
 from . import (
     accelerate,
     axolotl,
+    carrying_script,
     docker,
     dpo,
     hf_jobs,
@@ -14,7 +15,6 @@ from . import (
     notebook,
     skypilot,
     slurm,
-    standalone_script,
     trl,
     unsloth_cli,
 )
@@ -22,7 +22,7 @@ from . import (
 TARGETS: dict[str, Target] = {
     module.TARGET.name: module.TARGET
     for module in (
-        standalone_script,
+        carrying_script,
         notebook,
         modal,
         hf_jobs,

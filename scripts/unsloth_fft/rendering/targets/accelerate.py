@@ -1,23 +1,25 @@
 """accelerate: the configuration of `accelerate launch`, for clusters whose jobs are started with it.
 
 It starts the processes and nothing else: Unsloth shards the model itself (UNSLOTH_FSDP2, which the script sets), and
-would leave that to accelerate were FSDP named here.
+would leave that to accelerate were FSDP named here. Of the processes on a machine the script uses the first, which
+starts one a GPU as `train` does.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from ...core import yaml_text
 from ...settings.parameters import Parameters
-from .. import shell, yaml_text
-from ..target import Rendered, Target, commented, plan_comment, require_dataset, wrapped
+from .. import shell
+from ..target import Rendered, Target, commented, plan_comment, require_data, wrapped
 
 SCRIPT = "train_fft.py"
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
     """The YAML file; the script that it starts is another target."""
-    require_dataset(parameters, "accelerate")
+    require_data(parameters, "accelerate")
     run = _run(parameters, file)
     comments = [
         *plan_comment(parameters),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...core import yaml_text
 from ...settings.parameters import Parameters
 from ...training.arguments import SCHEDULER_ARGUMENTS
-from .. import lost_settings, yaml_text
+from .. import lost_settings
 from ..target import (
     Loss,
     Rendered,

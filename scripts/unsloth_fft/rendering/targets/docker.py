@@ -8,7 +8,7 @@ import re
 from ...settings.parameters import Parameters
 from .. import shell
 from ..script import script_text
-from ..target import Rendered, Target, commented, plan_comment, require_dataset, require_one_node, wrapped
+from ..target import Rendered, Target, commented, plan_comment, require_data, require_one_node, wrapped
 
 TEMPLATE = """# syntax=docker/dockerfile:1
 {comments}
@@ -32,20 +32,17 @@ CMD {command}
 
 def render(parameters: Parameters, file: str) -> Rendered:
     """The Dockerfile. Raises BadInput for several nodes."""
-    require_dataset(parameters, "docker")
+    require_data(parameters, "docker", elsewhere=True)
     require_one_node(parameters, "docker")
     name = shell.job_name(parameters)
     run = f"docker build -t {name} -f {file} . && {_run(parameters, name)}"
-    entry = ["python", "/app/train_fft.py"]
-    if parameters.distributed.gpus > 1:
-        entry = ["torchrun", "--nproc-per-node", str(parameters.distributed.gpus), "/app/train_fft.py"]
     text = TEMPLATE.format(
         comments=commented(wrapped(plan_comment(parameters))),
         run=run,
         install=shell.install_command(parameters),
         end=shell.END,
         script=script_text(parameters),
-        entry=json.dumps(entry),
+        entry=json.dumps(["python", "/app/train_fft.py"]),
         command=json.dumps(shell.script_arguments(parameters, "/fft/fft-output")),
     )
     return Rendered(text, run=run, variables=("HF_TOKEN",))

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 from ...core.errors import BadInput
-from ...settings.parameters import Parameters
+from ...settings.parameters import Parameters, master_kept_by
 from ...settings.recipes import BYTES
-from .. import lost_settings, standalone
-from ..script import file_text
-from ..script_settings import settings_of
+from .. import carried, lost_settings, script
 from ..target import Loss, Rendered, Target, plan_comment, require_dataset
-
-# Arguments of TRL's SFTConfig and of Unsloth's trainer that its DPOConfig (trl 1.15.0) does not have, or that its
-# DPOTrainer does not do ("`padding_free=True` is temporarily unavailable").
-NOT_FOR_DPO = ("packing", "padding_free", "dataset_num_proc", "optim", "optim_args")
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
@@ -34,31 +28,30 @@ def render(parameters: Parameters, file: str) -> Rendered:
         "Start from the fully fine-tuned model: --model RUN/model, or plan with that folder as --model.",
         f"The learning rate is the plan's {parameters.optimizer.learning_rate:g}; TRL's default for DPO is 1e-06.",
     ]
-    text = file_text(
+    data = ["--model RUN/model", "--dataset PAIRS.jsonl", "--output dpo-output"]
+    run = " ".join(["uv run", file, *data])
+    changed = _changed(parameters, weights, optimizer)
+    told = [*plan_comment(parameters, lost), *notes]
+    text = script.readable(changed, file, told, script.PREFERENCES, [f"Train:   {run}", f"Go on:   {run} --resume"])
+    text += script.CARRIED.format(package=carried.text())
+    return Rendered(text, run=run, lost=tuple(lost), variables=("HF_TOKEN",))
+
+
+def _changed(parameters: Parameters, weights: str, optimizer: str) -> Parameters:
+    """The parameters without what TRL's DPOTrainer (1.15.0) does not do; nothing is predicted for it."""
+    kept = parameters.optimizer
+    args = kept.args if optimizer == kept.name else {}
+    chosen = dataclasses.replace(kept, name=optimizer, args=args, state_offload=False)
+    precision = dataclasses.replace(parameters.precision, weights=weights, master=master_kept_by(weights, chosen))
+    return dataclasses.replace(
         parameters,
-        [*plan_comment(parameters, lost), *notes],
-        _settings(parameters, weights, optimizer),
-        standalone.PREFERENCE_PARTS,
+        data=dataclasses.replace(parameters.data, packing=False, padding_free=False),
+        precision=precision,
+        optimizer=chosen,
+        memory=dataclasses.replace(parameters.memory, gradient_offload=False),
+        schedule=dataclasses.replace(parameters.schedule, early_stopping_patience=None),
+        plan=None,
     )
-    return Rendered(
-        text,
-        run=f"uv run {file} --model RUN/model --dataset PAIRS.jsonl --output dpo-output",
-        lost=tuple(lost),
-        variables=("HF_TOKEN",),
-    )
-
-
-def _settings(parameters: Parameters, weights: str, optimizer: str) -> dict[str, Any]:
-    settings = settings_of(parameters)
-    training = {key: value for key, value in settings["training"].items() if key not in NOT_FOR_DPO}
-    training["optim"] = optimizer
-    if optimizer == parameters.optimizer.name:
-        training["optim_args"] = settings["training"]["optim_args"]
-    settings["training"] = training
-    settings["model_on_gpu"] = {"float32_mixed_precision": weights == "float32"}
-    settings["model_on_cpu"] = {"dtype": weights}
-    settings["master"] = "float32" if weights == "float32" else parameters.precision.master
-    return settings
 
 
 def _memory_lost(parameters: Parameters) -> Loss:

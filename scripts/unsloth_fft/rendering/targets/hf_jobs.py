@@ -14,7 +14,7 @@ from ..target import (
     is_local_data,
     is_local_model,
     plan_comment,
-    require_dataset,
+    require_data,
     require_one_node,
     wrapped,
 )
@@ -36,10 +36,11 @@ hf jobs uv run --flavor {flavor} --timeout {hours}h --secrets HF_TOKEN "$@" \\
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
-    """The shell file. Raises BadInput for local files, several GPUs that need torchrun, or a card that is not there."""
-    dataset = require_dataset(parameters, "hf-jobs")
+    """The shell file. Raises BadInput for local files, or a card that is not there."""
+    require_data(parameters, "hf-jobs", elsewhere=True)
+    dataset = parameters.data.dataset
     require_one_node(parameters, "hf-jobs")
-    if is_local_data(dataset):
+    if dataset is not None and is_local_data(dataset):
         raise BadInput(
             f"data/dataset is {dataset} on this machine, which a job cannot read",
             hint=f"hf upload OWNER/NAME {shlex.quote(dataset)} --repo-type dataset --private,"
@@ -49,11 +50,6 @@ def render(parameters: Parameters, file: str) -> Rendered:
         raise BadInput(
             f"model/name is {parameters.model.name} on this machine, which a job cannot read",
             hint="hf upload OWNER/NAME FOLDER --private, then plan with --model OWNER/NAME",
-        )
-    if parameters.distributed.gpus > 1:
-        raise BadInput(
-            f"distributed/gpus is {parameters.distributed.gpus}; `hf jobs uv run` starts one process",
-            hint="plan with --gpus 1, or render --target skypilot, modal or slurm",
         )
     text = TEMPLATE.format(
         comments=commented(wrapped(plan_comment(parameters))),
@@ -69,7 +65,13 @@ def render(parameters: Parameters, file: str) -> Rendered:
 def _flavor(parameters: Parameters) -> str:
     card = provider_cards.planned_card(parameters, "hf-jobs", provider_cards.HF_JOBS)
     count = 0 if card is None else parameters.distributed.gpus
-    return provider_cards.HF_JOBS[card or "cpu"][count]
+    flavors = provider_cards.HF_JOBS[card or "cpu"]
+    if count not in flavors:
+        raise BadInput(
+            f"distributed/gpus is {count}; Hugging Face Jobs has {card} by {', '.join(map(str, flavors))}",
+            hint="plan with --gpus of one of these numbers, or render --target skypilot, modal or slurm",
+        )
+    return flavors[count]
 
 
 TARGET = Target("hf-jobs", "hf_jobs_train_fft.sh", "a shell file for Hugging Face Jobs", render)

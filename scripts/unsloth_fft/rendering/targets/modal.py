@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from ...core.errors import BadInput
 from ...settings.parameters import Parameters
 from .. import provider_cards, shell
 from ..script import script_text
-from ..target import Rendered, Target, commented, plan_comment, require_dataset, require_one_node, wrapped
+from ..target import Rendered, Target, commented, plan_comment, require_data, require_one_node, wrapped
 
 LONGEST_HOURS = 24  # modal.com/docs/guide/timeouts: a function's timeout is at most 24 hours (read 2026-11-23)
 
@@ -49,7 +50,7 @@ app = modal.App("{name}")
 )
 def train() -> int:
     Path("/root/train_fft.py").write_text(SCRIPT)
-    code = subprocess.run([{launcher}"/root/train_fft.py", {arguments}]).returncode
+    code = subprocess.run([sys.executable, "/root/train_fft.py", {arguments}]).returncode
     RESULTS.commit()
     if code != 0:
         raise SystemExit(f"training ended with exit code {{code}}; what was saved is in the volume {name}")
@@ -64,7 +65,7 @@ def main() -> None:
 
 def render(parameters: Parameters, file: str) -> Rendered:
     """The Modal file. Raises BadInput for several nodes, a card Modal lacks, or a run longer than it allows."""
-    require_dataset(parameters, "modal")
+    require_data(parameters, "modal", elsewhere=True)
     require_one_node(parameters, "modal")
     name = shell.job_name(parameters)
     hours = shell.hours_allowed(parameters)
@@ -85,7 +86,6 @@ def render(parameters: Parameters, file: str) -> Rendered:
         cpus=max(4, 4 * parameters.distributed.gpus),
         memory_mib=_memory_mib(parameters),
         seconds=hours * 3600,
-        launcher=_launcher(parameters),
         arguments=", ".join(json.dumps(argument) for argument in arguments),
     )
     return Rendered(text, run=f"modal run {file}", variables=("MODAL_HF_SECRET",))
@@ -107,17 +107,12 @@ def _memory_mib(parameters: Parameters) -> int:
     return max(8192, int(predicted * 1.2) * 1024)
 
 
-def _launcher(parameters: Parameters) -> str:
-    if parameters.distributed.gpus == 1:
-        return "sys.executable, "
-    return f'sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "{parameters.distributed.gpus}", '
-
-
 def _files(parameters: Parameters) -> str:
     data, model = shell.remote_data(parameters), shell.remote_model(parameters)
     lines = ""
     if data is not None:
-        lines += f"    .add_local_file({json.dumps(parameters.data.dataset)}, {json.dumps(data)})\n"
+        kind = "dir" if Path(str(parameters.data.dataset)).is_dir() else "file"
+        lines += f"    .add_local_{kind}({json.dumps(parameters.data.dataset)}, {json.dumps(data)})\n"
     if model is not None:
         lines += f"    .add_local_dir({json.dumps(parameters.model.name)}, {json.dumps(model)})\n"
     return lines

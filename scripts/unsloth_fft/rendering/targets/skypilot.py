@@ -5,20 +5,22 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from ...core import yaml_text
 from ...settings.parameters import Parameters
-from .. import provider_cards, shell, yaml_text
-from ..target import Rendered, Target, commented, plan_comment, require_dataset, wrapped
+from .. import provider_cards, shell
+from ..target import Rendered, Target, commented, plan_comment, require_data, wrapped
 
-ONE_PROCESS = "python train_fft.py {arguments}\n"
+ONE_MACHINE = "python train_fft.py {arguments}\n"
 SEVERAL = """head="$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"
-torchrun --nnodes "$SKYPILOT_NUM_NODES" --node-rank "$SKYPILOT_NODE_RANK" --nproc-per-node {gpus} \\
-  --master-addr "$head" --master-port {port} train_fft.py {arguments}
+others=()
+if [ "$SKYPILOT_NODE_RANK" != 0 ]; then others=(--follow --nothing-shared); fi
+python train_fft.py {arguments} --rendezvous "$head:{port}" "${{others[@]}}"
 """
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
     """The task file. Raises BadInput when SkyPilot does not know the card."""
-    require_dataset(parameters, "skypilot")
+    require_data(parameters, "skypilot", elsewhere=True)
     name = shell.job_name(parameters)
     task: dict[str, Any] = {
         "name": name,
@@ -73,9 +75,9 @@ def _file_mounts(parameters: Parameters) -> dict[str, str]:
 
 def _start(parameters: Parameters) -> str:
     arguments = shlex.join(shell.script_arguments(parameters, "fft-output"))
-    if parameters.distributed.gpus * parameters.distributed.nodes == 1:
-        return ONE_PROCESS.format(arguments=arguments)
-    return SEVERAL.format(gpus=parameters.distributed.gpus, port=shell.PORT, arguments=arguments)
+    if parameters.distributed.nodes == 1:
+        return ONE_MACHINE.format(arguments=arguments)
+    return SEVERAL.format(port=shell.PORT, arguments=arguments)
 
 
 TARGET = Target("skypilot", "skypilot_train_fft.yaml", "a task file for `sky launch`", render)

@@ -6,7 +6,7 @@ import shlex
 
 from ...settings.parameters import Parameters
 from .. import shell
-from ..target import Rendered, Target, commented, plan_comment, require_dataset, wrapped
+from ..target import Rendered, Target, commented, plan_comment, require_data, wrapped
 
 TEMPLATE = """#!/usr/bin/env bash
 #SBATCH --job-name={name}
@@ -38,18 +38,19 @@ fi
 
 ONE = 'srun "$environment/bin/python" "$script" {arguments}'
 SEVERAL = """head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
-srun "$environment/bin/torchrun" --nnodes "$SLURM_NNODES" --nproc-per-node {gpus} \\
-  --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$head:{port}" \\
-  "$script" {arguments}"""
+# The first node keeps the run's records; the others follow it.
+# shellcheck disable=SC2016
+srun bash -c 'if [ "$SLURM_NODEID" != 0 ]; then set -- "$@" --follow; fi; exec "$@"' fft \\
+  "$environment/bin/python" "$script" {arguments} --rendezvous "$head:{port}\""""
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
     """The batch file."""
-    require_dataset(parameters, "slurm")
+    require_data(parameters, "slurm")
     gpus, nodes = parameters.distributed.gpus, parameters.distributed.nodes
     cpu_plan = parameters.plan is not None and parameters.plan.hardware.name == "cpu"
     predicted = 8.0 if parameters.plan is None else parameters.plan.predicted.host_ram_gib
-    start = ONE if gpus * nodes == 1 else SEVERAL
+    start = ONE if nodes == 1 else SEVERAL
     text = TEMPLATE.format(
         name=shell.job_name(parameters),
         nodes=nodes,
@@ -61,15 +62,15 @@ def render(parameters: Parameters, file: str) -> Rendered:
         comments=commented(wrapped(plan_comment(parameters))),
         install=shell.install_command(parameters, '"$environment/bin/python"'),
         write_script=shell.write_script(parameters, '"$script"'),
-        start=start.format(gpus=gpus, port=shell.PORT, arguments=_arguments(parameters)),
+        start=start.format(port=shell.PORT, arguments=_arguments(parameters)),
     )
     return Rendered(text, run=f"sbatch {file}", variables=("FFT_WORK", "HF_TOKEN"))
 
 
 def _arguments(parameters: Parameters) -> str:
     """Paths stay as planned: a cluster's nodes see the same file system."""
-    assert parameters.data.dataset is not None
-    return '--output "$work/fft-output" --resume ' + shlex.join(["--dataset", parameters.data.dataset])
+    given = [] if parameters.data.dataset is None else [" " + shlex.join(["--dataset", parameters.data.dataset])]
+    return '--output "$work/fft-output" --resume' + "".join(given)
 
 
 TARGET = Target("slurm", "slurm_train_fft.sh", "a batch file for `sbatch`, one node or several", render)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...core import yaml_text
 from ...core.errors import BadInput
 from ...settings.parameters import Parameters
 from ...training.arguments import training_arguments
-from .. import lost_settings, yaml_text
+from .. import lost_settings
 from ..target import (
     Loss,
     Rendered,

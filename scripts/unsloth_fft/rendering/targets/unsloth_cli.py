@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core import yaml_text
 from ...core.errors import BadInput
 from ...settings.parameters import Parameters
-from .. import lost_settings, yaml_text
+from .. import lost_settings
 from ..target import Loss, Rendered, Target, commented, is_local_data, plan_comment, require_dataset, wrapped
 
 # What `unsloth train` does and cannot be told otherwise, unsloth 2026.10.9: unsloth_cli/commands/train.py

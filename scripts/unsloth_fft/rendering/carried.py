@@ -1,0 +1,53 @@
+"""The package that every rendered file carries, compressed: what trains elsewhere is the code that trains here.
+
+One archive serves all targets. It leaves out what a machine that trains has no use for: other hand-offs, the demo and
+benchmarks.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import lzma
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..core.files import BUNDLE_ROOT
+
+PACKAGE = "scripts/unsloth_fft"
+LEFT_OUT = ("rendering", "demo", "benchmarking", "commands/render.py", "commands/demo.py", "commands/benchmark.py")
+BESIDE = ("pyproject.toml", "LICENSE", "schemas/*.json")
+WIDTH = 118
+
+
+@functools.cache
+def text() -> str:
+    """The archive as lines of base85 (an alphabet without quotes and backslashes). The same bytes every time."""
+    encoded = base64.b85encode(archive()).decode("ascii")
+    return "\n".join(encoded[start : start + WIDTH] for start in range(0, len(encoded), WIDTH))
+
+
+@functools.cache
+def archive() -> bytes:
+    """A tar of the carried files, compressed with xz; nothing in it tells of the machine or the time it was made on."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted(_files()):
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(path.relative_to(BUNDLE_ROOT).as_posix())
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return lzma.compress(held.getvalue(), preset=9)
+
+
+def _files() -> Iterator[Path]:
+    package = BUNDLE_ROOT / PACKAGE
+    left_out = [package / name for name in LEFT_OUT]
+    for path in package.rglob("*"):
+        inside = any(path == other or other in path.parents for other in left_out)
+        if path.suffix in (".py", ".json") and path.is_file() and not inside:
+            yield path
+    for pattern in BESIDE:
+        yield from BUNDLE_ROOT.glob(pattern)
