@@ -71,14 +71,14 @@ def readable(
         versions=repr(made_for.versions(parameters)),
     )
     told = [*(_commands(name) if run is None else run), "", *(comments or plan_comment(parameters))]
-    return header(parameters) + commented(wrapped(told)) + "\n" + code
+    return header(parameters) + commented(wrapped(told, WIDTH)) + "\n" + code
 
 
 def _commands(name: str) -> list[str]:
     """What to type, first of all."""
     return [
         f"Train:   uv run {name} --output fft-output",
-        f"Try:     uv run {name} --trial-steps 3        the longest rows; memory and speed measured, nothing kept",
+        f"Try:     uv run {name} --trial-steps 3   (memory and speed on the longest rows; nothing is kept)",
         f"Go on:   uv run {name} --output fft-output --resume",
         f"After:   uv run {name} tool eval fft-output   (also status, audit, export; --help lists all)",
         "It trains in steps that are saved whole, then compares every weight with the base: fft-output/report.html.",
@@ -108,6 +108,8 @@ def _section(key: str, value: Any) -> str:
     """One section, its entries side by side as far as a line reaches."""
     if not isinstance(value, dict):
         return f"    {key!r}: {value!r},"
+    if len(whole := f"    {key!r}: {value!r},") <= WIDTH:
+        return whole
     lines = [f"    {key!r}: {{"]
     for name, entry in value.items():
         text = f"{name!r}: {entry!r},"
