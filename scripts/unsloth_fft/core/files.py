@@ -93,7 +93,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
+            os.chmod(name, 0o666 & ~umask())
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -136,10 +136,10 @@ def give_usual_mode(folder: Path) -> None:
     """Give the files of `folder` the mode of new files: safetensors 0.8.0 lets only the owner read its own."""
     for path in folder.iterdir():
         if path.is_file() and not path.is_symlink():
-            path.chmod(0o666 & ~_umask())
+            path.chmod(0o666 & ~umask())
 
 
-def _umask() -> int:
+def umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current

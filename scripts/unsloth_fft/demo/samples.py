@@ -14,11 +14,12 @@ LONGEST_REPEAT = 6  # tokens; greedy decoding of so small a model turns in circl
 
 def compare(base: Path, trained: Path, questions: Sequence[str]) -> list[Sample]:
     """Ask both model folders each question."""
-    before, after = _answers(base, questions), _answers(trained, questions)
+    before, after = answers(base, questions), answers(trained, questions)
     return [Sample(*triple) for triple in zip(questions, before, after, strict=True)]
 
 
-def _answers(folder: Path, questions: Sequence[str]) -> list[str]:
+def answers(folder: Path, questions: Sequence[str]) -> list[str]:
+    """The answer of the model in `folder` to each question."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
