@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,14 @@ from typing import Any
 from ..core import terminal
 from ..hardware import detection
 from ..training import environment
+
+# What works without the training stack, where the package is there.
+OPTIONAL = {
+    "numpy": "audit two checkpoints, predict from a folder's own weights",
+    "pyarrow": "read Parquet",
+    "tokenizers": "count tokens exactly (else they are estimated)",
+    "matplotlib": "draw plots",
+}
 
 EPILOG = """example:
   unsloth_fft_tool.py doctor --json"""
@@ -42,11 +51,16 @@ def examine() -> dict[str, Any]:
     here = detection.detect()
     versions = environment.versions()
     missing = [name for name in environment.TRAINING_PACKAGES if name not in versions]
-    problems = [{"problem": f"{name} is not installed", "fix": environment.INSTALL_COMMAND} for name in missing]
+    problems = (
+        [{"problem": f"not installed: {', '.join(missing)}", "fix": environment.how_to_install()}] if missing else []
+    )
+    without = {name: use for name, use in OPTIONAL.items() if importlib.util.find_spec(name) is None}
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return {
         "can_plan": True,
         "can_train": not problems,
+        "system": here.system,
+        "remarks": list(here.notes),
         "accelerator": None if here.is_cpu else here.name,
         "gpus": 0 if here.is_cpu else here.gpus,
         "vram_gib": None if here.is_cpu else round(here.vram_gib, 1),
@@ -54,6 +68,7 @@ def examine() -> dict[str, Any]:
         "disk_free_gib": round(free, 1),
         "versions": versions,
         "problems": problems,
+        "without": [{"package": name, "cannot": use} for name, use in without.items()],
     }
 
 
@@ -61,12 +76,17 @@ def _show(found: dict[str, Any]) -> None:
     card = (
         found["accelerator"] or "none: small models train on the CPU; plan for a GPU with generate_fft_params.py --gpu"
     )
+    print(f"system        {found['system']}")
     print(f"accelerator   {card}")
     if found["vram_gib"] is not None:
         print(f"GPU memory    {found['gpus']} x {found['vram_gib']} GiB usable")
     print(f"host memory   {found['host_ram_gib']} GiB")
     print(f"disk here     {found['disk_free_gib']} GiB free")
     print("versions      " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+    for remark in found["remarks"]:
+        print(f"note          {remark}")
     for entry in found["problems"]:
         print(f"missing       {entry['problem']}; mend it with: {entry['fix']}")
+    for entry in found["without"]:
+        print(f"without       {entry['package']} this cannot be done: {entry['cannot']}")
     print("verdict       " + ("can train here" if found["can_train"] else "can plan here, cannot train"))

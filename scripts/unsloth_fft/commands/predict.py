@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import files, installing, terminal
 from ..core.arguments import precision
-from ..core.errors import BadInput, MissingHere
+from ..core.errors import BadInput
 from ..settings.recipes import OPTIMIZERS
 
 EPILOG = """examples:
@@ -114,5 +114,5 @@ def _plot(value: dict[str, Any]) -> bytes:
     try:
         from ..reporting.survival_plot import curve_png
     except ModuleNotFoundError as error:
-        raise MissingHere(f"--plot needs the package {error.name}", hint=f"pip install {error.name}") from None
+        raise installing.missing(str(error.name), "--plot needs it") from None
     return curve_png(value)

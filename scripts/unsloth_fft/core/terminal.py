@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .errors import EXIT_DONE, FFTError, Interrupted, MissingHere
+from . import installing
+from .errors import EXIT_DONE, FFTError, Interrupted
 
 TOOL, PLANNER = "unsloth_fft_tool.py", "generate_fft_params.py"
 _COMMAND = re.compile(rf"(?<![\w/.'-])({re.escape(TOOL)}|{re.escape(PLANNER)})(?= [a-z.-])")
@@ -76,10 +77,7 @@ def run(command: Callable[[], int | None], *, as_json: bool) -> int:
         if error.name is None or error.name.startswith("unsloth_fft"):
             raise
         package = error.name.partition(".")[0]
-        missing = MissingHere(
-            f"the Python package {package} is not installed; this command needs it", hint=f"pip install {package}"
-        )
-        return _told(missing, as_json=as_json)
+        return _told(installing.missing(package, "this command needs it"), as_json=as_json)
 
 
 def leave(code: int) -> NoReturn:

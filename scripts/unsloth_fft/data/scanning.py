@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..core.errors import BadInput, MissingHere
+from ..core import installing
+from ..core.errors import BadInput
 from . import row_format, sources
 from .json_objects import MAX_ROW_BYTES, Fault
 from .json_rows import encoding_fault, scan_json_rows
@@ -204,9 +205,7 @@ def _scan_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     try:
         from pyarrow import ArrowException, parquet
     except ModuleNotFoundError:
-        raise MissingHere(
-            "the Python package pyarrow is not installed; it reads Parquet", hint="pip install pyarrow"
-        ) from None
+        raise installing.missing("pyarrow", "it reads Parquet") from None
     number = 0
     try:
         with parquet.ParquetFile(path) as table:

@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..core import files
-from ..core.errors import BadInput, MissingHere
+from ..core import files, installing
+from ..core.errors import BadInput
 from ..data.supervision import marks_generation
 from ..data.turns import Turns, find_turns
 
-INSTALL = "pip install tokenizers transformers jinja2 numpy"
+WITH_IT = ("tokenizers", "transformers", "jinja2", "numpy")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -123,9 +123,7 @@ def _with_named_template(folder: Path, name: str) -> ModelTokenizer:
         import unsloth  # noqa: F401  (first: it patches transformers)
         from transformers import AutoTokenizer
     except ModuleNotFoundError as error:
-        raise MissingHere(
-            f"a named chat template needs unsloth, and {error.name} is not installed", hint="uv sync --extra train"
-        ) from None
+        raise installing.missing(str(error.name), "a named chat template is Unsloth's", "unsloth") from None
     tokenizer = templates.named(AutoTokenizer.from_pretrained(folder), name)
     special = {role: str(text) for role in _SPECIAL if (text := getattr(tokenizer, role, None))}
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
@@ -136,7 +134,7 @@ def _backend(folder: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError:
-        raise MissingHere("the Python package tokenizers is not installed", hint=INSTALL) from None
+        raise installing.missing("tokenizers", "it counts tokens", *WITH_IT) from None
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise BadInput(
@@ -201,7 +199,7 @@ def _render(
     try:
         from transformers.utils.chat_template_utils import render_jinja_template
     except ModuleNotFoundError as error:
-        raise MissingHere(f"chat templates need {error.name}, which is not installed", hint=INSTALL) from None
+        raise installing.missing(str(error.name), "chat templates need it", *WITH_IT) from None
     rendered: tuple[list[str], list[list[tuple[int, int]]]] = render_jinja_template(
         conversations,
         tools=list(tools) or None,

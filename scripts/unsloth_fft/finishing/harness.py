@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..core import installing
 from ..core.errors import BadInput, MissingHere
 
 INSTALL_COMMAND = "pip install 'lm-eval[hf]>=0.4.11'"
@@ -18,7 +19,10 @@ INSTALL_COMMAND = "pip install 'lm-eval[hf]>=0.4.11'"
 def require() -> None:
     """Raise MissingHere when the harness is not installed."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise MissingHere("lm-evaluation-harness is not installed; --lm-eval needs it", hint=INSTALL_COMMAND)
+        raise MissingHere(
+            "lm-evaluation-harness is not installed; --lm-eval needs it",
+            hint=installing.hint("lm-eval", command=INSTALL_COMMAND),
+        )
 
 
 def compare(base: str, trained: Path, tasks: str, device: str) -> dict[str, Any]:

@@ -51,7 +51,10 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine planned for. On a CPU `vram_gib` is the host memory and `gpus` is 1."""
+    """The machine planned for. On a CPU `vram_gib` is the host memory and `gpus` is 1.
+
+    `system` is Linux, as of nearly every machine that is rented, unless this machine is planned for.
+    """
 
     name: str
     gpu: Gpu | None
@@ -62,6 +65,7 @@ class Hardware:
     has_bf16: bool
     is_cpu: bool = False
     notes: tuple[str, ...] = ()
+    system: str = "Linux"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from ..core import children
@@ -23,6 +24,15 @@ FREE_QUERY = ("index", "uuid", "memory.free")
 # What the driver keeps of nvidia-smi's total when it does not say itself: see references/hardware.md, "Usable memory".
 RESERVED_SHARE = 0.03
 BF16_FROM_CAPABILITY = 8.0
+REMARKS = {
+    # unsloth 2026.10.9, __init__.py: Apple chips are trained on through its MLX backend, another trainer.
+    "macOS": (
+        "a Mac has no CUDA, and Unsloth's own way there (MLX) is not planned here: name another machine's card (--gpu)",
+    ),
+    "Windows": (
+        "Windows has no adamw_flash (flashoptim is for Linux) and trains on one GPU (so is NCCL); WSL 2 has both",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ def detect() -> Hardware:
 
     Cards of several kinds are planned for as if all were the one with the least memory.
     """
-    host_ram_gib = host_memory_gib()
+    host_ram_gib, system = host_memory_gib(), platform_name()
     devices, notes = _devices()
     devices = [device for device in devices if _visible(device)]
     if not devices:
@@ -63,12 +73,23 @@ def detect() -> Hardware:
         name=gpu.name if gpu else smallest.name,
         gpu=gpu,
         vram_gib=round(smallest.usable_gib, 2),
-        gpus=len(devices),
+        gpus=1 if system == "Windows" else len(devices),
         nodes=1,
         host_ram_gib=host_ram_gib,
         has_bf16=_has_bf16(smallest, gpu),
-        notes=notes,
+        notes=(*notes, *_remarks(system)),
+        system=system,
     )
+
+
+def platform_name() -> str:
+    """Linux, Windows or macOS; another system by the name that Python has for it."""
+    return {"win32": "Windows", "darwin": "macOS"}.get(sys.platform, sys.platform.capitalize())
+
+
+def _remarks(system: str) -> tuple[str, ...]:
+    """What of this project does not run on `system`."""
+    return REMARKS.get(system, ())
 
 
 def host_memory_gib() -> float:
@@ -77,7 +98,7 @@ def host_memory_gib() -> float:
     if size is None:
         raise MissingHere(
             "the memory of this machine could not be read",
-            hint="name the machine to plan for: --gpu NAME --host-ram-gib X   (or: pip install psutil)",
+            hint="name the machine to plan for: --gpu NAME --host-ram-gib X",
         )
     return round(size / BYTES_PER_GIB, 2)
 
@@ -117,7 +138,8 @@ def _cpu(host_ram_gib: float, notes: tuple[str, ...]) -> Hardware:
         # Unsloth trains in float32 where there is no accelerator (unsloth/_cpu_init.py of 2026.10.9).
         has_bf16=False,
         is_cpu=True,
-        notes=notes,
+        notes=(*notes, *_remarks(platform_name())),
+        system=platform_name(),
     )
 
 

@@ -258,8 +258,8 @@ def objection(recipe: Recipe, hardware: Hardware) -> str | None:
     optimizer = OPTIMIZERS[recipe.optimizer]
     if optimizer.least_capability is not None and not _reaches(hardware, optimizer.least_capability):
         return (
-            f"{optimizer.name} needs an NVIDIA GPU of compute capability {optimizer.least_capability:g} or higher,"
-            f" not {hardware.name}"
+            f"{optimizer.name} needs Linux and an NVIDIA GPU of compute capability {optimizer.least_capability:g} or"
+            f" higher, not {hardware.name}{'' if hardware.system == 'Linux' else f' on {hardware.system}'}"
         )
     if not optimizer.several_gpus and hardware.gpus * hardware.nodes > 1:
         return f"{optimizer.name} on several GPUs is not known to work with Unsloth's FSDP2"
@@ -272,6 +272,9 @@ def is_nvidia(hardware: Hardware) -> bool:
 
 
 def _reaches(hardware: Hardware, capability: float) -> bool:
+    """What needs a capability is made with Triton's CUDA kernels, for Linux (see FLASH above)."""
+    if hardware.system != "Linux":
+        return False
     if hardware.gpu is None:
         return True
     return is_nvidia(hardware) and float(hardware.gpu.compute_capability) >= capability

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core import files
+from ..core import files, installing
 from ..core.errors import MissingHere
 from ..settings.parameters import Parameters
 
@@ -55,12 +55,17 @@ def for_children() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def how_to_install() -> str:
+    """The command that installs the training stack, or what to do where nothing can be installed."""
+    return installing.hint("the training stack", command=INSTALL_COMMAND)
+
+
 def require_tracker(name: str) -> None:
     """Raise MissingHere when the package behind `schedule.report_to` is not installed."""
     if name != "none" and importlib.util.find_spec(name) is None:
         raise MissingHere(
             f"not installed here: {name}; schedule.report_to asks for it",
-            hint=f"uv pip install {name}   (or: pip install {name}), or set schedule.report_to to none",
+            hint=f"{installing.hint(name)}, or set schedule.report_to to none",
         )
 
 
@@ -68,7 +73,7 @@ def require_packages() -> None:
     """Raise MissingHere, naming each training package that is not installed."""
     missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingHere(f"not installed here: {', '.join(missing)}; training needs them", hint=INSTALL_COMMAND)
+        raise MissingHere(f"not installed here: {', '.join(missing)}; training needs them", hint=how_to_install())
 
 
 def versions() -> dict[str, str]:

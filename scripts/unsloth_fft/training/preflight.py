@@ -11,6 +11,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from ..core import installing
 from ..core.errors import MissingHere
 from ..core.terminal import say
 from ..estimates import disk
@@ -38,7 +39,7 @@ def require_optimizer(name: str) -> None:
     if needed is None:
         return
     package, wanted = needed.name, needed.requirement if needed.least else needed.name
-    hint = f"uv pip install '{wanted}'   (or: pip install '{wanted}')"
+    hint = installing.hint(f"'{wanted}'")
     if importlib.util.find_spec(package) is None:
         raise MissingHere(f"not installed here: {package}; the optimizer {name} needs it", hint=hint)
     found = importlib.metadata.version(package)

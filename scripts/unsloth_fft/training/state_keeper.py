@@ -101,7 +101,7 @@ def explained(error: Exception, folder: Folder, parameters: Parameters) -> FFTEr
     if refusal is not None:
         return refusal
     if isinstance(error, ImportError):
-        return MissingHere(f"a package is missing: {first_line(error)}", hint=environment.INSTALL_COMMAND)
+        return MissingHere(f"a package is missing: {first_line(error)}", hint=environment.how_to_install())
     return TrainingFailed(
         f"training raised {type(error).__name__}: {first_line(error)}",
         hint="see references/troubleshooting.md; set UNSLOTH_FFT_DEBUG=1 to see where it came from",
