@@ -217,7 +217,7 @@ def test_queries_reach_attention_in_the_type_the_planner_knows(model_type, monke
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    from unsloth_fft.planning import row_joining
+    from unsloth_fft.models.families import FAMILIES
 
     seen, attention = set(), ALL_ATTENTION_FUNCTIONS["sdpa"]
 
@@ -237,15 +237,15 @@ def test_queries_reach_attention_in_the_type_the_planner_knows(model_type, monke
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", watched)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model(input_ids=torch.randint(1, 200, (1, 12)))
-    assert norms and seen == {torch.float32 if model_type in row_joining.FLOAT32_QUERIES else torch.bfloat16}
+    assert norms and seen == {torch.float32 if FAMILIES[model_type].float32_queries else torch.bfloat16}
 
 
 def test_families_without_joined_rows_are_those_of_the_installed_unsloth():
-    from unsloth_fft.planning import row_joining
+    from unsloth_fft.models.families import FAMILIES
 
     lists = [
         ast.literal_eval(node.value)
         for node in source_of_unsloth("trainer.py").body
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PADDING_FREE_BLOCKLIST"
     ]
-    assert lists == [row_joining.NEVER_JOINED]
+    assert lists == [{name for name, family in FAMILIES.items() if not family.joins_rows}]

@@ -16,6 +16,7 @@ from unsloth_fft.estimates import disk
 from unsloth_fft.hardware import cards, detection
 from unsloth_fft.planning import replan
 from unsloth_fft.settings import parameters as params
+from unsloth_fft.settings import recipes
 from unsloth_fft.training import preflight, state_keeper
 from unsloth_fft.training.session import Folder
 
@@ -108,7 +109,8 @@ def test_the_least_version_of_flashoptim_is_the_one_unsloth_asks_for():
         pytest.skip("unsloth is not installed")
     source = Path(spec.origin).with_name("optimizers") / "flash_adamw.py"
     asked = re.search(r'_FLASH_ADAMW_MIN_VERSION = "([\d.]+)"', source.read_text(encoding="utf-8"))
-    assert asked is not None and tuple(map(int, asked[1].split("."))) == preflight.LEAST["flashoptim"]
+    package = recipes.OPTIMIZERS[recipes.FLASH].package
+    assert asked is not None and package is not None and asked[1] == package.least
 
 
 def test_free_memory_is_read_of_the_visible_gpu(tmp_path, monkeypatch):

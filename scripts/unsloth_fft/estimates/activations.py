@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..models.blocks import Block
+from ..models.blocks import Block, LayerKind
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
 from ..settings.setting import OFF, UNSLOTH, Setting
 
 # Smaller activations stay on the GPU (unsloth_zoo 2026.10.9, gradient_checkpointing.py: MINIMUM_SIZE).
 OFFLOAD_ABOVE_BYTES = 2 * 1024 * 1024
-# Families whose gate and up (or queries, keys and values) are one matrix: the split pieces are saved as well.
-FUSED_PROJECTIONS = frozenset({"phi3", "glm", "glm4"})
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def joined_mask_bytes(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> i
     """
     if is_cpu or not setting.padding_free:
         return 0
-    booleans = len({block.kind for block in shape.blocks} - {"recurrent"})
+    booleans = len({block.kind for block in shape.blocks} - {LayerKind.RECURRENT})
     return (booleans + (4 if setting.dense_mask else 0)) * setting.tokens * setting.tokens
 
 
@@ -101,8 +99,12 @@ def layer_bytes_per_token(shape: ModelShape, block: Block, width: Widths) -> int
     residual = hidden * (width.residual + (0 if parallel else width.compute))
     normalised = (1 if parallel else 3 if family.norms_per_layer >= 4 else 2) * hidden
     # Norms of queries and keys save their inputs beside their outputs.
-    qk = (block.heads + block.kv_heads) * block.head_dim if family.qk_norm and block.kind != "recurrent" else 0
-    fused = hidden + block.kv_heads * block.head_dim if shape.model_type in FUSED_PROJECTIONS else 0
+    qk = (
+        (block.heads + block.kv_heads) * block.head_dim
+        if family.qk_norm and block.kind is not LayerKind.RECURRENT
+        else 0
+    )
+    fused = hidden + block.kv_heads * block.head_dim if family.fused_projections else 0
     elements = normalised + qk + fused + _mixer(block, hidden) + _feed_forward(block, hidden, family.gated_mlp)
     return residual + elements * width.compute + _statistics(block)
 
@@ -113,7 +115,7 @@ def gradient_bytes_per_token(block: Block, hidden: int, width: Widths) -> int:
 
 
 def _mixer(block: Block, hidden: int) -> int:
-    if block.kind == "recurrent":
+    if block.kind is LayerKind.RECURRENT:
         # Inputs and outputs of the projections: their matrices are hidden x (all of them).
         return 2 * block.mixer_matrices // hidden
     return (2 * block.heads + 2 * block.kv_heads) * block.head_dim

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from ..hardware.cards import Gpu, Hardware
+from ..models.blocks import LayerKind
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
 from ..models.tensors import tensor_count
@@ -21,9 +22,6 @@ from .optimizer_memory import optimizer_memory
 
 TERA, GIGA = 1e12, 1e9
 
-# NVLink, one direction, GB/s a GPU: half of the total on NVIDIA's data sheets of A100, H100, H200 and B200 (read
-# 2026-11-23); other cards talk over their host link.
-NVLINK_GBS = {"A100": 300.0, "H100": 450.0, "H200": 450.0, "B200": 900.0, "GH200": 450.0}
 # Between nodes: one 400 Gb/s port for every GPU, the usual build of H100 clusters; an assumption, said in the plan.
 NETWORK_GBS = 50.0
 # A bare memory size says nothing of speed; an A100's is assumed (NVIDIA A100 80GB data sheet), whatever the size.
@@ -87,9 +85,9 @@ def attention_flops_per_token(shape: ModelShape, length: int) -> float:
     total = 0.0
     for block in shape.blocks:
         seen = length / 2
-        if block.kind == "sliding" and shape.sliding_window and shape.sliding_window < length:
+        if block.kind is LayerKind.SLIDING and shape.sliding_window and shape.sliding_window < length:
             seen = shape.sliding_window * (1 - shape.sliding_window / (2 * length))
-        if block.kind != "recurrent":
+        if block.kind is not LayerKind.RECURRENT:
             total += 4 * block.count * block.heads * block.head_dim * seen
     return total
 
@@ -213,16 +211,8 @@ def _network(shape: ModelShape, setting: Setting, hardware: Hardware, gpu: Gpu) 
     gathers = 1 if fsdp2_keeps_gathered(shape, setting, hardware.vram_gib) else 2
     share = (setting.gpus - 1) / setting.gpus
     weights = setting.weight_bytes * shape.parameters * gathers * setting.accumulation
-    rate = NETWORK_GBS if setting.nodes > 1 else link_between_gpus_gbs(gpu)
+    rate = NETWORK_GBS if setting.nodes > 1 else gpu.card_link_gbs
     return share * (weights + 4 * shape.parameters) / (rate * GIGA)
-
-
-def link_between_gpus_gbs(gpu: Gpu) -> float:
-    """NVLink where the card has it, else the host link."""
-    if "PCIe" in gpu.name:
-        return gpu.host_link_gbs
-    family = gpu.name.split()[0].split("-")[0]
-    return NVLINK_GBS.get(family, gpu.host_link_gbs)
 
 
 def _bandwidth(gpu: Gpu, constants: SpeedConstants) -> float:

@@ -33,7 +33,8 @@ class Gpu:
     `vram_gib` is what a program can allocate, as CUDA reports it to PyTorch, so a little less than nvidia-smi's total;
     `vram_basis` says whether that was `measured` here, `reported` by somebody's run, or `derived` from the total.
     `bf16_tflops` is the dense bfloat16 tensor peak with float32 accumulation; float16 where `has_bf16` is false.
-    `host_link_gbs` is the link to host memory, one direction, before protocol overhead.
+    `host_link_gbs` is the link to host memory, one direction, before protocol overhead; `nvlink_gbs` the one to other
+    cards of the host, where there is such a link (data sheets of A100, H100, H200 and B200, read 2026-11-23).
     """
 
     name: str
@@ -47,6 +48,12 @@ class Gpu:
     read: str
     vram_basis: str
     aliases: tuple[str, ...] = ()
+    nvlink_gbs: float | None = None
+
+    @property
+    def card_link_gbs(self) -> float:
+        """GB/s to another card of the same host, one direction."""
+        return self.nvlink_gbs or self.host_link_gbs
 
 
 @dataclass(frozen=True)

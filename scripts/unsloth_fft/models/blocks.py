@@ -8,25 +8,35 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import NamedTuple
 
 from ..core.errors import BadInput
 from .config import ConfigReader
 from .families import Experts, Family
 
-# How config.json spells the kinds of layer; the right-hand side is what Block.kind says.
+
+class LayerKind(Enum):
+    """How the tokens of a layer see one another."""
+
+    FULL = "full"  # attention over the whole sequence
+    SLIDING = "sliding"  # attention within a window
+    RECURRENT = "recurrent"  # a state carried from token to token, no attention
+
+
+# How config.json spells the kinds of layer.
 KINDS = {
-    "full_attention": "full",
-    "attention": "full",
-    "sliding_attention": "sliding",
-    "linear_attention": "recurrent",
-    "mamba": "recurrent",
+    "full_attention": LayerKind.FULL,
+    "attention": LayerKind.FULL,
+    "sliding_attention": LayerKind.SLIDING,
+    "linear_attention": LayerKind.RECURRENT,
+    "mamba": LayerKind.RECURRENT,
 }
 
 
 @dataclass(frozen=True)
 class Block:
-    """One decoder layer, as many times as `count` says. Widths in elements; `kind`: full, sliding or recurrent.
+    """One decoder layer, as many times as `count` says. Widths in elements.
 
     `heads`, `kv_heads` and `head_dim` are those of its attention (0 in a recurrent layer); `mlp_width` is the
     dense MLP's or the shared experts' width that every token passes (0 where there is none), `expert_width`
@@ -34,7 +44,7 @@ class Block:
     """
 
     count: int
-    kind: str
+    kind: LayerKind
     heads: int
     kv_heads: int
     head_dim: int
@@ -87,30 +97,35 @@ def blocks_of(reader: ConfigReader, family: Family) -> tuple[Block, ...]:
     return tuple(replace(block, count=count) for block, count in Counter(layers).items())
 
 
-def layer_kinds(reader: ConfigReader, family: Family) -> list[str]:
+def layer_kinds(reader: ConfigReader, family: Family) -> list[LayerKind]:
     """The kind of each layer: from `layer_types` where the file lists them, else from the family's pattern."""
     layers = reader.layer_count()
     listed = reader.strings("layer_types", layers) or reader.strings("layers_block_type", layers)
     if listed is not None:
         unknown = sorted(set(listed) - set(KINDS))
-        if unknown or ("recurrent" in {KINDS[kind] for kind in listed if kind in KINDS} and not family.recurrent):
+        if unknown or (
+            LayerKind.RECURRENT in {KINDS[kind] for kind in listed if kind in KINDS} and not family.recurrent
+        ):
             raise BadInput(
                 f"config.json of {reader.name}: layers of kind {unknown or 'linear_attention'} are not known here",
                 hint="this model's layers cannot be counted yet; choose a model from the catalogue",
             )
-        return ["full" if not _windowed(reader, family) and KINDS[k] == "sliding" else KINDS[k] for k in listed]
+        return [
+            LayerKind.FULL if not _windowed(reader, family) and KINDS[k] is LayerKind.SLIDING else KINDS[k]
+            for k in listed
+        ]
     if family.recurrent:
-        return _periodic(reader, family, layers, "recurrent")
+        return _periodic(reader, family, layers, LayerKind.RECURRENT)
     if not _windowed(reader, family):
-        return ["full"] * layers
+        return [LayerKind.FULL] * layers
     if family.window_switch:
         # Qwen: the first `max_window_layers` layers attend in full (configuration_qwen2.py).
         start = reader.integer("max_window_layers", default=28, least=0)
-        return ["sliding" if index >= start else "full" for index in range(layers)]
-    return _periodic(reader, family, layers, "sliding")
+        return [LayerKind.SLIDING if index >= start else LayerKind.FULL for index in range(layers)]
+    return _periodic(reader, family, layers, LayerKind.SLIDING)
 
 
-def _periodic(reader: ConfigReader, family: Family, layers: int, kind: str) -> list[str]:
+def _periodic(reader: ConfigReader, family: Family, layers: int, kind: LayerKind) -> list[LayerKind]:
     period = family.period
     if family.period_key and isinstance(reader.get(family.period_key), str):
         period = len(reader.get(family.period_key))
@@ -118,10 +133,10 @@ def _periodic(reader: ConfigReader, family: Family, layers: int, kind: str) -> l
         period = reader.integer(family.period_key, default=family.period)
     if not period:
         return [kind] * layers
-    kinds = [kind if (index + 1) % period else "full" for index in range(layers)]
+    kinds = [kind if (index + 1) % period else LayerKind.FULL for index in range(layers)]
     if family.per_layer_inputs:
         # Gemma 4 makes its last layer attend in full, whatever the pattern (configuration_gemma4.py).
-        kinds[-1] = "full"
+        kinds[-1] = LayerKind.FULL
     return kinds
 
 
@@ -135,11 +150,13 @@ def _windowed(reader: ConfigReader, family: Family) -> bool:
     return reader.get(family.window) is not None
 
 
-def _layer(reader: ConfigReader, family: Family, index: int, kind: str) -> Block:
+def _layer(reader: ConfigReader, family: Family, index: int, kind: LayerKind) -> Block:
     hidden = reader.integer("hidden_size")
     sparse = _is_sparse(reader, family, index)
-    heads = _NO_HEADS if kind == "recurrent" else _heads(reader, family, index, kind)
-    mixer = _recurrent(reader, family, hidden) if kind == "recurrent" else _attention(reader, family, heads, hidden)
+    heads = _NO_HEADS if kind is LayerKind.RECURRENT else _heads(reader, family, index, kind)
+    mixer = (
+        _recurrent(reader, family, hidden) if kind is LayerKind.RECURRENT else _attention(reader, family, heads, hidden)
+    )
     mlp_width = _mlp_width(reader, family, index, sparse)
     mlp = _mlp(reader, family, hidden, mlp_width)
     routed = _routed(reader, family.experts, hidden) if sparse and family.experts else _NO_EXPERTS
@@ -180,7 +197,7 @@ def _layer_norms(family: Family, hidden: int) -> _Part:
     return norm_part(family, family.norms_per_layer * hidden)
 
 
-def _heads(reader: ConfigReader, family: Family, index: int, kind: str) -> _Heads:
+def _heads(reader: ConfigReader, family: Family, index: int, kind: LayerKind) -> _Heads:
     heads = reader.integer("num_attention_heads")
     kv_heads = reader.integer("num_key_value_heads", default=heads)
     if heads % kv_heads:
@@ -192,8 +209,8 @@ def _heads(reader: ConfigReader, family: Family, index: int, kind: str) -> _Head
     head_dim = reader.integer("head_dim", default=max(reader.integer("hidden_size") // heads, 1))
     if not family.per_layer_inputs:
         return _Heads(heads, kv_heads, head_dim)
-    shares_values = kind == "full" and reader.flag("attention_k_eq_v")
-    if kind == "full":
+    shares_values = kind is LayerKind.FULL and reader.flag("attention_k_eq_v")
+    if kind is LayerKind.FULL:
         head_dim = reader.integer("global_head_dim")
     if shares_values:
         kv_heads = reader.integer("num_global_key_value_heads", default=kv_heads)

@@ -39,6 +39,11 @@ class Family:
     `qk_norm`: "" (none), "head" (one vector of head_dim each), "full" (all heads' widths).
     `period`: of that many layers in a row the last one attends in full, the others in their window
     (or, in families with recurrent layers, are recurrent); 0 where all layers are alike.
+    `fused_projections`: gate and up (or queries, keys and values) are one matrix, and the split pieces are saved, too.
+    `joins_rows`: whether Unsloth packs rows or lays them end to end (unsloth 2026.10.9, trainer.py:
+    PADDING_FREE_BLOCKLIST). `float32_queries`: its query norm multiplies by its weight last, and Unsloth keeps norms in
+    float32, so that queries reach attention as float32 (measured for Qwen3: references, packed-rows-dense-mask-qwen3;
+    tests/training/test_contract.py makes a model of each family that norms queries).
     `refuses`: config keys that switch on something not counted here; a config that sets one is refused.
     """
 
@@ -62,6 +67,9 @@ class Family:
     tied: bool = False
     experts: Experts | None = None
     per_layer_inputs: bool = False
+    fused_projections: bool = False
+    joins_rows: bool = True
+    float32_queries: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     refuses: tuple[str, ...] = ()
 
@@ -77,10 +85,11 @@ _QWEN3 = replace(
     qkv_bias="attention_bias",
     output_bias="attention_bias",
     qk_norm="head",
+    float32_queries=True,
     defaults={"head_dim": 128},
 )
 _GLM = Family(qkv_bias="attention_bias", defaults={"attention_bias": True, "head_dim": 128})
-_PHI3 = Family(window="sliding_window")
+_PHI3 = Family(window="sliding_window", fused_projections=True)
 _QWEN_EXPERTS = Experts(count=("num_experts", "num_local_experts"))
 _QWEN_SHARED = replace(_QWEN_EXPERTS, shared_width="shared_expert_intermediate_size", shared_gate=True)
 _QWEN3_NEXT = replace(
@@ -106,7 +115,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5_text": _QWEN3_NEXT,
     "qwen3_5_moe_text": replace(_QWEN3_NEXT, experts=_QWEN_SHARED),
     "gemma": _GEMMA,
-    "gemma2": replace(_GEMMA2, softcapped_attention=True),
+    "gemma2": replace(_GEMMA2, softcapped_attention=True, joins_rows=False),
     # Published multimodal Gemma 3 files leave out what equals the class default (configuration_gemma3.py).
     "gemma3_text": replace(
         _GEMMA2,
@@ -162,7 +171,11 @@ FAMILIES: dict[str, Family] = {
     "olmo": replace(LLAMA, mlp_bias=False, norm="none"),
     "olmo2": _OLMO2,
     "olmo3": replace(_OLMO2, window="sliding_window", period=4, defaults=_WINDOW_4096),
-    "olmoe": replace(_OLMO2, experts=Experts(count=("num_experts", "num_local_experts"), width="intermediate_size")),
+    "olmoe": replace(
+        _OLMO2,
+        float32_queries=True,
+        experts=Experts(count=("num_experts", "num_local_experts"), width="intermediate_size"),
+    ),
     "granite": LLAMA,
     "granitemoe": replace(LLAMA, mlp_bias=False, experts=_MIXTRAL_EXPERTS),
     "granitemoehybrid": replace(
@@ -172,10 +185,11 @@ FAMILIES: dict[str, Family] = {
         experts=replace(_MIXTRAL_EXPERTS, shared_width="shared_intermediate_size"),
         defaults={"mamba_conv_bias": True, "mamba_proj_bias": False},
     ),
-    "glm": _GLM,
-    "glm4": replace(_GLM, norms_per_layer=4),
+    "glm": replace(_GLM, fused_projections=True),
+    "glm4": replace(_GLM, fused_projections=True, norms_per_layer=4),
     "glm4_moe": replace(
         _GLM,
+        float32_queries=True,
         qk_norm="head",
         qk_norm_key="use_qk_norm",
         defaults={"first_k_dense_replace": 1},
@@ -186,6 +200,7 @@ FAMILIES: dict[str, Family] = {
         qkv_bias="attention_bias",
         output_bias="attention_bias",
         sinks=True,
+        joins_rows=False,
         window="sliding_window",
         period=2,
         experts=replace(_MIXTRAL_EXPERTS, router_bias=True, expert_bias=True),
@@ -214,6 +229,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "stablelm": Family(qkv_bias="use_qkv_bias", norm="layer", refuses=("qk_layernorm",)),
     "exaone4": Family(
+        float32_queries=True,
         qk_norm="head",
         window="sliding_window",
         period=4,
@@ -233,7 +249,7 @@ FAMILIES: dict[str, Family] = {
         tied=True,
         defaults={"head_dim": 128},
     ),
-    "hunyuan_v1_dense": replace(LLAMA, mlp_bias=False, qk_norm="head"),
+    "hunyuan_v1_dense": replace(LLAMA, mlp_bias=False, qk_norm="head", float32_queries=True),
     "helium": Family(qkv_bias="attention_bias", mlp_bias="mlp_bias", defaults={"head_dim": 128}),
     "arcee": replace(LLAMA, gated_mlp=False),
     "nemotron": replace(LLAMA, gated_mlp=False, norm="layer"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import BadInput
-from .blocks import Block, blocks_of, norm_part, per_layer_input_width
+from .blocks import Block, LayerKind, blocks_of, norm_part, per_layer_input_width
 from .config import ConfigReader, has_exactly_llama_keys, refuse_quantized, stored_dtype, text_part
 from .families import FAMILIES, LLAMA, TEXT_TYPE_OF_WRAPPER, Family
 
@@ -71,7 +71,7 @@ class ModelShape:
         head_bias = reader.flag(family.head_bias)
         final_norm = norm_part(family, hidden)
         inputs = layers * per_layer_input_width(reader, family)
-        slides = any(block.kind == "sliding" for block in blocks)
+        slides = any(block.kind is LayerKind.SLIDING for block in blocks)
         return ModelShape(
             name=name,
             model_type=model_type,
@@ -155,12 +155,12 @@ class ModelShape:
     @property
     def sliding_layers(self) -> int:
         """Layers whose attention sees only the last `sliding_window` tokens."""
-        return sum(block.count for block in self.blocks if block.kind == "sliding")
+        return sum(block.count for block in self.blocks if block.kind is LayerKind.SLIDING)
 
     @property
     def full_attention_layers(self) -> int:
         """Layers whose attention sees every earlier token."""
-        return sum(block.count for block in self.blocks if block.kind == "full")
+        return sum(block.count for block in self.blocks if block.kind is LayerKind.FULL)
 
 
 def _family_of(values: Mapping[str, Any], name: str, *, may_assume: bool) -> tuple[Family, str, bool]:

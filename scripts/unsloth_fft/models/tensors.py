@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from .blocks import Block
+from .blocks import Block, LayerKind
 from .shape import ModelShape
 
 
@@ -56,7 +56,7 @@ def _of_block(block: Block, hidden: int) -> list[Tensor]:
 def _mixer(block: Block, hidden: int) -> list[Tensor]:
     query = hidden * block.heads * block.head_dim
     key = hidden * block.kv_heads * block.head_dim
-    if block.kind == "recurrent" or 2 * query + 2 * key != block.mixer_matrices:
+    if block.kind is LayerKind.RECURRENT or 2 * query + 2 * key != block.mixer_matrices:
         return [Tensor(block.mixer_matrices // 4, 4 * block.count)]
     return [Tensor(query, 2 * block.count), Tensor(key, 2 * block.count)]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from ..models.blocks import LayerKind
+from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
 from ..settings.setting import Setting
 from .request import Request
 
-# Families that Unsloth neither packs nor lays end to end (unsloth 2026.10.9, trainer.py: PADDING_FREE_BLOCKLIST).
-NEVER_JOINED = frozenset({"gemma2", "gpt_oss"})
-# Families whose queries reach attention as float32: Unsloth keeps the weights of every norm in float32, and the query
-# norm of these multiplies by its weight last, so that its output is float32 (measured for Qwen3: evidence.md in
-# references, packed-rows-dense-mask-qwen3). test_contract.py makes a model of each family that norms queries.
-FLOAT32_QUERIES = frozenset({"qwen3", "qwen3_moe", "olmoe", "glm4_moe", "exaone4", "hunyuan_v1_dense"})
 # Up to this head size a compiled layer calls the kernel for joined rows (unsloth 2026.10.9, hf_packed_attention.py in
 # utils); Gemma 4's global layers have heads of 512. Read in the code, not measured.
 WIDEST_HEAD = 256
@@ -26,7 +22,8 @@ def obstacle(model_type: str, weights: str, *, recurrent: bool = False, widest_h
     Unsloth's kernels for joined rows take queries in half precision. Others attend over a dense mask of all the tokens
     of a micro-batch, kept for every layer.
     """
-    if model_type in NEVER_JOINED:
+    family = FAMILIES.get(model_type, LLAMA)
+    if not family.joins_rows:
         return f"Unsloth joins no rows of {model_type} models"
     if recurrent:
         return (
@@ -38,7 +35,7 @@ def obstacle(model_type: str, weights: str, *, recurrent: bool = False, widest_h
             "with float32 weights joined rows would attend over a dense mask of all their tokens"
             " (references/evidence.md, float32-padding-free-dense-mask)"
         )
-    if model_type in FLOAT32_QUERIES:
+    if family.float32_queries:
         return (
             f"queries of {model_type} models reach attention as float32, and joined rows would attend over a dense mask"
             " of all their tokens (references/evidence.md, packed-rows-dense-mask-qwen3)"
@@ -56,7 +53,7 @@ def obstacle_of(shape: ModelShape, weights: str) -> str | None:
     return obstacle(
         shape.model_type,
         weights,
-        recurrent=any(block.kind == "recurrent" for block in shape.blocks),
+        recurrent=any(block.kind is LayerKind.RECURRENT for block in shape.blocks),
         widest_head=max(block.head_dim for block in shape.blocks),
     )
 

@@ -6,6 +6,7 @@ from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from ..estimates.speed import launches_decide
 from ..estimates.survival import WANTED_SHARE
 from ..models import source
+from ..models.blocks import LayerKind
 from ..models.shape import ModelShape
 from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
@@ -244,7 +245,7 @@ def _shape_warnings(shape: ModelShape) -> list[str]:
     found = []
     if shape.experts:
         found.append("Mixture of experts: activation memory and speed are derived from the shape, not measured.")
-    if any(block.kind == "recurrent" for block in shape.blocks):
+    if any(block.kind is LayerKind.RECURRENT for block in shape.blocks):
         found.append("Recurrent layers: their activation memory and speed are approximated.")
     if shape.multimodal:
         found.append("Only the language model was counted; vision and audio parts come on top.")
