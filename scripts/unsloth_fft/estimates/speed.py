@@ -25,7 +25,7 @@ TERA, GIGA = 1e12, 1e9
 # Between nodes: one 400 Gb/s port for every GPU, the usual build of H100 clusters; an assumption, said in the plan.
 NETWORK_GBS = 50.0
 # A bare memory size says nothing of speed; an A100's is assumed (NVIDIA A100 80GB data sheet), whatever the size.
-ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2026-11-23", "assumed")
+ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2026-11-23", "assumed", nvlink_gbs=300.0)
 # Managed memory that finds no room moves page by page: at this share of the host link's rate. A judgement on the slow
 # side; asking for more managed memory than is free can hang a GPU, so it was not measured.
 SPILL_SHARE = 0.25
