@@ -138,8 +138,8 @@ def test_a_plan_states_its_disk(tmp_path):
     plan = planned(tmp_path, "--model", "meta-llama/Llama-3.1-8B", "--gpu", "H200")
     text = json.loads((tmp_path / "params.json").read_text())
     # 100 steps save at their end alone, and a signal may have saved before.
-    assert text["plan"]["predicted"]["disk_gib"] == pytest.approx(8030261248 * (2 + 2 * 10) / 2**30, abs=0.06)
+    assert text["plan"]["predicted"]["disk_gib"] == pytest.approx(8030261248 * (4 + 2 * 10) / 2**30, abs=0.06)
     assert plan.schedule.save_total_limit == 2
     often = dataclasses.replace(plan.schedule, save_steps=10)
-    assert disk.needed_gib(8030261248, "bfloat16", often, 100) == pytest.approx(8030261248 * (2 + 3 * 10) / 2**30)
+    assert disk.needed_gib(8030261248, "bfloat16", often, 100) == pytest.approx(8030261248 * (4 + 3 * 10) / 2**30)
     assert disk.needed_gib(8030261248, "bfloat16", often, None) == disk.needed_gib(8030261248, "bfloat16", often, 100)

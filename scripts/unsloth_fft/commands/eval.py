@@ -57,5 +57,6 @@ def _words(what: str, found: Comparison) -> str:
     bounds = "" if found.low is None else f" ({CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f})"
     return (
         f"{what}: loss {found.before:.4f} -> {found.after:.4f}, {found.after - found.before:+.4f}{bounds}:"
-        f" {found.verdict}; {found.tokens:,} tokens in {found.rows:,} rows"
+        f" {found.verdict}; mean over {found.tokens:,} tokens in {found.rows:,} rows (mean over rows"
+        f" {found.before_by_rows:.4f} -> {found.after_by_rows:.4f})"
     )

@@ -38,9 +38,12 @@ def tell(folder: Folder, state: Session, moved: dict[str, Any]) -> None:
     say(f"moved      {moved['moved_fraction']:.4%} of {moved['elements']:,} weights: verdict {moved['verdict']}")
     before, after = result.eval_loss_before, result.eval_loss_after
     if before is not None and after is not None:
-        say(
-            f"held out   loss {before:.3f} -> {after:.3f} ({(after - before) / before:+.0%}) on {result.eval_rows} rows"
-        )
+        fall = f"({(after - before) / before:+.0%})"
+        say(f"held out   loss {before:.4f} -> {after:.4f} {fall}, mean over the tokens of {result.eval_rows} rows")
+    if result.eval_loss_master is not None and result.eval_loss_bfloat16 is not None:
+        given_up = result.eval_loss_bfloat16 - result.eval_loss_master
+        stored = f"stored as bfloat16 {result.eval_loss_bfloat16:.4f} ({given_up:+.4f})"
+        say(f"           in float32 {result.eval_loss_master:.4f}; {stored}")
     whole = f"{result.tokens:,} tokens in {result.seconds:.1f} s"
     say(f"speed      {result.tokens_per_second:,.0f} tokens/s over the whole run: {whole}")
     say(f"model      {folder.model}")

@@ -35,7 +35,9 @@ def save_seconds(elements: int, weights: str) -> float:
 
 def needed_gib(elements: int, weights: str, schedule: Schedule, steps: int | None) -> float:
     """GiB of disk for a model of `elements` weights stored as `weights`, trained for `steps` (None: not known)."""
-    return elements * (BYTES[weights] + checkpoints_at_once(schedule, steps) * CHECKPOINT_BYTES[weights]) / GIB
+    # Of bfloat16 weights the worst is adamw_flash: it keeps two bytes more beside the model (training/master.py).
+    model = 4 if weights == "bfloat16" else BYTES[weights]
+    return elements * (model + checkpoints_at_once(schedule, steps) * CHECKPOINT_BYTES[weights]) / GIB
 
 
 def needed_by(parameters: Parameters) -> float:

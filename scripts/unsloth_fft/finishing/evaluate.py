@@ -1,6 +1,6 @@
 """What training changed: held-out loss before and after, answers side by side, and what was forgotten.
 
-Plain transformers on both models, so that the figures are those of whoever uses the result.
+Plain transformers on both models, in the arithmetic of training/held_out.py, so that a loss here is the run's own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 from ..core import files, schema
 from ..core.errors import BadInput
-from ..training import environment, session, starting
+from ..training import environment, held_out, session, starting
+from ..training.held_out import Row, RowLoss
 from . import harness, losses
-from .losses import Comparison, RowLoss
+from .losses import Comparison
 
 LONGEST_ANSWER = 128  # tokens
 
@@ -82,7 +83,7 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
     if tasks is not None:
         harness.require()
     with environment.stdout_to_stderr():
-        rows, windows = _tokens(folder, parameters, known)
+        rows, windows = held_out_rows(folder, parameters), _windows(folder, parameters, known)
         before = _measure(parameters.model.name, parameters.model.revision, folder.model, rows, windows, asked)
         after = _measure(str(folder.model), None, folder.model, rows, windows, asked)
         scores = None if tasks is None else harness.compare(parameters.model.name, folder.model, tasks, _device())
@@ -129,31 +130,33 @@ def read_text(path: Path) -> str:
     return text
 
 
-_Tokens = list[tuple[list[int], list[int]]]
-
-
-def _tokens(folder: session.Folder, parameters: Any, known: str | None) -> tuple[_Tokens, _Tokens]:
-    """(held-out rows, windows of the text) as (input_ids, labels), by the trained model's tokenizer."""
+def held_out_rows(folder: session.Folder, parameters: Any) -> list[Row]:
+    """The session's held-out rows as (input_ids, labels), by the trained model's tokenizer."""
     from transformers import AutoTokenizer
 
     from ..data import preparing
-    from ..data.supervision import Supervisor
 
     tokenizer = AutoTokenizer.from_pretrained(folder.model)
-    length = parameters.model.max_seq_length
     with preparing.scratch(folder.root) as space:
-        prepared = preparing.prepare(parameters.data, tokenizer, length, space)
-        held_out = prepared.held_out
-        rows = [] if held_out is None else [(list(row["input_ids"]), list(row["labels"])) for row in held_out]
-    windows: _Tokens = []
-    if known is not None:
-        supervisor = Supervisor(tokenizer, loss_on="all", max_length=length)
-        windows = [(example.input_ids, example.labels) for example in supervisor.windows(known)]
-    return rows, windows
+        prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
+        return held_out.rows_of(prepared.held_out)
+
+
+def _windows(folder: session.Folder, parameters: Any, known: str | None) -> list[Row]:
+    """A text in windows of the trained length, every token learned."""
+    from transformers import AutoTokenizer
+
+    from ..data.supervision import Supervisor
+
+    if known is None:
+        return []
+    tokenizer = AutoTokenizer.from_pretrained(folder.model)
+    supervisor = Supervisor(tokenizer, loss_on="all", max_length=parameters.model.max_seq_length)
+    return [(example.input_ids, example.labels) for example in supervisor.windows(known)]
 
 
 def _measure(
-    name: str, revision: str | None, tokenizer_folder: Path, rows: _Tokens, windows: _Tokens, prompts: Sequence[str]
+    name: str, revision: str | None, tokenizer_folder: Path, rows: list[Row], windows: list[Row], prompts: Sequence[str]
 ) -> _Measured:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -165,8 +168,8 @@ def _measure(
         raise BadInput(f"model {name} cannot be loaded: {reason}", hint="put it back where it was") from None
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     measured = _Measured(
-        held_out=losses.row_losses(model, rows),
-        forgetting=losses.row_losses(model, windows),
+        held_out=held_out.row_losses(model, rows),
+        forgetting=held_out.row_losses(model, windows),
         answers=[_answer(model, tokenizer, prompt) for prompt in prompts],
     )
     del model

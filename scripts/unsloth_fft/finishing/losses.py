@@ -1,31 +1,25 @@
-"""Losses of a model on token sequences, and how sure a difference between two models is."""
+"""How sure a difference between the losses of two models on the same rows is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-IGNORED = -100  # the label that cross entropy leaves out
+from ..training.held_out import RowLoss, by_rows, by_tokens
+
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class RowLoss:
-    """Summed loss of one row in nats, and over how many tokens."""
-
-    nats: float
-    tokens: int
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Mean losses a token of two models on the same rows; `low` and `high` bound the difference after - before.
 
-    The bounds are the percentile interval of a paired bootstrap over rows; None with fewer than two rows, where
-    nothing can be said.
+    `before_by_rows` and `after_by_rows` are means of the rows' own means, in which short rows weigh as much as long
+    ones: what many programs print. The bounds are the percentile interval of a paired bootstrap over rows; None with
+    fewer than two rows, where nothing can be said.
     """
 
     rows: int
@@ -34,6 +28,8 @@ class Comparison:
     after: float
     low: float | None
     high: float | None
+    before_by_rows: float
+    after_by_rows: float
 
     @property
     def verdict(self) -> str:
@@ -49,6 +45,8 @@ class Comparison:
             "tokens": self.tokens,
             "loss_before": self.before,
             "loss_after": self.after,
+            "loss_before_by_rows": self.before_by_rows,
+            "loss_after_by_rows": self.after_by_rows,
             "perplexity_before": perplexity(self.before),
             "perplexity_after": perplexity(self.after),
             "difference": self.after - self.before,
@@ -63,21 +61,6 @@ def perplexity(loss: float) -> float | None:
     return math.exp(loss) if loss < 700 else None
 
 
-def row_losses(model: Any, rows: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[RowLoss]:
-    """The loss of `model` (plain transformers, on any device) on each (input_ids, labels), one row at a time."""
-    import torch
-
-    found = []
-    with torch.inference_mode():
-        for input_ids, labels in rows:
-            ids = torch.tensor([input_ids], device=model.device)
-            wanted = torch.tensor(labels[1:], device=model.device)
-            logits = model(input_ids=ids).logits[0, :-1].float()
-            nats = torch.nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
-            found.append(RowLoss(float(nats), int((wanted != IGNORED).sum())))
-    return found
-
-
 def compare(before: Sequence[RowLoss], after: Sequence[RowLoss], seed: int = 3407) -> Comparison:
     """The two models' mean losses and the bootstrap interval of their difference; deterministic for a seed."""
     import numpy
@@ -90,5 +73,13 @@ def compare(before: Sequence[RowLoss], after: Sequence[RowLoss], seed: int = 340
         differences = (second - first)[chosen].sum(axis=1) / tokens[chosen].sum(axis=1)
         tail = (1 - CONFIDENCE) / 2
         low, high = (float(bound) for bound in numpy.quantile(differences, [tail, 1 - tail]))
-    total = tokens.sum()
-    return Comparison(len(before), int(total), float(first.sum() / total), float(second.sum() / total), low, high)
+    return Comparison(
+        rows=len(before),
+        tokens=int(tokens.sum()),
+        before=by_tokens(before),
+        after=by_tokens(after),
+        low=low,
+        high=high,
+        before_by_rows=by_rows(before),
+        after_by_rows=by_rows(after),
+    )

@@ -151,7 +151,20 @@ def _loss(loss_plots: tuple[Picture, Picture], state: Session) -> str:
         " was to the model, in nats a token: 0 is certainty, and every 0.69 more means half as likely. The held-out"
         " rows were never trained on, so their loss is the one that counts; where it rises while the training loss"
         f" falls, the model is learning its rows by heart. {result.train_rows:,} rows to train on, {result.eval_rows:,}"
-        f" held out; {result.supervised_tokens:,} tokens a pass count in the loss.{_kept(state)}</figcaption></figure>"
+        f" held out; {result.supervised_tokens:,} tokens a pass count in the loss."
+        f"{_kept(state)}{_storing(state)}</figcaption></figure>"
+    )
+
+
+def _storing(state: Session) -> str:
+    """What storing as bfloat16 gives up of what float32 learned."""
+    result = state.result
+    if result is None or result.eval_loss_master is None or result.eval_loss_bfloat16 is None:
+        return ""
+    given_up = result.eval_loss_bfloat16 - result.eval_loss_master
+    return (
+        f" In float32 the trained weights have a held-out loss of {result.eval_loss_master:.4f}, stored as bfloat16"
+        f" {result.eval_loss_bfloat16:.4f} ({given_up:+.4f}); <code>export --dtype float32</code> keeps all of it."
     )
 
 

@@ -28,6 +28,7 @@ from . import (
     launcher,
     metrics,
     model,
+    outcome,
     preflight,
     processes,
     session,
@@ -308,11 +309,11 @@ def _run(
         )
     last = checkpoints.newest(folder.checkpoints)
     stop.at_once = last is not None and checkpoints.step_of(last) == step
-    if prepared.held_out is not None and not _evaluated_at(folder, step):
+    if prepared.held_out is not None and not outcome.evaluated_at(folder, step):
         runner.evaluate()
     model.require_finite(runner.model, step)
     _save_model(folder, runner, tokenizer)
-    return _result(folder, prepared, runner, seconds)
+    return outcome.finish(folder, parameters, prepared, runner, seconds)
 
 
 def _train_from(runner: Any, start: Path | None, keeper: StateKeeper) -> None:
@@ -350,14 +351,6 @@ def _check_data_unchanged(state: Session, parameters: Parameters) -> None:
         )
 
 
-def _evaluated_at(folder: Folder, step: int) -> bool:
-    """Whether metrics.jsonl has the evaluation of `step`; the first process's word, as only it writes there."""
-    first = processes.is_first()
-    return processes.any_of(
-        first and any(line.kind == "eval" and line.step == step for line in metrics.read(folder.metrics))
-    )
-
-
 def _save_model(folder: Folder, runner: Any, tokenizer: Any) -> None:
     """Write model/ whole or not at all; every process takes part, because the weights may be sharded."""
     staging = folder.root / ".model.tmp"
@@ -380,33 +373,3 @@ def _save_model(folder: Folder, runner: Any, tokenizer: Any) -> None:
             raise
         raise refusal from error
     processes.wait_for_all()
-
-
-def _result(folder: Folder, prepared: Any, runner: Any, seconds: float) -> Result:
-    lines = metrics.read(folder.metrics)
-    evaluations = [line for line in lines if line.kind == "eval"]
-    steps = [line for line in lines if line.kind == "train"]
-    tokens = int(runner.state.num_input_tokens_seen)
-    step = _model_step(runner)
-    of_model = [line.loss for line in evaluations if line.step == step]
-    return Result(
-        train_loss=steps[-1].loss if steps else None,
-        eval_loss_before=evaluations[0].loss if evaluations else None,
-        eval_loss_after=of_model[-1] if of_model else None,
-        eval_rows=len(prepared.held_out or []),
-        train_rows=len(prepared.train),
-        tokens=tokens,
-        supervised_tokens=prepared.supervised_tokens,
-        seconds=round(seconds, 3),
-        tokens_per_second=round(tokens / seconds, 2) if seconds > 0 else 0.0,
-        peak_gib=metrics.peak_gib(),
-        model_step=step,
-    )
-
-
-def _model_step(runner: Any) -> int:
-    """The step whose weights the trainer holds: the best checkpoint's where it was loaded, else the last."""
-    state = runner.state
-    if runner.args.load_best_model_at_end and state.best_model_checkpoint is not None:
-        return int(state.best_global_step)
-    return int(state.global_step)

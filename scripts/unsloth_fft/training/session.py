@@ -55,6 +55,11 @@ class Folder:
         return self.root / "model"
 
     @property
+    def correction(self) -> Path:
+        """What float32 has beyond the bfloat16 weights in model/ (training/master.py); adamw_flash runs have it."""
+        return self.root / "correction"
+
+    @property
     def audit(self) -> Path:
         return self.root / "audit.json"
 
@@ -104,6 +109,8 @@ class Result:
     tokens_per_second: float
     peak_gib: float | None
     model_step: int | None = None
+    eval_loss_master: float | None = None
+    eval_loss_bfloat16: float | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
 def _refuse_links(folder: Folder) -> None:
     """What a run writes stays in its folder: a link in a session from elsewhere would lead it out."""
     state = ("state", "parameters", "metrics", "checkpoints", "lock")
-    own = (*state, "model", "audit", "data_report", "report", "loss_plot")
+    own = (*state, "model", "correction", "audit", "data_report", "report", "loss_plot")
     for path in (getattr(folder, name) for name in own):
         if path.is_symlink():
             raise BadInput(

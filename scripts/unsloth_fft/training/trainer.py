@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings.parameters import Parameters
-from . import checkpoints, host_gradients, processes, sharding
+from . import checkpoints, held_out, host_gradients, processes, sharding
 from .arguments import training_arguments
 
 
@@ -17,13 +17,13 @@ def build(
     base: Any,
     tokenizer: Any,
     train: Any,
-    held_out: Any | None,
+    evaluation: Any | None,
     callbacks: Sequence[Any],
     **changes: Any,
 ) -> Any:
     """An UnslothTrainer for `parameters` that saves into `folder`.
 
-    `train` and `held_out` are `datasets.Dataset`s with columns input_ids and labels; `changes` replace single
+    `train` and `evaluation` are `datasets.Dataset`s with columns input_ids and labels; `changes` replace single
     training arguments.
     """
     from transformers import PrinterCallback
@@ -33,19 +33,21 @@ def build(
     trainer_class = checkpoints.whole_checkpoints(UnslothTrainer)
     if processes.COUNT > 1:
         trainer_class = sharding.trains_sharded(trainer_class)
+    else:
+        trainer_class = held_out.measured_by_tokens(trainer_class, held_out.rows_of(evaluation))
     if parameters.memory.gradient_offload:
         trainer_class = host_gradients.keeps_gradients_on_host(trainer_class)
     trainer = trainer_class(
         model=base,
         processing_class=tokenizer,
         train_dataset=train,
-        eval_dataset=held_out,
+        eval_dataset=evaluation,
         args=UnslothTrainingArguments(**{**training_arguments(parameters, folder), **changes}),
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them
     schedule = parameters.schedule
-    if schedule.early_stopping_patience is not None and held_out is not None:
+    if schedule.early_stopping_patience is not None and evaluation is not None:
         from transformers import EarlyStoppingCallback
 
         trainer.add_callback(EarlyStoppingCallback(schedule.early_stopping_patience, schedule.early_stopping_threshold))
