@@ -27,6 +27,8 @@ pins = st.builds(
     optimizer=st.sampled_from([None, None, *sorted({recipe.optimizer for recipe in recipes.RECIPES})]),
     state_offload=st.sampled_from([None, None, True, False]),
     checkpointing=st.sampled_from([None, None, "unsloth", "true", "off"]),
+    checkpointed_layers=st.sampled_from([None, None, None, 1, 20]),
+    compute=st.sampled_from([None, None, None, "bfloat16", "float8"]),
     micro_batch=st.sampled_from([None, None, 1, 2, 3, 8]),
     accumulation=st.sampled_from([None, None, 1, 4, 16]),
 )
@@ -67,6 +69,8 @@ def test_a_plan_stays_in_its_budget_keeps_its_promise_and_honours_every_pin(aske
         "state_offload": found.optimizer.state_offload,
         "gradient_offload": found.memory.gradient_offload,
         "checkpointing": found.memory.gradient_checkpointing,
+        "checkpointed_layers": found.memory.checkpointed_layers,
+        "compute": found.precision.compute,
         "micro_batch": found.batch.per_device_train_batch_size,
         "accumulation": found.batch.gradient_accumulation_steps,
     }

@@ -122,6 +122,8 @@ def _row(record: dict[str, Any]) -> Row:
             seq_length=record["seq"],
             gpus=gpus,
             gradient_offload=record.get("gradient_offload", False),
+            checkpointed_layers=record.get("checkpointed_layers"),
+            float8=record.get("compute") == "float8",
             # A row alone in its micro-batch shares a sequence with none.
             padding_free=record.get("padding_free", True) and record["bs"] > 1,
         ),

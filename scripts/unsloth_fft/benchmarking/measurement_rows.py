@@ -28,7 +28,8 @@ PACKAGES = ("python", "torch", "triton", "transformers", "trl", "unsloth", "unsl
 class Seen:
     """What a run was seen to do: `trial` is None where memory ran out, and `oom` then holds torch's message.
 
-    GiB for memory, TFLOP/s for `matmul_tflops`; `moved` is None where it was not looked at.
+    GiB for memory, TFLOP/s for `matmul_tflops`; `moved` is None where it was not looked at; `host_peak_gib` is the most
+    that the process had resident.
     """
 
     stack: str
@@ -41,6 +42,7 @@ class Seen:
     matmul_tflops: float | None
     trial: Trial | None = None
     moved: float | None = None
+    host_peak_gib: float | None = None
     oom: str | None = None
 
 
@@ -76,6 +78,12 @@ def row_of(parameters: Parameters, seen: Seen, variables: dict[str, str]) -> dic
         "gradient_offload": parameters.memory.gradient_offload,
         "world": count,
     }
+    if parameters.precision.compute == "float8":
+        row["compute"] = "float8"
+    if parameters.memory.checkpointed_layers is not None:
+        row["checkpointed_layers"] = parameters.memory.checkpointed_layers
+    if seen.host_peak_gib is not None:
+        row["host_peak_gb"] = round(seen.host_peak_gib, 3)
     if optimizer.args:
         row["optim_args"] = optim_args_text(optimizer)
     if seen.matmul_tflops is not None:

@@ -94,8 +94,18 @@ def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> S
         peak_allocated_gib=taken.peak_allocated_gib,
         peak_reserved_gib=taken.peak_reserved_gib,
         trial=taken,
+        host_peak_gib=_host_peak_gib(),
         moved=moved.share_moved(model, args.model) if processes.COUNT == 1 else None,
     )
+
+
+def _host_peak_gib() -> float | None:
+    """The most memory that this process had resident, page-locked memory included; None where no one counts it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _try_switches(torch: Any) -> None:

@@ -144,6 +144,12 @@ def _add_pins(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gradient-checkpointing", choices=("unsloth", "true", "off"), help="activation checkpointing mode"
     )
+    group.add_argument(
+        "--checkpointed-layers", type=_whole, metavar="N", help="layers to recompute (default: as few as fit, or all)"
+    )
+    group.add_argument(
+        "--compute", choices=("bfloat16", "float8"), help="type of the matrix products; float8 is taken only if asked"
+    )
     group.add_argument("--micro-batch", type=_whole, metavar="N", help="rows a GPU holds at once")
     group.add_argument("--grad-accumulation", type=_whole, metavar="N", help="micro-batches an optimizer step")
 
@@ -251,6 +257,8 @@ def request_from(args: argparse.Namespace) -> Request:
             state_offload=None if args.state_offload is None else args.state_offload == "on",
             gradient_offload=None if args.gradient_offload is None else args.gradient_offload == "on",
             checkpointing=args.gradient_checkpointing,
+            checkpointed_layers=args.checkpointed_layers,
+            compute=args.compute,
             micro_batch=args.micro_batch,
             accumulation=args.grad_accumulation,
         ),

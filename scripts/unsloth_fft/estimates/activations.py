@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..models.blocks import Block, LayerKind
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
-from ..settings.setting import OFF, UNSLOTH, Setting
+from ..settings.setting import UNSLOTH, Setting
 
 # Smaller activations stay on the GPU (unsloth_zoo 2026.10.9, gradient_checkpointing.py: MINIMUM_SIZE).
 OFFLOAD_ABOVE_BYTES = 2 * 1024 * 1024
@@ -17,12 +17,15 @@ OFFLOAD_ABOVE_BYTES = 2 * 1024 * 1024
 class Activations:
     """Bytes on one GPU for one micro-batch.
 
-    `kept`: from forward to backward. `working`: what the backward of one layer needs on top of `kept`.
+    `kept`: from forward to backward, `checkpoints` of it layer inputs. `first`: what the backward of the last layer,
+    where it begins, needs on top of `kept`; `working`: what that of a recomputed layer needs on top of what is left.
     `late`: of `kept`, what is still there when the backward reaches the first layer.
     `host`: checkpoints in host memory.
     """
 
     kept: int
+    checkpoints: int
+    first: int
     working: int
     late: int
     host: int
@@ -48,7 +51,10 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     width = widths(setting, is_cpu=is_cpu)
     tokens, hidden = setting.tokens, shape.hidden_size
     layers = sum(block.count for block in shape.blocks)
-    whole = [(block.count, layer_bytes_per_token(shape, block, width) * tokens) for block in shape.blocks]
+    whole = [
+        (block.count, (layer_bytes_per_token(shape, block, width) - _made_again(block, hidden, setting)) * tokens)
+        for block in shape.blocks
+    ]
     gradient = max(gradient_bytes_per_token(block, hidden, width) for block in shape.blocks) * tokens
     one_layer = max(size for _, size in whole)
     checkpoint = tokens * hidden * width.residual
@@ -56,16 +62,24 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     # A dense mask is kept in half precision for every layer's backward, or made again with the layer.
     mask = 2 * tokens * tokens if setting.dense_mask else 0
     shared = joined_mask_bytes(shape, setting, is_cpu=is_cpu)
-    if setting.checkpointing == OFF:
-        everything = sum(count * size for count, size in whole) + casts + layers * mask
-        return Activations(everything + shared, gradient, one_layer + shared, 0)
+    everything = sum(count * size for count, size in whole) + casts + layers * mask
+    recomputed = setting.recomputed(layers)
+    if recomputed == 0:
+        return Activations(everything + shared, 0, gradient, gradient, one_layer + shared, 0)
+    # Layers that are not recomputed are spread evenly and end with the last (training/partial_checkpointing.py): what
+    # its backward frees is room enough for the first layer that is made again.
+    whole_layers = everything * (layers - recomputed) // layers
     one_layer += casts // layers + mask
+    working = one_layer - checkpoint + gradient
+    first = gradient if whole_layers else working
     offloaded = tokens * hidden * 2
     if setting.checkpointing == UNSLOTH and offloaded > OFFLOAD_ABOVE_BYTES and not is_cpu:
         staging = 2 * offloaded
-        host = (layers - 1) * power_of_two(offloaded)
-        return Activations(staging + checkpoint + shared, one_layer - checkpoint + gradient, staging + shared, host)
-    return Activations(layers * checkpoint + shared, one_layer - checkpoint + gradient, checkpoint + shared, 0)
+        host = (recomputed - 1) * power_of_two(offloaded)
+        kept = staging + checkpoint + shared
+        return Activations(whole_layers + kept, kept, first, working, staging + shared, host)
+    kept = recomputed * checkpoint + shared
+    return Activations(whole_layers + kept, kept, first, working, checkpoint + shared, 0)
 
 
 def joined_mask_bytes(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> int:
@@ -107,6 +121,27 @@ def layer_bytes_per_token(shape: ModelShape, block: Block, width: Widths) -> int
     fused = hidden + block.kv_heads * block.head_dim if family.fused_projections else 0
     elements = normalised + qk + fused + _mixer(block, hidden) + _feed_forward(block, hidden, family.gated_mlp)
     return residual + elements * width.compute + _statistics(block)
+
+
+def _made_again(block: Block, hidden: int, setting: Setting) -> int:
+    """Bytes a token that float8 layers do not save: inputs of their products, which Inductor's partitioner makes again
+    from what the norms and the MLP save anyway (seen by running it, as for `layer_bytes_per_token`)."""
+    if not setting.float8 or block.kind == "recurrent" or block.experts:
+        return 0
+    elements = 0
+    if float8_pays(hidden, block.kv_heads * block.head_dim):  # else keys and values still read the normalised input
+        elements += hidden
+    if float8_pays(hidden, block.mlp_width):
+        elements += hidden
+    if float8_pays(block.mlp_width, hidden):
+        elements += block.mlp_width
+    return 2 * elements
+
+
+def float8_pays(inputs: int, outputs: int) -> bool:
+    """Whether Unsloth makes a matrix of this size a float8 one (unsloth 2026.10.9, models/float8_training.py: _size_ok
+    of tensorwise scaling, and sizes that 16 divides)."""
+    return inputs % 16 == 0 and outputs % 16 == 0 and not (inputs <= 4096 and outputs <= 1024)
 
 
 def gradient_bytes_per_token(block: Block, hidden: int, width: Widths) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..models.shape import ModelShape
-from ..models.tensors import largest, matrices
+from ..models.tensors import largest
 from ..settings.setting import OFF, TRUE, Setting
-from .activations import Activations, activations, power_of_two
+from .activations import Activations, activations
 from .calibration import MemoryConstants, memory_constants
 from .optimizer_memory import OptimizerMemory, optimizer_memory
 
@@ -144,7 +144,7 @@ def _moments(parts: _Parts, constants: MemoryConstants) -> dict[str, dict[str, f
         },
         "first layer walked back": {
             **always, **state, "gradients": max(earlier + waiting, parts.head_gradient),
-            "activations": acts.kept + acts.working,
+            "activations": acts.kept + acts.first,
         },
         "last layer walked back": {
             **always, **state, "gradients": late, "activations": acts.late + acts.working,
@@ -171,7 +171,7 @@ def _moments_without_gradients(
     return {
         "loss": {**always, **state, "loss": loss, "activations": acts.kept + parts.hidden},
         "first layer walked back": {
-            **always, **state, "gradients": waiting + flight, "activations": acts.kept + acts.working,
+            **always, **state, "gradients": waiting + flight, "activations": acts.kept + acts.first,
         },
         "last layer walked back": {
             **always, **state, "gradients": waiting + flight, "activations": acts.late + acts.working,
@@ -289,7 +289,7 @@ def _fragmentation(
         more = 0.0 if setting.state_offload else _more_at_step(parts, constants, moment)
         holes += (constants.fragmentation_of_step + more) * parts.step
     if setting.optimizer_facts.late_state and not setting.state_offload and setting.checkpointing == TRUE:
-        holes += constants.fragmentation_of_checkpoints * parts.acts.kept
+        holes += constants.fragmentation_of_checkpoints * parts.acts.checkpoints
     return holes
 
 
@@ -320,13 +320,11 @@ def _host_gib(shape: ModelShape, setting: Setting, parts: _Parts, *, is_cpu: boo
 
 
 def _pinned(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
-    """Offloaded state and gradients: every tensor is a block of its own, rounded up to a power of two by torch."""
+    """Offloaded state and gradients: what they hold (training/host_memory.py)."""
     if not setting.state_offload:
         return 0.0
-    per_element = optimizer.state / shape.parameters + (setting.weight_bytes if setting.gradient_offload else 0)
-    return sum(
-        tensor.count * per_element * power_of_two(max(tensor.elements // setting.gpus, 1)) for tensor in matrices(shape)
-    )
+    gradients = setting.weight_bytes * shape.parameters if setting.gradient_offload else 0
+    return (optimizer.state + gradients) / setting.gpus
 
 
 def margin_gib(peak_gib: float, setting: Setting, *, is_cpu: bool) -> float:

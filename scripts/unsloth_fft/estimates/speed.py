@@ -14,7 +14,7 @@ from ..models.blocks import LayerKind
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
 from ..models.tensors import tensor_count
-from ..settings.setting import OFF, UNSLOTH, Setting
+from ..settings.setting import UNSLOTH, Setting
 from .activations import activations
 from .calibration import SpeedConstants, speed_constants
 from .memory import fsdp2_keeps_gathered
@@ -29,6 +29,9 @@ ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2
 # Managed memory that finds no room moves page by page: at this share of the host link's rate. A judgement on the slow
 # side; asking for more managed memory than is free can hang a GPU, so it was not measured.
 SPILL_SHARE = 0.25
+# What casting to float8 costs: at this hidden size as much as bfloat16 products. Taken from one pair of runs, 11,851
+# and 14,400 tokens/s of an 8B shape (H200, 2026-12-01); the form is a judgement.
+FLOAT8_CAST_WIDTH = 1147.0
 # A CPU core's float32 rate in such training: 20 GFLOP/s, the order seen on 2 cores; the range says how little it is.
 CPU_FLOPS = 4e10
 CPU_BANDWIDTH = 2e10
@@ -64,20 +67,34 @@ def estimate(shape: ModelShape, setting: Setting, hardware: Hardware, *, spilled
 
 def flops_per_token(shape: ModelShape, setting: Setting) -> float:
     """Operations of forward, backward and (with checkpointing) recomputation, causal attention counted as half."""
-    return matrix_flops_per_token(shape, setting) + _passes(setting) * attention_flops_per_token(
+    return matrix_flops_per_token(shape, setting) + _passes(shape, setting) * attention_flops_per_token(
         shape, setting.seq_length
     )
 
 
 def matrix_flops_per_token(shape: ModelShape, setting: Setting) -> float:
     """Operations in the weights' matrices. The output head is never recomputed."""
+    return _layer_flops_per_token(shape, setting) + _head_flops_per_token(shape)
+
+
+def _layer_flops_per_token(shape: ModelShape, setting: Setting) -> float:
     head = shape.vocab_size * shape.hidden_size
-    return 2 * (shape.matmul_parameters_per_token - head) * _passes(setting) + 2 * head * 3
+    return 2 * (shape.matmul_parameters_per_token - head) * _passes(shape, setting)
 
 
-def _passes(setting: Setting) -> int:
-    """Forward, two of backward, and the forward again where layers are recomputed."""
-    return 3 if setting.checkpointing == OFF else 4
+def _head_flops_per_token(shape: ModelShape) -> float:
+    return 2 * shape.vocab_size * shape.hidden_size * 3
+
+
+def _passes(shape: ModelShape, setting: Setting) -> float:
+    """Forward, two of backward, and the forward again of the layers that are recomputed."""
+    return 3 + recomputed_share(shape, setting)
+
+
+def recomputed_share(shape: ModelShape, setting: Setting) -> float:
+    """The share of layers that the backward makes again."""
+    layers = sum(block.count for block in shape.blocks)
+    return setting.recomputed(layers) / layers
 
 
 def attention_flops_per_token(shape: ModelShape, length: int) -> float:
@@ -97,7 +114,10 @@ def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: Speed
     peak = gpu.bf16_tflops * TERA
     # Narrow matrices keep a GPU less busy.
     wide = shape.hidden_size / (shape.hidden_size + constants.matmul_half_width)
-    compute = setting.tokens * matrix_flops_per_token(shape, setting) / (peak * constants.matmul_share * wide)
+    flops = matrix_flops_per_token(shape, setting)
+    if setting.float8:
+        flops = _layer_flops_per_token(shape, setting) * float8_share(shape) + _head_flops_per_token(shape)
+    compute = setting.tokens * flops / (peak * constants.matmul_share * wide)
     if setting.weights == "float32":
         compute *= constants.float32_slowdown
     compute += setting.tokens * _attention_s(shape, setting, peak, constants)
@@ -111,11 +131,17 @@ def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: Speed
     return max(compute + traffic, launch, checkpoint_transfer_s(shape, setting, gpu, constants))
 
 
+def float8_share(shape: ModelShape) -> float:
+    """Time of a layer's float8 products as a share of that of bfloat16 ones: half, and casts that weigh the more the
+    narrower the matrices are. Above 1 they are slower."""
+    return 0.5 + FLOAT8_CAST_WIDTH / shape.hidden_size
+
+
 def _launch_s(shape: ModelShape, setting: Setting, constants: SpeedConstants) -> float:
     """Seconds that the host needs to launch the kernels of one micro-batch."""
     layers = sum(block.count for block in shape.blocks)
     layer = constants.softcapped_layer_launch_s if _softcapped(shape) else constants.layer_launch_s
-    return layers * layer * (0.75 if setting.checkpointing == OFF else 1.0)
+    return layers * layer * (0.75 + 0.25 * recomputed_share(shape, setting))
 
 
 def launches_decide(shape: ModelShape, setting: Setting, hardware: Hardware) -> bool:
@@ -132,7 +158,7 @@ def _attention_s(shape: ModelShape, setting: Setting, peak: float, constants: Sp
     take a slower path."""
     usual = constants.attention_share * _head_rate(shape)
     share = constants.softcapped_attention_share if _softcapped(shape) else usual
-    return _passes(setting) * attention_flops_per_token(shape, setting.seq_length) / (peak * share)
+    return _passes(shape, setting) * attention_flops_per_token(shape, setting.seq_length) / (peak * share)
 
 
 def _softcapped(shape: ModelShape) -> bool:
@@ -144,7 +170,7 @@ def _dense_attention_s(shape: ModelShape, setting: Setting, peak: float, constan
     """Seconds a token of attention over a dense mask: every token meets every other of its micro-batch, and nothing is
     skipped."""
     rate = peak * constants.dense_attention_share * _head_rate(shape)
-    return _passes(setting) * attention_flops_per_token(shape, 2 * setting.tokens) / rate
+    return _passes(shape, setting) * attention_flops_per_token(shape, 2 * setting.tokens) / rate
 
 
 def _head_rate(shape: ModelShape) -> float:

@@ -1,7 +1,7 @@
 """Which tensors a model's weights consist of, as far as memory and launch counts care.
 
-A few sizes are all that matters: the largest tensor (what one optimizer step holds twice), how many there are
-(kernel launches), and how a matrix rounds up to a power of two (pinned host memory).
+Two sizes are all that matters: the largest tensor (what one optimizer step holds twice), and how many there are
+(kernel launches).
 """
 
 from __future__ import annotations

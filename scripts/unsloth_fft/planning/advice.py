@@ -12,6 +12,7 @@ from ..core.errors import BadInput, NothingFits
 from ..hardware import cards
 from ..models import catalogue
 from ..settings.recipes import RANK
+from . import words
 from .request import Request
 from .search import HOST_RESERVE_GIB, Candidate, Outcome, search
 
@@ -79,7 +80,7 @@ def _setting_text(candidate: Candidate) -> str:
     offload = ", state offload" if setting.state_offload else ""
     offload += ", gradient offload" if setting.gradient_offload else ""
     return (
-        f"{setting.weights} {setting.optimizer}{offload}, checkpointing {setting.checkpointing},"
+        f"{setting.weights} {setting.optimizer}{offload}, checkpointing {words.checkpointing(setting)},"
         f" {setting.micro_batch} x {setting.accumulation}"
     )
 
@@ -126,6 +127,7 @@ def _unpinned(request: Request) -> Iterator[Change]:
         "state_offload": "--state-offload",
         "gradient_offload": "--gradient-offload",
         "checkpointing": "--gradient-checkpointing",
+        "checkpointed_layers": "--checkpointed-layers",
         "micro_batch": "--micro-batch",
         "accumulation": "--grad-accumulation",
     }

@@ -52,6 +52,7 @@ def _same_way(row: dict[str, Any], setting: Setting) -> bool:
             "optimizer": setting.optimizer,
             "state_offload": setting.state_offload,
             "gradient_offload": setting.gradient_offload,
+            "float8": setting.float8,
         }.items()
     )
     dense = row["weights"] == "float32" and row.get("padding_free", False) and row["micro_batch"] > 1
@@ -112,6 +113,8 @@ def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
         "accumulation": setting.accumulation,
         "seq_length": setting.seq_length,
         "gpus": setting.gpus,
+        "float8": setting.float8,
+        "checkpointed_layers": setting.checkpointed_layers or False,
     }
     rows: list[dict[str, Any]] = calibration()["rows"]
     return next((row for row in rows if all(row.get(key, False) == value for key, value in wanted.items())), None)

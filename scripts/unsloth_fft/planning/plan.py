@@ -84,7 +84,7 @@ def _parameters(
             best.exactness, setting.weights, master_kept_by(setting.weights, optimizer), _compute(request)
         ),
         optimizer=optimizer,
-        memory=Memory(setting.checkpointing, setting.gradient_offload),
+        memory=Memory(setting.checkpointing, setting.gradient_offload, setting.checkpointed_layers),
         batch=Batch(setting.micro_batch, setting.accumulation, request.effective_batch),
         schedule=schedule,
         distributed=Distributed(request.hardware.gpus, request.hardware.nodes, setting.strategy),
@@ -95,6 +95,8 @@ def _parameters(
 def _compute(request: Request) -> str:
     if request.hardware.is_cpu:
         return "float32"
+    if request.float8:
+        return "float8"
     return "bfloat16" if request.hardware.has_bf16 else "float16"
 
 
@@ -229,4 +231,5 @@ def _alternative(candidate: Candidate) -> Alternative:
         host_ram_gib=round(candidate.memory.host, 1),
         tokens_per_second=candidate.tokens_per_second,
         gradient_offload=setting.gradient_offload,
+        checkpointed_layers=setting.checkpointed_layers,
     )

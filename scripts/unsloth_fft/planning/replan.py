@@ -13,7 +13,7 @@ from ..models import source
 from ..settings.parameters import Parameters
 from . import data_facts
 from .plan import make_plan
-from .request import EVAL_FRACTION, Amount, Reading, Request
+from .request import EVAL_FRACTION, Amount, Pins, Reading, Request
 
 # A plan that ran out was predicted too low; the next one must be predicted lower by at least what the worst of the
 # project's own measurements missed (references/predicted-and-measured.md).
@@ -56,6 +56,7 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         price_per_hour=plan.hardware.price_per_hour,
         # Not --vram-gib: the limit is this module's, and to leave it out would give the plan that ran out.
         given=frozenset({"--gpus", "--host-ram-gib"}),
+        pins=Pins(compute="float8" if parameters.precision.compute == "float8" else None),
         reading=Reading(data.chat_template, data.sample_by, data.eval_fraction),
     )
 
@@ -94,6 +95,7 @@ def _command(parameters: Parameters, vram_gib: float) -> str:
     words += ["--seq-length", parameters.model.max_seq_length]
     words += ["--effective-batch", parameters.batch.effective_batch_size]
     words += ["--exactness", parameters.precision.exactness] if parameters.precision.exactness != "exact" else []
+    words += ["--compute", "float8"] if parameters.precision.compute == "float8" else []
     words += ["--learning-rate", f"{parameters.optimizer.learning_rate:g}"]
     if schedule.max_steps is not None:
         words += ["--max-steps", schedule.max_steps]

@@ -23,6 +23,8 @@ class Pins:
     micro_batch: int | None = None
     accumulation: int | None = None
     gradient_offload: bool | None = None
+    checkpointed_layers: int | None = None
+    compute: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Request:
     unread: str | None = None
     prefer: str = "speed"
     one_price: bool = False
+
+    @property
+    def float8(self) -> bool:
+        """Whether float8 matrix products were asked for; they are never chosen unasked."""
+        return self.pins.compute == "float8"
 
     @property
     def gpus(self) -> int:

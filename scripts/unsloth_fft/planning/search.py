@@ -11,7 +11,7 @@ from ..estimates.memory import MemoryEstimate, margin_gib
 from ..estimates.speed import SpeedEstimate
 from ..settings.recipes import RANK, RECIPES, Recipe, objection
 from ..settings.setting import OFF, TRUE, UNSLOTH, Setting
-from . import amount, duration, row_joining
+from . import amount, duration, pinned, row_joining
 from .request import Request
 
 # More rows at once than this bring no speed and only cost search time.
@@ -99,12 +99,54 @@ def search(request: Request) -> Outcome:
 
     Raises BadInput when it allows none, saying why.
     """
-    candidates = [_candidate(request, recipe, setting) for recipe, setting in _settings(request)]
+    candidates = [_candidate(request, recipe.exactness, setting) for recipe, setting in _settings(request)]
+    candidates += partly_checkpointed(request, candidates)
     candidates.sort(key=_preference)
     if request.prefer == "memory":
         # A stable sort: of equal peaks the faster stays in front.
         candidates.sort(key=lambda one: (not one.fits, one.memory.peak))
     return Outcome(tuple(candidates))
+
+
+def partly_checkpointed(request: Request, candidates: list[Candidate]) -> list[Candidate]:
+    """Plans between recomputing every layer and none: with as few layers recomputed as fit, where that beats the rest.
+
+    Only where the number was not pinned, nor the mode, and for one GPU: a number of layers was tried on no other.
+    """
+    if request.prefer == "memory" or request.hardware.is_cpu or request.gpus > 1 or request.pins.checkpointing:
+        return []
+    if request.pins.checkpointed_layers is not None:
+        return []
+    best = max((one.learned for one in candidates if one.fits), default=0.0)
+    found = []
+    for whole in candidates:
+        if whole.fits and whole.setting.checkpointing != OFF:
+            partly = _least_recomputed(request, whole, best)
+            if partly is not None:
+                found.append(partly)
+    return found
+
+
+def _least_recomputed(request: Request, whole: Candidate, best: float) -> Candidate | None:
+    """`whole` with as few layers recomputed as fit; None where all must be, or where it would not beat `best`.
+
+    Memory falls and time grows with every layer that is recomputed, so the number is found by halving.
+    """
+
+    def with_layers(count: int) -> Candidate:
+        return _candidate(request, whole.exactness, replace(whole.setting, checkpointed_layers=count))
+
+    if with_layers(1).learned <= best:
+        return None
+    too_few, found, enough = 0, None, request.shape.layers
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        tried = with_layers(middle)
+        if tried.fits:
+            enough, found = middle, tried
+        else:
+            too_few = middle
+    return found if found is not None and found.learned > best else None
 
 
 def _preference(candidate: Candidate) -> tuple[object, ...]:
@@ -122,7 +164,7 @@ def _preference(candidate: Candidate) -> tuple[object, ...]:
     )
 
 
-def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
+def _candidate(request: Request, exactness: str, setting: Setting) -> Candidate:
     hardware = request.hardware
     joined = row_joining.packs(request, setting) or row_joining.lays_end_to_end(request, setting)
     setting = replace(setting, padding_free=joined)
@@ -134,7 +176,7 @@ def _candidate(request: Request, recipe: Recipe, setting: Setting) -> Candidate:
     step_s = duration.step_seconds(request, setting, rate)
     return Candidate(
         setting=setting,
-        exactness=recipe.exactness,
+        exactness=exactness,
         memory=needed,
         speed=rate,
         margin=margin,
@@ -173,6 +215,8 @@ def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
                             gpus=request.gpus,
                             nodes=request.hardware.nodes,
                             gradient_offload=gradients,
+                            checkpointed_layers=request.pins.checkpointed_layers,
+                            float8=request.float8,
                         ),
                     )
 
@@ -180,6 +224,8 @@ def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
 def allowed_recipes(request: Request) -> list[Recipe]:
     """Recipes that keep the asked exactness, run on the hardware and match the pins. Raises BadInput without any."""
     if request.pins.gradient_offload and (refusal := _gradients_stay(request)) is not None:
+        raise refusal
+    if (refusal := pinned.refusal(request)) is not None:
         raise refusal
     reasons: list[str] = []
     found: list[Recipe] = []
@@ -208,6 +254,8 @@ def _differs_from_pins(recipe: Recipe, request: Request) -> bool:
 def _refusal(recipe: Recipe, request: Request) -> str | None:
     if reason := objection(recipe, request.hardware):
         return reason
+    if request.float8 and recipe.weights != "bfloat16":
+        return "--compute float8 needs bfloat16 weights"
     if RANK[recipe.exactness] < RANK[request.exactness]:
         return f"{recipe.name} updates are '{recipe.exactness}', and --exactness {request.exactness} was asked"
     if request.pins.state_offload and not recipe.offloads:
@@ -279,6 +327,8 @@ def _offloads(request: Request, recipe: Recipe) -> list[tuple[bool, bool]]:
 def _checkpointing(request: Request) -> tuple[str, ...]:
     if request.pins.checkpointing is not None:
         return (request.pins.checkpointing,)
+    if request.pins.checkpointed_layers is not None:
+        return (TRUE, UNSLOTH)
     # Without a GPU there is nowhere to offload checkpoints to, and "unsloth" means plain checkpointing.
     return (OFF, TRUE) if request.hardware.is_cpu else (OFF, TRUE, UNSLOTH)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..settings.setting import Setting
+from . import words
 from .search import Candidate, Outcome
 
 HEADER = (
@@ -43,7 +44,7 @@ def _row(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:
         setting.weights,
         setting.optimizer,
         _offload(setting),
-        setting.checkpointing,
+        words.checkpointing(setting),
         f"{setting.micro_batch} x {setting.accumulation}" + (f" x {setting.gpus}" if setting.gpus > 1 else ""),
         f"{candidate.memory.peak:.1f}",
         f"{candidate.memory.host:.1f}",

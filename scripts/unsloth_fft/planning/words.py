@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
-from ..estimates.speed import launches_decide
+from ..estimates.speed import float8_share, launches_decide
 from ..estimates.survival import WANTED_SHARE
 from ..models import source
 from ..models.blocks import LayerKind
@@ -24,8 +24,7 @@ HIGH_RATE, TINY_MODEL = 4, 50 * 10**6
 # Row formats that go through a chat template.
 CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
-    "{what} in pinned host memory between steps: {pinned:.1f} GiB there{each} (each tensor is rounded up to a power of"
-    " two) that the GPU does not have to hold."
+    "{what} in pinned host memory between steps: {pinned:.1f} GiB there{each} that the GPU does not have to hold."
 )
 # Unsloth's template for the instruction-tuned models of a family, by a part of the name; for others chatml will do.
 TEMPLATES = (
@@ -47,6 +46,7 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         f" '{best.memory.moment}'; {best.margin:.1f} GiB is left free on purpose{_margin_reason(request)}.",
         _exactness_reason(best),
         _checkpointing_reason(request, outcome, best),
+        *_float8_reason(request, best),
     ]
     if setting.state_offload:
         what = "Optimizer state and gradients stay" if setting.gradient_offload else "Optimizer state stays"
@@ -83,6 +83,24 @@ def _margin_reason(request: Request) -> str:
     return f" ({CUDA_CONTEXT_GIB:g} for the CUDA context, the rest for what the estimate may be wrong by)"
 
 
+def checkpointing(setting: Setting) -> str:
+    """The mode, and of how many layers where it is not all of them."""
+    if setting.checkpointed_layers is None:
+        return setting.checkpointing
+    return f"{setting.checkpointing}, {setting.checkpointed_layers} layers"
+
+
+def _float8_reason(request: Request, best: Candidate) -> list[str]:
+    """What float8 products gain and leave as it is."""
+    if not best.setting.float8:
+        return []
+    share = float8_share(request.shape)
+    return [
+        "Matrix products of the layers are float8, scaled by tensor; the head, small matrices, weights, optimizer state"
+        f" and updates stay as with bfloat16. Their time is expected to be {share:.0%} of bfloat16's."
+    ]
+
+
 def _exactness_reason(best: Candidate) -> str:
     setting = best.setting
     return keeping_of(setting.weights, setting.optimizer, dict(setting.optimizer_args)).reason
@@ -100,6 +118,11 @@ def _checkpointing_reason(request: Request, outcome: Outcome, best: Candidate) -
         if one.setting.checkpointing == OFF and one.speed.tokens_per_second > best.speed.tokens_per_second
     ]
     kept = "in host memory" if mode == UNSLOTH else "on the GPU"
+    if best.setting.checkpointed_layers is not None:
+        return (
+            f"Activations of {best.setting.checkpointed_layers} of {request.shape.layers} layers are recomputed from"
+            f" checkpoints {kept}, as few as fit; those of the others are kept."
+        )
     if not faster:
         return f"Activations are recomputed from checkpoints {kept}: keeping them all leaves room for nothing faster."
     least = min(faster, key=lambda one: (one.missing, one.host_missing))
@@ -135,6 +158,11 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
             " training."
         )
     found += _range_warning(predicted)
+    if best.setting.float8 and float8_share(request.shape) >= 1:
+        found.append(
+            "Float8 products are expected to be slower here than bfloat16 ones: casting costs more than narrow matrices"
+            " gain. Leave --compute out."
+        )
     if launches_decide(request.shape, best.setting, request.hardware):
         found.append(
             "Launching kernels takes as long as the GPU's own work here, so the host's processor decides the speed:"

@@ -24,7 +24,19 @@ def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
         losses.append(Loss("memory/gradient_checkpointing", "unsloth", "true", breaks=False))
     if parameters.optimizer.state_offload:
         losses.append(Loss("optimizer/state_offload", "on", "off, and optimizer state must fit the GPU", breaks=True))
+    losses += [*layer_losses(parameters), *float8_losses(parameters)]
     return [*losses, *gradient_losses(parameters), *padding_losses(parameters)]
+
+
+def layer_losses(parameters: Parameters) -> list[Loss]:
+    """Layers that keep their activations, which a trainer of this bundle sees to."""
+    count = parameters.memory.checkpointed_layers
+    return [] if count is None else [Loss("memory/checkpointed_layers", str(count), "all of them, which is slower")]
+
+
+def float8_losses(parameters: Parameters) -> list[Loss]:
+    """Float8 products, which Unsloth's Python call alone takes."""
+    return [Loss("precision/compute", "float8", "bfloat16")] if parameters.precision.compute == "float8" else []
 
 
 def padding_losses(parameters: Parameters) -> list[Loss]:

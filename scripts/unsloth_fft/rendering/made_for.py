@@ -8,6 +8,7 @@ import tomllib
 from typing import Any
 
 from ..core.files import BUNDLE_ROOT
+from ..settings import float8
 from ..settings.parameters import Parameters
 from ..settings.recipes import optimizer_of
 from ..training import environment
@@ -27,8 +28,9 @@ def requirements(parameters: Parameters) -> list[str]:
     pinned: list[str] = [*project["dependencies"], *project["optional-dependencies"]["train"]]
     tracker = parameters.schedule.report_to  # each tracker's package has its name
     trackers = [] if tracker == "none" else [tracker]
-    package = optimizer_of(parameters.optimizer.name, parameters.optimizer.args).package
-    extra = [] if package is None or package.comes_with_unsloth else [package.requirement]
+    needed = [optimizer_of(parameters.optimizer.name, parameters.optimizer.args).package]
+    needed += [float8.PACKAGE] if parameters.precision.compute == "float8" else []
+    extra = [package.requirement for package in needed if package and not package.comes_with_unsloth]
     wanted = [*pinned, *extra, *trackers]
     once = {split(requirement)[0]: requirement for requirement in reversed(wanted)}  # the first mention counts
     return list(reversed(once.values()))

@@ -86,14 +86,17 @@ def commented(lines: Sequence[str], mark: str = "#") -> str:
 def _settings_lines(parameters: Parameters) -> list[str]:
     optimizer, batch, precision = parameters.optimizer, parameters.batch, parameters.precision
     where = " with its state in host memory" if optimizer.state_offload else ""
+    count = parameters.memory.checkpointed_layers
+    layers = "" if count is None else f" of {count} layers"
     gradients = "; gradients wait in host memory for the step" if parameters.memory.gradient_offload else ""
     return [
-        f"Precision: {precision.weights} weights, master: {precision.master}, exactness: {precision.exactness}.",
+        f"Precision: {precision.weights} weights, master: {precision.master}, exactness: {precision.exactness}"
+        f"{', float8 products' if precision.compute == 'float8' else ''}.",
         f"Optimizer: {optimizer.name}{where}, learning rate {optimizer.learning_rate:g}.",
         f"Batch: {batch.per_device_train_batch_size} rows x {batch.gradient_accumulation_steps} accumulation steps x "
         f"{parameters.distributed.gpus * parameters.distributed.nodes} GPUs = {batch.effective_batch_size} rows a step"
         f" of at most {parameters.model.max_seq_length} tokens; gradient checkpointing "
-        f"{parameters.memory.gradient_checkpointing}{gradients}.",
+        f"{parameters.memory.gradient_checkpointing}{layers}{gradients}.",
     ]
 
 

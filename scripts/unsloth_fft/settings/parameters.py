@@ -70,6 +70,7 @@ class Optimizer:
 class Memory:
     gradient_checkpointing: str
     gradient_offload: bool = False
+    checkpointed_layers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Alternative:
     host_ram_gib: float
     tokens_per_second: float
     gradient_offload: bool = False
+    checkpointed_layers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -186,10 +188,20 @@ class Parameters:
     def to_json(self) -> dict[str, Any]:
         """The JSON object, checked against the schema; `plan` is left out when there is none."""
         value = dataclasses.asdict(self)
+        _leave_out(value["memory"], "checkpointed_layers")
         if value["plan"] is None:
             del value["plan"]
+        else:
+            for entry in value["plan"]["alternatives"]:
+                _leave_out(entry, "checkpointed_layers")
         schema.check(value, "parameters", "the parameters")
         return value
+
+
+def _leave_out(section: dict[str, Any], key: str) -> None:
+    """Remove `key` where it says nothing: most plans recompute every layer or none."""
+    if section[key] is None:
+        del section[key]
 
 
 def from_json(value: Any, where: str) -> Parameters:
@@ -262,6 +274,8 @@ def contradictions(parameters: Parameters) -> list[str]:
         *_batch_problems(parameters.batch, parameters.distributed),
         *_precision_problems(parameters.precision, parameters.optimizer),
         *_offload_problems(parameters),
+        *_checkpointing_problems(parameters),
+        *_float8_problems(parameters),
     ]
 
 
@@ -353,6 +367,24 @@ def _offload_problems(parameters: Parameters) -> list[str]:
     if parameters.precision.compute == "float16":
         problems.append("memory/gradient_offload: is true, but float16's loss scaling looks for gradients on the GPU")
     return problems
+
+
+def _checkpointing_problems(parameters: Parameters) -> list[str]:
+    memory = parameters.memory
+    if memory.checkpointed_layers is None:
+        return []
+    problems = []
+    if memory.gradient_checkpointing == "off":
+        problems.append("memory/checkpointed_layers: is a number, but gradient_checkpointing is off")
+    if parameters.distributed.gpus * parameters.distributed.nodes > 1:
+        problems.append("memory/checkpointed_layers: is a number, which works on one GPU only")
+    return problems
+
+
+def _float8_problems(parameters: Parameters) -> list[str]:
+    if parameters.precision.compute == "float8" and parameters.precision.weights != "bfloat16":
+        return ["precision/compute: is 'float8', which needs bfloat16 weights"]
+    return []
 
 
 def master_kept_by(weights: str, optimizer: Optimizer) -> str:

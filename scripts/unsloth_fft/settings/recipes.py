@@ -100,7 +100,7 @@ class Package:
 # torchao's is the version that was measured with (references/measurements/h200-2026-11-22.jsonl).
 _BITSANDBYTES = Package("bitsandbytes", comes_with_unsloth=True)
 _FLASHOPTIM = Package("flashoptim", least="0.1.4")
-_TORCHAO = Package("torchao", measured="0.18.0")
+TORCHAO_PACKAGE = Package("torchao", measured="0.18.0")
 
 # Blockwise 8-bit states: one byte each of two moments, and a float32 scale for every 256 elements of each.
 _EIGHT_BIT, _SCALES = 2.0, 2 * 4 / 256
@@ -166,8 +166,8 @@ OPTIMIZERS: Final = {
     # torchao computes in float32 (optim/adam.py, single_param_adam); that two copies of the largest tensor are alive
     # at once is inferred from the rows.
     TORCHAO: Optimizer(
-        TORCHAO, _EIGHT_BIT, _SCALES, borrowed=8.0, step_bound="torchao_tensor_s", package=_TORCHAO, offloads=False,
-        several_gpus=False,
+        TORCHAO, _EIGHT_BIT, _SCALES, borrowed=8.0, step_bound="torchao_tensor_s", package=TORCHAO_PACKAGE,
+        offloads=False, several_gpus=False,
     ),
 }  # fmt: skip
 # The byte an element that a quantised step borrows is inferred from one row.

@@ -16,7 +16,8 @@ class Setting:
 
     `padding_free` says that rows share a sequence, packed or laid end to end: one kernel serves both.
     `micro_batch` rows of `seq_length` tokens go through one GPU at a time, `accumulation` times before an
-    optimizer step; `gpus` counts all GPUs of all nodes.
+    optimizer step; `gpus` counts all GPUs of all nodes. `checkpointed_layers` of the layers are recomputed, None: all
+    of them. `float8` says that the layers' matrix products are float8.
     """
 
     weights: str
@@ -31,6 +32,8 @@ class Setting:
     nodes: int = 1
     gradient_offload: bool = False
     padding_free: bool = False
+    checkpointed_layers: int | None = None
+    float8: bool = False
 
     @property
     def strategy(self) -> str:
@@ -44,6 +47,12 @@ class Setting:
     @property
     def tokens_per_step(self) -> int:
         return self.tokens * self.accumulation * self.gpus
+
+    def recomputed(self, layers: int) -> int:
+        """How many of a model's `layers` are recomputed in the backward."""
+        if self.checkpointing == OFF:
+            return 0
+        return layers if self.checkpointed_layers is None else min(self.checkpointed_layers, layers)
 
     @property
     def weight_bytes(self) -> int:

@@ -47,7 +47,7 @@ def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, A
         "report_to": schedule.report_to,
         "disable_tqdm": True,
         "dataset_num_proc": 1,
-        "bf16": parameters.precision.compute == "bfloat16",
+        "bf16": parameters.precision.compute in ("bfloat16", "float8"),
         "fp16": parameters.precision.compute == "float16",
     }
     if schedule.lr_scheduler_type in SCHEDULER_ARGUMENTS:

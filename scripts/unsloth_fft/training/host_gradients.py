@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import sliced_step
+from . import host_memory, sliced_step
 
 # Gradients on their way to the host may hold this much of the GPU; then the backward waits for the copies.
 IN_FLIGHT_BYTES = 512 * 2**20
@@ -98,8 +98,8 @@ class HostGradients:
         parameter.grad = None
         buffer = self._buffers.get(parameter)
         if buffer is None:
-            pinned = gradient.device.type == "cuda"
-            buffer = torch.empty(gradient.shape, dtype=gradient.dtype, device="cpu", pin_memory=pinned)
+            locked = gradient.device.type == "cuda"
+            buffer = host_memory.host_tensor(gradient.shape, gradient.dtype, page_locked=locked)
             self._buffers[parameter] = buffer
         with self._copies.of(gradient):
             if parameter in self._arrived:

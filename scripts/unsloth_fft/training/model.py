@@ -15,6 +15,9 @@ from ..settings.parameters import Parameters
 from . import processes
 
 OWN_CODE_HINT = "read that code; where you trust it, set model.trust_remote_code to true and init a new session"
+# torchao's recipe of float8 products: one scale a tensor, for inputs, weights and gradients alike. "rowwise" was slower
+# (references/measurements), and its variant with a bfloat16 product for the weights' gradient gained less.
+FLOAT8_RECIPE = "tensorwise"
 CHECKPOINTING = {"unsloth": "unsloth", "true": True, "off": False}
 # What huggingface_hub allows in OWNER/NAME (1.33.0, utils/_validators.py, REPO_ID_REGEX, read 2026-11-23).
 _HUB_PART = r"(?!\S*(--|\.\.))\w([\w.-]{0,94}\w)?"
@@ -157,6 +160,8 @@ def from_pretrained_arguments(parameters: Parameters, *, on_gpu: bool) -> dict[s
     }
     if on_gpu:
         arguments["float32_mixed_precision"] = precision.weights == "float32"
+        if precision.compute == "float8":
+            arguments["float8_training"] = FLOAT8_RECIPE
     else:
         arguments["dtype"] = precision.weights
     return arguments
@@ -170,6 +175,8 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
     arguments = from_pretrained_arguments(parameters, on_gpu=torch.cuda.is_available())
     if "dtype" in arguments:
         arguments["dtype"] = getattr(torch, arguments["dtype"])
+    if "float8_training" in arguments:
+        arguments["float8_training"] = _float8(arguments["float8_training"])
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
     except (FFTError, torch.OutOfMemoryError, ImportError):
@@ -182,6 +189,13 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
         raise BadInput(f"model {parameters.model.name} cannot be loaded: {reason[:300]}", hint=hint) from None
     name = parameters.data.chat_template
     return model, tokenizer if name is None else templates.named(tokenizer, name)
+
+
+def _float8(recipe: str) -> Any:
+    """torchao's configuration of `recipe`: Unsloth takes recipes by name on compute capability 12.x only."""
+    from torchao.float8 import Float8LinearConfig
+
+    return Float8LinearConfig.from_recipe_name(recipe)
 
 
 def _is_unreached(name: str, error: BaseException) -> bool:

@@ -16,8 +16,10 @@ from ..core.errors import MissingHere
 from ..core.terminal import say
 from ..estimates import disk
 from ..hardware import detection
+from ..hardware.cards import Hardware
+from ..settings import float8
 from ..settings.parameters import Parameters
-from ..settings.recipes import optimizer_of
+from ..settings.recipes import Package, optimizer_of
 from .session import Folder
 
 GIB = 2**30
@@ -26,6 +28,8 @@ GIB = 2**30
 def check(parameters: Parameters, folder: Folder) -> None:
     """Raise MissingHere for what would end the run later; say what may."""
     here = detection.detect()
+    if parameters.precision.compute == "float8":
+        require_float8(here)
     if not here.is_cpu:
         require_optimizer(parameters.optimizer.name)
         _require_gpus(parameters)
@@ -38,17 +42,32 @@ def require_optimizer(name: str) -> None:
     needed = optimizer_of(name, {}).package
     if needed is None:
         return
+    _require_package(needed, f"the optimizer {name} needs it")
+
+
+def _require_package(needed: Package, reason: str) -> None:
     package, wanted = needed.name, needed.requirement if needed.least else needed.name
     hint = installing.hint(f"'{wanted}'")
     if importlib.util.find_spec(package) is None:
-        raise MissingHere(f"not installed here: {package}; the optimizer {name} needs it", hint=hint)
+        raise MissingHere(f"not installed here: {package}; {reason}", hint=hint)
     found = importlib.metadata.version(package)
     if needed.least is not None and _numbers(found) < _numbers(needed.least):
-        raise MissingHere(f"{package} {found} is too old for the optimizer {name}", hint=hint)
+        raise MissingHere(f"{package} {found} is too old; {reason}", hint=hint)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def require_float8(here: Hardware) -> None:
+    """Raise MissingHere when matrix products cannot be made in float8 on this machine."""
+    reason = float8.no_float8(here)
+    if reason is not None:
+        raise MissingHere(
+            f"precision.compute is float8, which is not done on {here.name}: {reason}",
+            hint="plan for this machine without --compute float8: generate_fft_params.py --gpu auto",
+        )
+    _require_package(float8.PACKAGE, "float8 matrix products need it")
 
 
 def require_disk(parameters: Parameters, root: Path) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from . import host_memory
+
 # 8 bytes of state, 2 of gradient and 4 borrowed for each element of a slice: under 1 GiB together.
 SLICE_ELEMENTS = 2**26
 
@@ -75,9 +77,7 @@ def _put(whole: Any, part: Any, piece: slice, parameter: Any) -> Any:
 
 
 def _host_tensor(part: Any, parameter: Any) -> Any:
-    import torch
-
-    return torch.empty(parameter.shape, dtype=part.dtype, device="cpu", pin_memory=part.device.type == "cuda")
+    return host_memory.host_tensor(parameter.shape, part.dtype, page_locked=part.device.type == "cuda")
 
 
 def _tensors(value: Any) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings.parameters import Parameters
-from . import checkpoints, held_out, host_gradients, processes, sharding
+from . import checkpoints, held_out, host_gradients, host_memory, partial_checkpointing, processes, sharding
 from .arguments import training_arguments
 
 
@@ -35,8 +35,12 @@ def build(
         trainer_class = sharding.trains_sharded(trainer_class)
     else:
         trainer_class = held_out.measured_by_tokens(trainer_class, held_out.rows_of(evaluation))
+    if parameters.optimizer.state_offload:
+        trainer_class = host_memory.offloads_without_waste(trainer_class)
     if parameters.memory.gradient_offload:
         trainer_class = host_gradients.keeps_gradients_on_host(trainer_class)
+    if parameters.memory.checkpointed_layers is not None:
+        trainer_class = partial_checkpointing.recomputes(parameters.memory.checkpointed_layers)(trainer_class)
     trainer = trainer_class(
         model=base,
         processing_class=tokenizer,

@@ -102,11 +102,11 @@ def _precision(parameters: Parameters, weights: str) -> dict[str, Any]:
     """bf16 makes Axolotl load bfloat16 weights (utils/config, resolve_dtype), so float32 weights turn it off."""
     if weights == "bfloat16":
         return {"bf16": True, "fp16": False, "tf32": True}
-    return {"bf16": False, "fp16": False, "tf32": parameters.precision.compute == "bfloat16"}
+    return {"bf16": False, "fp16": False, "tf32": parameters.precision.compute in ("bfloat16", "float8")}
 
 
 def _precision_lost(parameters: Parameters, weights: str) -> list[Loss]:
-    if weights == "float32" and parameters.precision.compute == "bfloat16":
+    if weights == "float32" and parameters.precision.compute in ("bfloat16", "float8"):
         return [
             Loss(
                 "precision/compute",

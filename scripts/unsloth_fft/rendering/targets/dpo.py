@@ -22,6 +22,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
     if parameters.optimizer.state_offload:
         lost.append(Loss("optimizer/state_offload", "on", "off, and its state must fit the GPU", breaks=True))
     lost += [*lost_settings.gradient_losses(parameters), *lost_settings.padding_losses(parameters)]
+    lost += lost_settings.layer_losses(parameters)
     notes = [
         "",
         "Preference tuning: rows are {prompt, chosen, rejected}, as text or as lists of turns.",

@@ -79,6 +79,7 @@ def _warmup_steps(parameters: Parameters) -> int:
 def _lost(parameters: Parameters) -> list[Loss]:
     optimizer, precision, schedule = parameters.optimizer, parameters.precision, parameters.schedule
     lost = [Loss("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED")]
+    lost += [*lost_settings.layer_losses(parameters), *lost_settings.float8_losses(parameters)]
     if precision.weights == "float32":
         lost.append(Loss("precision/weights", "float32", "bfloat16 on a GPU", breaks=True))
     if precision.exactness != "any":
