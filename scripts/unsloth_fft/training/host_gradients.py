@@ -14,12 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import host_memory, sliced_step
+from . import host_memory, outward, sliced_step
 
 # Gradients on their way to the host may hold this much of the GPU; then the backward waits for the copies.
 IN_FLIGHT_BYTES = 512 * 2**20
-# What one chunk of the step may bring to the GPU: state offload's own default.
-CHUNK_BYTES = 1024 * 2**20
 
 
 class HostGradients:
@@ -72,7 +70,9 @@ class HostGradients:
         devices: set[Any] = set()
         for chunk in self._chunks():
             if len(chunk) == 1 and offloader is not None and sliced_step.can_slice(self._optimizer, chunk[0]):
-                sliced_step.step(self._optimizer, chunk[0], self._buffers[chunk[0]], self._coefficient)
+                sliced_step.step(
+                    self._optimizer, chunk[0], self._buffers[chunk[0]], self._coefficient, offloader.outward
+                )
                 devices.add(chunk[0].device)
                 continue
             for parameter in chunk:
@@ -121,7 +121,7 @@ class HostGradients:
             if parameter not in self._arrived:
                 continue
             need = 8 * parameter.numel()
-            if chunk and size + need > CHUNK_BYTES:
+            if chunk and size + need > outward.PIECE_BYTES:
                 yield chunk
                 chunk, size = [], 0
             chunk.append(parameter)

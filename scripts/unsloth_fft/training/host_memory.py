@@ -13,6 +13,8 @@ import math
 import mmap
 from typing import Any
 
+from . import outward
+
 # What rounding wastes of smaller tensors is little, and two of them would share a page.
 LEAST_BYTES = 2**20
 
@@ -69,6 +71,7 @@ def offloads_without_waste(trainer_class: type) -> type:
             from unsloth.optimizers import state_offload
 
             lend_buffers_to(state_offload._StateOffloader)
+            outward.overlaps_copies(state_offload._StateOffloader)
             super().__init__(*args, **settings)
 
     return OffloadsWithoutWaste

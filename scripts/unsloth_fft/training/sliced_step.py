@@ -12,8 +12,10 @@ import copy
 from typing import Any
 
 from . import host_memory
+from .outward import Outward, tensors_in
 
-# 8 bytes of state, 2 of gradient and 4 borrowed for each element of a slice: under 1 GiB together.
+# Tensors of more elements are cut, into slices of half as many: 8 bytes of state, 2 of gradient and 4 borrowed for each
+# element of the one that is stepped and 8 of the one that leaves are under 1 GiB together.
 SLICE_ELEMENTS = 2**26
 
 
@@ -23,16 +25,23 @@ def can_slice(optimizer: Any, parameter: Any) -> bool:
     return large and hasattr(optimizer, "step_param") and not any(g.get("quantize") for g in optimizer.param_groups)
 
 
-def step(optimizer: Any, parameter: Any, gradient: Any, coefficient: Any | None) -> None:
-    """One step of `parameter`, whose gradient and state are host tensors; the gradient is scaled by `coefficient`."""
+def step(
+    optimizer: Any, parameter: Any, gradient: Any, coefficient: Any | None, outward: Outward | None = None
+) -> None:
+    """One step of `parameter`, whose gradient and state are host tensors; the gradient is scaled by `coefficient`.
+
+    With `outward` the state of one slice leaves while the next one's comes.
+    """
     import torch
 
     group = next(group for group in optimizer.param_groups if any(p is parameter for p in group["params"]))
-    rows = max(SLICE_ELEMENTS // parameter.shape[1], 1)
+    outward = outward or Outward(torch.device("cpu"))
+    rows = max(SLICE_ELEMENTS // 2 // parameter.shape[1], 1)
     before = dict(optimizer.state.get(parameter, {}))  # its step count, too, is the same for every slice
     whole = dict(before)
     for first in range(0, parameter.shape[0], rows):
         piece = slice(first, first + rows)
+        outward.make_room(sum(_bytes_of(value, piece) for value in before.values()))
         part = torch.nn.Parameter(parameter.data[piece])  # a view: what it becomes, the parameter becomes
         part.grad = gradient[piece].to(part.device, non_blocking=True)
         if coefficient is not None:
@@ -40,9 +49,16 @@ def step(optimizer: Any, parameter: Any, gradient: Any, coefficient: Any | None)
         if before:
             optimizer.state[part] = {name: _cut(value, piece, part.device) for name, value in before.items()}
         optimizer.step_param(part, group)
-        for name, value in optimizer.state.pop(part).items():
-            whole[name] = _put(whole.get(name), value, piece, parameter)
+        after = optimizer.state.pop(part)
+        with outward.copying(tensor for value in after.values() for tensor in tensors_in(value)):
+            for name, value in after.items():
+                whole[name] = _put(whole.get(name), value, piece, parameter)
     optimizer.state[parameter] = whole
+
+
+def _bytes_of(value: Any, piece: slice) -> int:
+    cut = [tensor[piece] for tensor in tensors_in(value) if tensor.dim()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in cut)
 
 
 def _cut(value: Any, piece: slice, device: Any) -> Any:
