@@ -165,6 +165,18 @@ def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_el
         assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes
 
 
+def test_float8_and_a_number_of_layers_are_kept_by_the_script_and_told_lost_elsewhere(three, tmp_path):
+    value = json.loads(three["one-card"].read_text())
+    value["memory"].update(gradient_checkpointing="true", checkpointed_layers=5)
+    value["precision"]["compute"] = "float8"
+    params = write_parameters(tmp_path / "p.json", value)
+    settings = literal_in(rendered(params, "script"), "SETTINGS")
+    assert (settings["memory"]["checkpointed_layers"], settings["precision"]["compute"]) == (5, "float8")
+    lost = {loss.setting: loss.becomes for loss in targets.find("unsloth-cli").render(parameters.load(params)).lost}
+    assert "all of them" in lost["memory/checkpointed_layers"] and lost["precision/compute"] == "bfloat16"
+    assert any("torchao" in requirement for requirement in made_for.requirements(parameters.load(params)))
+
+
 def test_docker_mounts_files_and_not_volumes(three, tmp_path):
     value = json.loads(three["float32"].read_text())
     for given, mounted in (

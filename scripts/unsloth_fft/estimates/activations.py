@@ -126,7 +126,7 @@ def layer_bytes_per_token(shape: ModelShape, block: Block, width: Widths) -> int
 def _made_again(block: Block, hidden: int, setting: Setting) -> int:
     """Bytes a token that float8 layers do not save: inputs of their products, which Inductor's partitioner makes again
     from what the norms and the MLP save anyway (seen by running it, as for `layer_bytes_per_token`)."""
-    if not setting.float8 or block.kind == "recurrent" or block.experts:
+    if not setting.float8 or block.kind is LayerKind.RECURRENT or block.experts:
         return 0
     elements = 0
     if float8_pays(hidden, block.kv_heads * block.head_dim):  # else keys and values still read the normalised input

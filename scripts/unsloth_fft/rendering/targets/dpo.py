@@ -22,7 +22,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
     if parameters.optimizer.state_offload:
         lost.append(Loss("optimizer/state_offload", "on", "off, and its state must fit the GPU", breaks=True))
     lost += [*lost_settings.gradient_losses(parameters), *lost_settings.padding_losses(parameters)]
-    lost += lost_settings.layer_losses(parameters)
+    lost += [*lost_settings.layer_losses(parameters), *lost_settings.float8_losses(parameters)]
     notes = [
         "",
         "Preference tuning: rows are {prompt, chosen, rejected}, as text or as lists of turns.",
@@ -44,12 +44,14 @@ def _changed(parameters: Parameters, weights: str, optimizer: str) -> Parameters
     args = kept.args if optimizer == kept.name else {}
     chosen = dataclasses.replace(kept, name=optimizer, args=args, state_offload=False)
     precision = dataclasses.replace(parameters.precision, weights=weights, master=master_kept_by(weights, chosen))
+    if precision.compute == "float8":
+        precision = dataclasses.replace(precision, compute="bfloat16")
     return dataclasses.replace(
         parameters,
         data=dataclasses.replace(parameters.data, packing=False, padding_free=False),
         precision=precision,
         optimizer=chosen,
-        memory=dataclasses.replace(parameters.memory, gradient_offload=False),
+        memory=dataclasses.replace(parameters.memory, gradient_offload=False, checkpointed_layers=None),
         schedule=dataclasses.replace(parameters.schedule, early_stopping_patience=None),
         plan=None,
     )
