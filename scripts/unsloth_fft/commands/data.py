@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Any
 
-from ..core import files, schema, terminal
+from ..core import files, installing, schema, terminal
 from ..core.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, MissingHere
 from ..data.row_format import FORMATS
+from ..data_doctor import checking
 from ..settings import parameters
 from ..settings.parameters import Data, Parameters
 
 EPILOG = """examples:
-  unsloth_fft_tool.py data rows.jsonl                       faults alone, with their lines: needs no tokenizer
+  unsloth_fft_tool.py data rows.jsonl                       faults with their lines, tokens estimated: needs no package
   unsloth_fft_tool.py data rows.jsonl --model MODEL_DIR     lengths, what is learned, and repeats as well
   unsloth_fft_tool.py data rows.jsonl --model MODEL_DIR --max-seq-length 2048 --json
   unsloth_fft_tool.py data --params params.json --report data.html      the data and settings of a plan
@@ -22,7 +24,7 @@ EPILOG = """examples:
 exit codes: 0 training would take the data (read the warnings), 2 training would refuse them. Without --model, 0 says
 that the files hold no fault; whether their rows suit the model is then still open."""
 
-INSTALL = "pip install numpy tokenizers transformers jinja2   (or: uv sync --extra train)"
+TO_COUNT = ("numpy", "tokenizers", "transformers", "jinja2")
 DEFAULT_MICRO_BATCH = 4
 DEFAULT_EFFECTIVE_BATCH = 16
 # What says nothing without a tokenizer.
@@ -71,12 +73,11 @@ def run(args: argparse.Namespace) -> int:
     _refuse_numbers(args)
     if model is None:
         return _check_files(args, data)
-    try:
-        import numpy  # noqa: F401
+    missing = [name for name in TO_COUNT if importlib.util.find_spec(name) is None]
+    if missing:
+        return _without_counting(args, data, missing)
+    from ..data_doctor import examination, page, tokenizer
 
-        from ..data_doctor import examination, page, tokenizer
-    except ModuleNotFoundError as error:
-        raise MissingHere(f"the data doctor needs {error.name}, which is not installed", hint=INSTALL) from None
     micro_batch = given.batch.per_device_train_batch_size if given else DEFAULT_MICRO_BATCH
     effective_batch = given.batch.effective_batch_size if given else DEFAULT_EFFECTIVE_BATCH
     plan = examination.Plan(
@@ -97,6 +98,15 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if report.is_refused else EXIT_DONE
 
 
+def _without_counting(args: argparse.Namespace, data: Data, missing: list[str]) -> int:
+    """The files' faults and an estimate, said to be that, where packages to count with are not installed."""
+    reason = f"not installed: {', '.join(missing)}; so tokens are estimated, and what is learned is not looked at"
+    if args.report:
+        raise MissingHere(f"{reason}: there is nothing for --report", hint=installing.hint(*missing))
+    terminal.say(f"warning: {reason}. To count them: {installing.hint(*missing)}")
+    return _answer(args, dataclasses.replace(checking.check(data), not_checked=reason))
+
+
 def _check_files(args: argparse.Namespace, data: Data) -> int:
     """What can be said without a tokenizer: every fault of the files."""
     asked = [f"--{name.replace('_', '-')}" for name in OF_TOKENS if getattr(args, name) is not None]
@@ -105,9 +115,10 @@ def _check_files(args: argparse.Namespace, data: Data) -> int:
             f"{', '.join(asked)} needs --model DIR: tokens cannot be counted without its tokenizer",
             hint="data FILE --model DIR, or leave it out to look for faults alone",
         )
-    from ..data_doctor import checking
+    return _answer(args, checking.check(data))
 
-    found = checking.check(data)
+
+def _answer(args: argparse.Namespace, found: checking.Check) -> int:
     if args.json:
         terminal.emit(found.to_json())
     else:

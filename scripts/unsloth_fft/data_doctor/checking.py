@@ -12,10 +12,21 @@ from typing import Any
 from ..core import schema
 from ..data.row_format import Content
 from ..settings.parameters import Data
-from . import every_row
+from . import every_row, token_estimate
 from .report import Faults, SourceSummary
 
-NOT_CHECKED = "token counts, the chat template, what is learned, and repeats need the model's tokenizer: --model DIR"
+NOT_CHECKED = "the chat template, what is learned, and repeats need the model's tokenizer: --model DIR"
+
+
+@dataclass(frozen=True)
+class TokenEstimate:
+    """An estimate of all rows' tokens, `least` to `most`, and of the longest row's; `basis` says how good it is."""
+
+    estimate: int
+    least: int
+    most: int
+    longest_row: int
+    basis: str = token_estimate.WORDS
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Check:
     rows: int
     empty_rows: int
     faults: Faults
+    tokens: TokenEstimate | None
     not_checked: str = NOT_CHECKED
     schema_version: str = schema.SCHEMA_VERSION
 
@@ -43,13 +55,19 @@ class Check:
 
 
 class _Tally:
-    """Counts rows and looks at nothing else."""
+    """Counts rows, and estimates their tokens."""
 
     def __init__(self) -> None:
         self.rows = self.empty = 0
+        self._tokens = token_estimate.Estimator()
 
     def add(self, content: Content) -> None:
         self.rows += 1
+        self._tokens.add(content)
+
+    def tokens(self) -> TokenEstimate | None:
+        found = self._tokens.result()
+        return None if found is None else TokenEstimate(found.tokens, found.least, found.most, found.longest_row)
 
     def add_empty(self) -> None:
         self.rows += 1
@@ -75,6 +93,7 @@ def check(data: Data) -> Check:
         rows=tally.rows + faults.count,
         empty_rows=tally.empty,
         faults=faults,
+        tokens=tally.tokens(),
     )
 
 
@@ -85,9 +104,19 @@ def table(found: Check) -> str:
         f"format       {found.format}",
         f"rows         {found.rows:,}: {usable:,} can be read, {found.faults.count:,} faulty,"
         f" {found.empty_rows:,} empty and left out",
+        f"tokens       {_tokens(found.tokens)}",
         f"not checked  {found.not_checked}",
     ]
     return "\n".join([*lines, *fault_lines(found.faults)])
+
+
+def _tokens(found: TokenEstimate | None) -> str:
+    if found is None:
+        return "none"
+    return (
+        f"about {found.estimate:,} ({found.least:,} to {found.most:,}), the longest row about {found.longest_row:,}:"
+        f" {found.basis}"
+    )
 
 
 def fault_lines(faults: Faults, most: int = every_row.FAULTS_SHOWN) -> list[str]:
