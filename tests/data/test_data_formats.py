@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import TOOL, assert_clear_error, conversation_rows, minimal_parameters, run_script, write_jsonl
+from data_helpers import data_settings
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.data import row_format, scanning, sources
+from unsloth_fft.data.scanning import Counts
 from unsloth_fft.data.sources import Source
 from unsloth_fft.settings import parameters
 
@@ -49,9 +51,8 @@ WRITERS = {
 def contents(source: Path, form: str = "auto", sample_by: str = "line") -> list:
     files = sources.files_of(str(source))
     assert files is not None
-    rows = list(scanning.scan(files.train, sample_by))
-    form = scanning.format_of(rows[0]) if form == "auto" else form
-    return [scanning.content_of(row, form) for row in rows]
+    reader = row_format.Reader(form)
+    return [scanning.content_of(row, reader) for row in scanning.scan(files.train, sample_by)]
 
 
 @pytest.mark.parametrize("name", list(WRITERS))
@@ -60,7 +61,8 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name, rows):
     WRITERS[name](tmp_path / name, rows)
     expected = [row_format.read(row, row_format.recognise(row)) for row in rows]
     assert contents(tmp_path / name) == expected
-    assert scanning.check(Source(str(tmp_path / name)), "auto", "line") == (5, row_format.recognise(rows[0]))
+    found = scanning.check(Source(str(tmp_path / name)), data_settings())
+    assert found == Counts(5, 0, row_format.recognise(rows[0]))
 
 
 def test_columns_that_parquet_fills_with_null_are_as_if_absent(tmp_path):

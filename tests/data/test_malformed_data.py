@@ -5,6 +5,7 @@ Every case goes through three doors: the check that `init` makes, the data docto
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sys
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_helpers import data_settings
 from unsloth_fft.core import terminal
 from unsloth_fft.core.errors import BadInput
-from unsloth_fft.data import scanning
+from unsloth_fft.data import row_format, scanning
 from unsloth_fft.data.sources import Source
 
 GOOD = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
@@ -77,7 +79,10 @@ ROWS = {
     "content that is a number": (turns(("user", 5), ("assistant", "b")), "message 1 (user) without text content"),
     "content that is null": (turns(("user", "a"), ("assistant", None)), "message 2 (assistant) without text"),
     "content that is an object": (turns(("user", {"a": 1}), ("assistant", "b")), "message 1 (user) without text"),
-    "content that is an image": (turns(("user", [{"type": "image"}]), ("assistant", "b")), "parts that are not text"),
+    "content that is an image": (
+        turns(("user", [{"type": "image"}]), ("assistant", "b")),
+        "a part of the type 'image'",
+    ),
     "content of no parts": (turns(("user", []), ("assistant", "b")), "parts that are not text"),
     "no answer": (turns(("user", "a")), "the assistant never speaks"),
     "only a system turn": (turns(("system", "a")), "the assistant never speaks"),
@@ -95,7 +100,7 @@ FIRST_ROWS = {
     "a prompt that is an object": ('{"prompt": {}, "completion": "b"}', "'prompt' that is not text"),
     "a prompt of turns, a completion of text": (
         '{"prompt": [{"role": "user", "content": "a"}], "completion": "b"}',
-        "its completion must be one too",
+        "has turns on one side and text on the other",
     ),
     "text that is a number": ('{"text": 5}', "'text' that is not text but int"),
     "text that is a list": ('{"text": ["a"]}', "'text' that is not text but list"),
@@ -121,7 +126,14 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "an encoded surrogate": ("rows.jsonl", b'{"text": "\xed\xa0\x80"}', "line 1 is not UTF-8 text"),
     "a picture": ("rows.jsonl", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1 is not UTF-8 text"),
     "a pickle": ("rows.jsonl", b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x8c\x05posix\x94.", "line 1 is not UTF-8 text"),
-    "one object over lines": ("rows.json", b'{\n"text": "a"\n}', "one object that spans lines"),
+    "one object over lines, broken": ("rows.json", b'{\n"text": "a",\n}', "one object that spans lines"),
+    "one object around the rows": ("rows.json", b'{\n"data": [{"text": "a"}]\n}', "stand under 'data'"),
+    "Parquet columns as JSON": ("rows.json", b'{\n"text": ["a", "b"]\n}', "'text' that is not text but list"),
+    "a packed file cut short": ("rows.jsonl.gz", gzip.compress(GOOD.encode() * 99)[:40], "cannot be unpacked"),
+    "a packed file that is none": ("rows.jsonl.gz", GOOD.encode(), "cannot be unpacked"),
+    "semicolons in a CSV": ("rows.csv", b"prompt;completion\na, b;c\n", "apart by semicolons"),
+    "a Python list in a CSV": ("rows.csv", b"messages\n\"[{'role': 'user'}]\"\n", "a Python list as text"),
+    "Arrow that is none": ("rows.arrow", b"ARROW1 not really", "is not valid Arrow"),
     "an array cut short": ("rows.json", b'[{"text": "a"},', "is not valid JSON"),
     "an array without comma": ("rows.json", b'[{"text": "a"} {"text": "b"}]', "a comma or ']' was expected"),
     "an array with a last comma": ("rows.json", b'[{"text": "a"},]', "a comma before ']'"),
@@ -144,8 +156,8 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "a NUL in a CSV": ("rows.csv", b"text\na\0b\n", "line 2 holds a NUL byte"),
     "Latin-1 in a CSV": ("rows.csv", b"text\na\ncaf\xe9\n", "line 3 is not UTF-8 text"),
     "a UTF-16 CSV": ("rows.csv", "text\na\n".encode("utf-16"), "UTF-16"),
-    "bad JSON in a CSV column": ("rows.csv", b'messages\n"[{"\n', "a 'messages' that is not valid JSON"),
-    "tabs expected, commas found": ("rows.tsv", b"prompt,completion\na,b\n", "has the keys prompt,completion"),
+    "bad JSON in a CSV column": ("rows.csv", b'messages\n"[{"\n', "a 'messages' that is text and not valid JSON"),
+    "tabs expected, commas found": ("rows.tsv", b"prompt,completion\na,b\n", "apart by commas"),
     "Parquet that is none": ("rows.parquet", b"PAR1 not really PAR1", "is not valid Parquet"),
     "an empty Parquet": ("rows.parquet", b"", "is not valid Parquet"),
     "a NUL in a text": ("rows.txt", b"fine\nnot\0fine\n", "line 2 holds a NUL byte"),
@@ -176,7 +188,7 @@ def check_three_doors(capsys, tmp_path: Path, model: Path, source: str, words: s
     from unsloth_fft.commands import tool
 
     before = snapshot(tmp_path)
-    said = refused(capsys, lambda: scanning.check(Source(source), "auto", "line") and None)
+    said = refused(capsys, lambda: scanning.check(Source(source), data_settings()) and None)
     assert words in said, said
     assert [line.split(":")[0] for line in said.splitlines()] == ["error", "hint"], said
     capsys.readouterr()
@@ -236,7 +248,7 @@ PATHS = {
 def test_paths_that_name_no_data_are_refused(tmp_path, capsys, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     name, words = PATHS[case]
-    said = refused(capsys, lambda: scanning.check(Source(name), "auto", "line") and None)
+    said = refused(capsys, lambda: scanning.check(Source(name), data_settings()) and None)
     assert words in said
     assert snapshot(tmp_path) == {}
 
@@ -244,12 +256,12 @@ def test_paths_that_name_no_data_are_refused(tmp_path, capsys, monkeypatch, case
 def test_a_folder_without_data_is_refused(tmp_path, capsys):
     (tmp_path / ".hidden.jsonl").write_text(GOOD)
     (tmp_path / "picture.png").write_bytes(b"x")
-    assert "holds no data" in refused(capsys, lambda: scanning.check(Source(str(tmp_path)), "auto", "line") and None)
+    assert "holds no data" in refused(capsys, lambda: scanning.check(Source(str(tmp_path)), data_settings()) and None)
 
 
 def test_a_folder_with_held_out_parts_alone_is_refused(tmp_path, capsys):
     (tmp_path / "test.jsonl").write_text(GOOD)
-    assert "holds no data" in refused(capsys, lambda: scanning.check(Source(str(tmp_path)), "auto", "line") and None)
+    assert "holds no data" in refused(capsys, lambda: scanning.check(Source(str(tmp_path)), data_settings()) and None)
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path, capsys):
@@ -258,14 +270,14 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path, capsys):
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "rows.json").symlink_to(outside)
-    said = refused(capsys, lambda: scanning.check(Source(str(folder)), "auto", "line") and None)
+    said = refused(capsys, lambda: scanning.check(Source(str(folder)), data_settings()) and None)
     assert "links to a file outside" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes are POSIX")
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path, capsys):
     os.mkfifo(tmp_path / "rows.jsonl")
-    said = refused(capsys, lambda: scanning.check(Source(str(tmp_path / "rows.jsonl")), "auto", "line") and None)
+    said = refused(capsys, lambda: scanning.check(Source(str(tmp_path / "rows.jsonl")), data_settings()) and None)
     assert "neither a file nor a folder" in said
 
 
@@ -277,7 +289,7 @@ def test_a_line_without_end_is_refused_without_reading_it_all(tmp_path, capsys, 
     for name in ("rows.jsonl", "rows.txt", "rows.csv"):
         file = tmp_path / name
         file.write_bytes(b"x" * (2**20 + 10))
-        said = refused(capsys, lambda file=file: scanning.check(Source(str(file)), "auto", "line") and None)
+        said = refused(capsys, lambda file=file: scanning.check(Source(str(file)), data_settings()) and None)
         assert "longer than 1 MiB" in said, name
 
 
@@ -307,7 +319,7 @@ def test_unusual_but_sound_data_are_taken(tmp_path, model, capsys, case):
     name, content = GOOD_FILES[case]
     file = tmp_path / name
     file.write_bytes(content)
-    count, _ = scanning.check(Source(str(file)), "auto", "line")
+    count = scanning.check(Source(str(file)), data_settings()).rows
     assert count is not None and count >= 1
     assert tool.main(["data", str(file), "--model", str(model)]) == 0, capsys.readouterr().err
     assert tool.main(["data", str(file)]) == 0, capsys.readouterr().err
@@ -317,7 +329,7 @@ def test_the_column_is_the_same_with_any_line_end_and_with_none(tmp_path, capsys
     for end in (b"", b"\n", b"\r\n", b"\n" + GOOD.encode()):
         file = tmp_path / "rows.jsonl"
         file.write_bytes(GOOD.encode() + b'\n{"messages": [' + end)
-        said = refused(capsys, lambda file=file: scanning.check(Source(str(file)), "auto", "line") and None)
+        said = refused(capsys, lambda file=file: scanning.check(Source(str(file)), data_settings()) and None)
         assert "line 2 is not valid JSON: it ends after column 14 (Expecting value)" in said, end
 
 
@@ -346,7 +358,7 @@ def test_an_array_named_as_lines_is_one_fault(tmp_path, capsys, indent, end):
 
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps([json.loads(GOOD)] * 300, indent=indent) + end)
-    said = refused(capsys, lambda: scanning.check(Source(str(file)), "auto", "line") and None)
+    said = refused(capsys, lambda: scanning.check(Source(str(file)), data_settings()) and None)
     assert "starts a JSON array, and this file is named as JSON lines" in said and "name it .json" in said
     assert tool.main(["data", str(file)]) == 2
     assert capsys.readouterr().err.count("JSON array") == 1
@@ -450,8 +462,8 @@ def test_no_bytes_whatever_raise_anything_but_a_clear_refusal(tmp_path, content,
     file.write_bytes(content)
     for sample_by in ("line", "paragraph", "document"):
         try:
-            count, form = scanning.check(Source(str(file)), "auto", sample_by)
+            found = scanning.check(Source(str(file)), data_settings(sample_by=sample_by))
         except BadInput as refusal:
             assert refusal.message and refusal.hint
         else:
-            assert count and form in ("messages", "sharegpt", "alpaca", "prompt-completion", "text")
+            assert found.rows and found.form in row_format.FORMATS

@@ -70,7 +70,7 @@ def test_slow_reading_is_given_up(finished, monkeypatch):
 
 
 def test_data_from_the_hub_are_not_fetched_again(finished, monkeypatch):
-    monkeypatch.setattr(session_data.sources, "files_of", lambda dataset: None)
+    monkeypatch.setattr(session_data.sources, "files_of", lambda *_: None)
     assert "not fetched a second time" in str(examined(finished))
 
 
@@ -84,7 +84,7 @@ def test_whatever_is_wrong_with_the_data_becomes_a_sentence(finished, monkeypatc
     if spoil == "no tokenizer":
         (finished.model / "tokenizer.json").unlink()
     if spoil == "a bug":
-        monkeypatch.setattr(session_data.doctor, "examine", lambda *_: 1 / 0)
+        monkeypatch.setattr(session_data.examination, "examine", lambda *_: 1 / 0)
     found = examined(finished)
     assert isinstance(found, str) and found.endswith((".", "tokenizer.json", "rows.jsonl'", "zero")), found
     assert "<p" in section(finished, found)

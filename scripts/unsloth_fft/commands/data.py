@@ -14,6 +14,7 @@ from ..data.row_format import FORMATS
 from ..data_doctor import checking
 from ..settings import parameters
 from ..settings.parameters import Data, Parameters
+from . import columns_flag
 
 EPILOG = """examples:
   unsloth_fft_tool.py data rows.jsonl                       faults with their lines, tokens estimated: needs no package
@@ -53,6 +54,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="tokens at which rows are cut (recommended)",
     )
+    columns_flag.add_to(command)
     command.add_argument("--format", choices=["auto", *FORMATS], help="row format (auto)")
     command.add_argument("--loss-on", choices=["responses", "all"], help="what is learned (responses)")
     command.add_argument("--chat-template", metavar="NAME", help="one of Unsloth's templates in place of the model's")
@@ -139,6 +141,7 @@ def _data(args: argparse.Namespace, given: Parameters | None) -> Data:
         for name in ("format", "loss_on", "chat_template", "eval_fraction", "seed", "sample_by")
         if (value := getattr(args, name)) is not None
     }
+    changes |= columns_flag.given(args)
     if args.dataset:
         changes["dataset"] = args.dataset[0] if len(args.dataset) == 1 else None
         changes["sources"] = [{"dataset": name} for name in args.dataset] if len(args.dataset) > 1 else []

@@ -86,6 +86,8 @@ def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[s
     _check_length(found)
     environment.require_tracker(found.schedule.report_to)
     record = _data_record(found, task)
+    if task == tasks.SUPERVISED:
+        _check_rows(found)
     _check_memory(found)
     preflight.require_disk(found, root)
     return session.create(root, found, record)
@@ -132,13 +134,34 @@ def _data_record(found: Parameters, task: str) -> DataRecord:
     """Read every local row once. Raises BadInput naming the line of a row that training would refuse."""
     mix = sources.sources_of(found.data)
     checked = [tasks.check(task, source, found.data) for source in mix]
-    counts = [count for count, _ in checked]
+    counts = [source.rows for source in checked]
     return DataRecord(
         path=", ".join(source.dataset for source in mix),
         sha256=sources.fingerprint(mix),
-        format=" + ".join(dict.fromkeys(form for _, form in checked)),
+        format=" + ".join(dict.fromkeys(source.form for source in checked)),
         rows=found.data.rows if None in counts else sum(count or 0 for count in counts),
     )
+
+
+def _check_rows(found: Parameters) -> None:
+    """Refuse rows that the tokenizer's template refuses, and a length that cuts their ends off.
+
+    Where the tokenizer cannot be read here, `train` looks before its first step.
+    """
+    folder = Path(found.model.name)
+    if not folder.is_dir():
+        return
+    from ..data_doctor import before_training, every_row
+
+    try:
+        ends = before_training.check(found.data, folder, found.model.max_seq_length)
+    except (before_training.Unreadable, MissingHere, ModuleNotFoundError) as error:
+        terminal.say(f"note: rows were not tokenized here ({error}); train looks at them before it starts")
+    except every_row.OutOfTime:
+        terminal.say("note: there are too many rows to tokenize them now; train looks at them before it starts")
+    else:
+        if ends.lost:
+            terminal.say(f"warning: {ends.lost:,} of {ends.rows:,} rows lose the end of their last answer to the cut")
 
 
 def _check_memory(found: Parameters) -> None:

@@ -19,6 +19,7 @@ from ..hardware.cards import Hardware
 from ..planning.defaults import OBJECTIVES
 from ..planning.request import EVAL_FRACTION, Amount, Pins, Reading, Request
 from ..settings.recipes import RANK, RECIPES
+from . import columns_flag
 
 if TYPE_CHECKING:
     from ..planning.search import Outcome
@@ -66,14 +67,15 @@ def _add_task(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model-name", metavar="NAME", help="model.name of the plan, where --model is only a file with the shape"
     )
-    group.add_argument(
-        "--dataset", metavar="PATH|NAME", help="rows to train on; local files and folders are counted, Parquet is not"
-    )
+    group.add_argument("--dataset", metavar="PATH|NAME", help="rows to train on; local files and folders are counted")
     group.add_argument(
         "--dataset-elsewhere", action="store_true", help="the data are on another machine: do not look for them here"
     )
     group.add_argument("--sample-by", choices=("line", "paragraph", "document"), default="line",
                        help="what is one row of a text file (default line)")  # fmt: skip
+    columns_flag.add_to(group)
+    group.add_argument("--allow-cut-ends", action="store_true",
+                       help="train although more than 1%% of rows lose the end of their last answer")  # fmt: skip
     group.add_argument("--eval-fraction", type=_share, default=EVAL_FRACTION, metavar="X",
                        help=f"share of rows held out for evaluation, 0 to 0.5 (default {EVAL_FRACTION:g})")  # fmt: skip
     group.add_argument(
@@ -237,7 +239,9 @@ def request_from(args: argparse.Namespace) -> Request:
     _check_amount(args, amount)
     shape = source.resolve(args.model)
     machine = _hardware(args)
-    facts = data_facts.read_facts(args.dataset, args.sample_by) if args.dataset and not args.dataset_elsewhere else None
+    columns = columns_flag.read(args.columns)
+    here = args.dataset and not args.dataset_elsewhere
+    facts = data_facts.read_facts(args.dataset, args.sample_by, columns, args.ignore_columns) if here else None
     return Request(
         model=args.model_name or catalogue.published_name(args.model),
         shape=shape,
@@ -264,7 +268,14 @@ def request_from(args: argparse.Namespace) -> Request:
         ),
         given=_hardware_flags(args),
         prefer=args.prefer,
-        reading=Reading(args.chat_template, args.sample_by, args.eval_fraction),
+        reading=Reading(
+            chat_template=args.chat_template,
+            sample_by=args.sample_by,
+            eval_fraction=args.eval_fraction,
+            columns=tuple(columns.items()),
+            ignored_columns=tuple(args.ignore_columns),
+            allow_cut_ends=args.allow_cut_ends,
+        ),
     )
 
 
@@ -279,9 +290,9 @@ def _check_data(args: argparse.Namespace) -> None:
             if value:
                 raise BadInput(f"{flag} says something about data, and none are named", hint="add --dataset FILE")
         return
-    from ..data import sources  # only a plan with data pays for it
+    from ..data import folders, opening  # only a plan with data pays for it
 
-    if args.sample_by != "line" and Path(args.dataset).suffix.lower() in (*sources.JSON, *sources.TABLES):
+    if args.sample_by != "line" and opening.kind(Path(args.dataset)) in (*folders.JSON, *folders.TABLES):
         raise BadInput(
             f"--sample-by {args.sample_by} is for text files, and {args.dataset} has rows of its own",
             hint="leave --sample-by out",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..core import terminal
+from ..core import files, terminal
+from ..core.errors import BadInput
 from ..reporting import symptoms
 from ..training import checkpoints, metrics, session, starting
 from ..training.session import Folder, Session
@@ -57,11 +58,23 @@ def summary(folder: Folder, state: Session) -> dict[str, Any]:
         "tokens_per_second": steps[-1].tokens_per_second if steps else None,
         "seconds_left": _seconds_left(steps, step, state.total_steps) if running else None,
         "peak_gib": max((line.peak_gib for line in lines if line.peak_gib is not None), default=None),
-        "advice": [finding.to_json() for finding in symptoms.findings(lines)],
+        "advice": [finding.to_json() for finding in (*_of_data(folder), *symptoms.findings(lines))],
         "updated": state.updated,
         "error": None if state.error is None else {"code": state.error.code, "message": state.error.message},
         "next": _next(folder, state),
     }
+
+
+def _of_data(folder: Folder) -> list[symptoms.Finding]:
+    """What the report on the run's own rows shows, where there is one."""
+    if not folder.data_report.is_file():
+        return []
+    from ..data_doctor import report
+
+    try:
+        return symptoms.of_data(report.from_json(files.read_json(folder.data_report, "data report"), "data report"))
+    except BadInput:  # of another version of this bundle
+        return []
 
 
 def _newest_checkpoint(folder: Folder) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .json_objects import DECODER, MAX_ROW_BYTES, Fault, Refused, checked_object
+from .opening import opened
 
 _PIECE = 2**20  # bytes read at once
 _SPACE = " \t\r\n"
@@ -16,7 +17,7 @@ _SPACE = " \t\r\n"
 
 def scan_array(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     """Yield (line number, row or fault) for each item; a fault in the JSON itself is the last."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         window = _Window(file)
         try:
             yield from _items(window)

@@ -10,8 +10,10 @@ from typing import Any
 from ..core.errors import BadInput
 from .json_array import scan_array
 from .json_objects import MAX_ROW_BYTES, Fault, Refused, parse_object
+from .opening import DAMAGED, kind, opened
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
+_OF_A_ROW = ("tools", "functions")  # lists of objects that a row has
 _BOM = b"\xef\xbb\xbf"
 _ARRAY_START_BYTES = 4096
 _ARRAY_OF_OBJECTS = re.compile(rb"\[\s*\{")
@@ -40,12 +42,16 @@ def scan_json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     if not path.is_file():
         raise BadInput(f"data file not found: {path}", hint="check the path")
     try:
-        if _is_array(path):
+        if _first_character(path) == b"[" and kind(path) == ".json":
             yield from scan_array(path)
         elif _is_array_named_as_lines(path):
             yield 1, Fault("starts a JSON array, and this file is named as JSON lines", "name it .json")
+        elif kind(path) == ".json" and (whole := _one_object(path)) is not None:
+            yield 1, whole
         else:
             yield from _scan_lines(path)
+    except DAMAGED:
+        raise
     except OSError as error:
         raise BadInput(f"data file {path} cannot be read: {error.strerror}", hint="check its permissions") from None
 
@@ -57,18 +63,45 @@ def encoding_fault(line: bytes, error: UnicodeDecodeError) -> Fault:
     return Fault(f"is not UTF-8 text (byte {error.start + 1} of the line)", "save the file as UTF-8")
 
 
-def _is_array(path: Path) -> bool:
-    if path.suffix.lower() != ".json":
-        return False
-    with path.open("rb") as file:
-        return file.read(64).removeprefix(_BOM).lstrip(b" \t\r\n")[:1] == b"["
+def _first_character(path: Path) -> bytes:
+    with opened(path) as file:
+        return file.read(64).removeprefix(_BOM).lstrip(b" \t\r\n")[:1]
+
+
+def _one_object(path: Path) -> dict[str, Any] | Fault | None:
+    """The row of a file that holds one object on several lines; None where its lines are to be read one by one."""
+    with opened(path) as file:
+        text = file.read(MAX_ROW_BYTES + 1).removeprefix(_BOM).strip()
+    first, _, rest = text.partition(b"\n")
+    if not text.startswith(b"{") or not rest or len(text) > MAX_ROW_BYTES or first.rstrip().endswith(b"}"):
+        return None
+    try:
+        value = parse_object(text.decode("utf-8"))
+    except (UnicodeDecodeError, Refused):
+        return None
+    if inside := _list_of_rows(value):
+        return Fault(
+            f"starts one object with the keys {', '.join(map(str, value))[:100]}; its rows seem to stand under"
+            f" '{inside}'",
+            f"keep that list alone: [{{...}}, {{...}}], as jq '.{inside}' writes it",
+        )
+    return value
+
+
+def _list_of_rows(value: dict[str, Any]) -> str | None:
+    """The key of the list that holds rows, of an object that is no row itself."""
+    for key, part in value.items():
+        is_list = isinstance(part, list) and len(part) > 0 and all(isinstance(item, dict) for item in part)
+        if is_list and not any({"role", "from", "human"} & item.keys() for item in part) and key not in _OF_A_ROW:
+            return key
+    return None
 
 
 def _is_array_named_as_lines(path: Path) -> bool:
     """Whether the file is one array of objects, on one line or on many; lines that are an array each are not."""
-    if path.suffix.lower() == ".json":
+    if kind(path) == ".json":
         return False
-    with path.open("rb") as file:
+    with opened(path) as file:
         first = b""
         while not first.strip() and (line := file.readline(MAX_ROW_BYTES)):
             first = line.removeprefix(_BOM)
@@ -78,7 +111,7 @@ def _is_array_named_as_lines(path: Path) -> bool:
 
 
 def _scan_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    with path.open("rb") as file:
+    with opened(path) as file:
         number = 0
         while line := file.readline(MAX_ROW_BYTES + 1):
             number += 1
@@ -98,7 +131,7 @@ def _row_or_fault(line: bytes, path: Path) -> dict[str, Any] | Fault:
     except UnicodeDecodeError as error:
         return encoding_fault(line, error)
     except Refused as problem:
-        if path.suffix.lower() == ".json" and line.strip() == b"{":
+        if kind(path) == ".json" and line.strip() == b"{":
             return Fault(
                 "starts one object that spans lines; expected an array of objects, or one object a line",
                 "put the rows into one array: [{...}, {...}]",

@@ -18,9 +18,10 @@ from typing import Any
 
 from ..core.errors import BadInput
 from ..settings.parameters import Data
-from . import scanning, sources, splitting
+from . import cut_ends, scanning, sources, splitting
 from .json_objects import Fault
-from .row_format import Conversation, Pair, RowProblem
+from .row_format import Conversation, Pair, Reader
+from .row_problems import RowProblem
 from .scanning import Row
 from .sources import Files, Source
 from .supervision import IGNORED, Example, Supervisor
@@ -43,8 +44,9 @@ class SourcePart:
 class Prepared:
     """Tokenized data. `train` and `held_out` are `datasets.Dataset`s with columns input_ids and labels.
 
-    `truncated` counts training examples cut at the length, `dropped` rows with nothing to learn (empty, or cut before
-    the answer), `supervised_tokens` the tokens that count in the loss in one pass over `train`.
+    `rows` were read; of them `empty` hold nothing and were left out before the split, and `dropped` in all were left
+    out, those cut before their answer as well. `truncated` counts training examples cut at the length, `ends` says
+    where the last answer of each row ends, `supervised_tokens` counts the tokens of the loss in a pass over `train`.
     """
 
     train: Any
@@ -55,6 +57,8 @@ class Prepared:
     dropped: int
     supervised_tokens: int
     parts: tuple[SourcePart, ...]
+    empty: int = 0
+    ends: cut_ends.Ends = cut_ends.Ends((), 0)
 
 
 @contextmanager
@@ -95,9 +99,11 @@ def prepare(data: Data, tokenizer: Any, max_length: int, folder: Path) -> Prepar
         format=" + ".join(dict.fromkeys(part.summary.format for part in found)),
         rows=sum(part.summary.rows for part in found),
         truncated=sum(map(bool, train["truncated"])),
-        dropped=sum(part.dropped for part in found),
+        dropped=sum(part.empty + part.cut_away for part in found),
         supervised_tokens=sum(train["supervised"]),
         parts=tuple(part.summary for part in found),
+        empty=sum(part.empty for part in found),
+        ends=cut_ends.Ends(tuple(end for part in found for end in part.ends), max_length),
     )
 
 
@@ -105,50 +111,72 @@ def prepare(data: Data, tokenizer: Any, max_length: int, folder: Path) -> Prepar
 class _Examples:
     train: Any
     held_out: Any | None
-    dropped: int
+    empty: int
+    cut_away: int
+    ends: list[int]
     summary: SourcePart
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that hold something, and how many others there were."""
+
+    rows: Any
+    empty: int
+
+
 def _source_examples(source: Source, data: Data, tokenizer: Any, max_length: int, folder: Path) -> _Examples:
-    files = sources.files_of(source.dataset)
-    train_rows, held_out_rows = (hub_rows(source), None) if files is None else _file_rows(files, data.sample_by, folder)
-    if len(train_rows) == 0:
+    files, reader = source.files(), source.reader(data)
+    read, apart = _filled(source, reader) if files is None else _file_rows(files, data.sample_by, reader, folder)
+    count = len(read.rows) + read.empty + (len(apart.rows) + apart.empty if apart else 0)
+    if count == 0:
         raise BadInput(f"data file {source.dataset} is empty: it has no rows", hint="put at least one row into it")
-    rows = len(train_rows) + len(held_out_rows or [])
-    if held_out_rows is None:
-        train_rows, held_out_rows = _split(train_rows, data)
-    form = data.format if data.format != "auto" else scanning.format_of(_row(train_rows[0]))
+    train_rows, held_out_rows = _split(read.rows, data) if apart is None else (read.rows, apart.rows)
     supervisor = Supervisor(tokenizer, loss_on=data.loss_on, max_length=max_length)
-    every = _tokenized(train_rows, form, supervisor, folder)
+    every = _tokenized(train_rows, reader, supervisor, folder)
     train = _usable(every)
     used = splitting.used_rows(len(train), source.weight, data.seed)
-    held_out = None if held_out_rows is None else _usable(_tokenized(held_out_rows, form, supervisor, folder))
+    all_held_out = None if held_out_rows is None else _tokenized(held_out_rows, reader, supervisor, folder)
+    held_out = None if all_held_out is None else _usable(all_held_out)
+    cut_away = len(every) - len(train) + len(all_held_out or ()) - len(held_out or ())
     return _Examples(
         train=train.select(used),
         held_out=held_out,
-        dropped=len(every) - len(train),
-        summary=SourcePart(source.dataset, form, source.weight, rows, len(used)),
+        empty=read.empty + (apart.empty if apart else 0),
+        cut_away=cut_away,
+        ends=[*every["end"], *([] if all_held_out is None else all_held_out["end"])],
+        summary=SourcePart(source.dataset, reader.form, source.weight, count, len(used)),
     )
 
 
-def _file_rows(files: Files, sample_by: str, folder: Path) -> tuple[Any, Any | None]:
-    train = _stored(files.train, sample_by, folder)
-    return train, _stored(files.held_out, sample_by, folder) if files.held_out else None
+def _file_rows(files: Files, sample_by: str, reader: Reader, folder: Path) -> tuple[_Rows, _Rows | None]:
+    train = _stored(files.train, sample_by, reader, folder)
+    return train, _stored(files.held_out, sample_by, reader, folder) if files.held_out else None
 
 
-def _stored(files: Sequence[Path], sample_by: str, folder: Path) -> Any:
+def _stored(files: Sequence[Path], sample_by: str, reader: Reader, folder: Path) -> _Rows:
     """Rows as a `datasets.Dataset` of JSON texts with their places, so that rows of different shapes never clash.
 
-    Raises BadInput at the first line that cannot be read.
+    Raises BadInput at the first row that cannot be used.
     """
     from datasets import Dataset, Features, Value
 
     features = Features({"file": Value("string"), "line": Value("int64"), "json_row": Value("string")})
-    names = [str(path) for path in files]
+    empty = 0
+
+    def texts() -> Iterator[dict[str, Any]]:
+        nonlocal empty
+        for row in scanning.scan(files, sample_by):
+            if isinstance(row.value, Fault):
+                raise BadInput(f"{scanning.place(row)} {row.value.message}", hint=row.value.hint)
+            if scanning.content_of(row, reader) is None:
+                empty += 1
+            else:
+                yield {"file": str(row.file), "line": row.line, "json_row": _as_json(row)}
+
     try:
-        return Dataset.from_generator(
-            _json_texts,
-            gen_kwargs={"names": names, "sample_by": sample_by},
+        rows = Dataset.from_generator(
+            texts,
             features=features,
             cache_dir=tempfile.mkdtemp(dir=folder),  # datasets goes by names alone and would miss a changed file
             split="train",
@@ -159,13 +187,7 @@ def _stored(files: Sequence[Path], sample_by: str, folder: Path) -> Any:
         if isinstance(error.__cause__, BadInput):
             raise error.__cause__ from None
         raise
-
-
-def _json_texts(names: list[str], sample_by: str) -> Iterator[dict[str, Any]]:
-    for row in scanning.scan([Path(name) for name in names], sample_by):
-        if isinstance(row.value, Fault):
-            raise BadInput(f"{scanning.place(row)} {row.value.message}", hint=row.value.hint)
-        yield {"file": str(row.file), "line": row.line, "json_row": _as_json(row)}
+    return _Rows(rows, empty)
 
 
 def _as_json(row: Row) -> str:
@@ -189,11 +211,18 @@ def hub_rows(source: Source) -> Any:
     return rows
 
 
+def _filled(source: Source, reader: Reader) -> tuple[_Rows, None]:
+    """Rows on the Hub that hold something. Raises BadInput at one that cannot be used."""
+    rows = hub_rows(source)
+    filled = [number for number, row in enumerate(rows) if scanning.content_of(_row(row), reader) is not None]
+    return _Rows(rows.select(filled), len(rows) - len(filled)), None
+
+
 def _row(stored: dict[str, Any]) -> Row:
     if set(stored) == {"file", "line", "json_row"}:
         value = json.loads(stored["json_row"])
         return Row(Path(stored["file"]), stored["line"], value)
-    return Row(Path("the Hub data set"), 0, {key: value for key, value in stored.items() if value is not None})
+    return Row(Path("the Hub data set"), 0, scanning.without_filled_nulls(stored))
 
 
 def _split(rows: Any, data: Data) -> tuple[Any, Any | None]:
@@ -205,14 +234,15 @@ def _split(rows: Any, data: Data) -> tuple[Any, Any | None]:
     return rows.select(numpy.setdiff1d(numpy.arange(len(rows)), held_out)), rows.select(held_out)
 
 
-def _tokenized(rows: Any, form: str, supervisor: Supervisor, folder: Path) -> Any:
+def _tokenized(rows: Any, reader: Reader, supervisor: Supervisor, folder: Path) -> Any:
     def tokenize(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "truncated": [], "supervised": []}
+        columns: dict[str, list[Any]] = {name: [] for name in _features()}
         for values in zip(*batch.values(), strict=True):
-            for example in _examples(_row(dict(zip(batch, values, strict=True))), form, supervisor):
+            for example in _examples(_row(dict(zip(batch, values, strict=True))), reader, supervisor):
                 columns["input_ids"].append(example.input_ids)
                 columns["labels"].append(example.labels)
                 columns["truncated"].append(example.truncated)
+                columns["end"].append(example.end)
                 columns["supervised"].append(sum(label != IGNORED for label in example.labels[1:]))
         return columns
 
@@ -235,23 +265,24 @@ def _features() -> Any:
             "input_ids": List(Value("int32")),
             "labels": List(Value("int32")),
             "truncated": Value("bool"),
+            "end": Value("int64"),
             "supervised": Value("int64"),
         }
     )
 
 
-def _examples(row: Row, form: str, supervisor: Supervisor) -> list[Example]:
-    content = scanning.content_of(row, form)
-    if content is None:
-        return [Example([], [], truncated=False)]
+def _examples(row: Row, reader: Reader, supervisor: Supervisor) -> list[Example]:
+    content = scanning.content_of(row, reader)
+    assert content is not None, "rows without content are left out before"
     try:
         if isinstance(content, Conversation):
-            return [supervisor.conversation(content.messages, content.tools)]
+            return [supervisor.conversation(content.messages, content.tools, content.unlearned)]
         if isinstance(content, Pair):
             return [supervisor.pair(content.prompt, content.completion)]
         return supervisor.windows(content.text)
     except RowProblem as problem:
-        raise BadInput(f"{scanning.place(row)} {problem}", hint="mend or remove that row") from None
+        hint = problem.hint or "mend or remove that row"
+        raise BadInput(f"{scanning.place(row)} {problem}", hint=hint) from None
 
 
 def _usable(examples: Any) -> Any:

@@ -1,12 +1,13 @@
 """Rows of local files of every kind, one at a time, each with its place; a row that cannot be read is a Fault.
 
-Memory is bounded by the largest row (for Parquet, by a batch of rows). Only Parquet needs a package, pyarrow.
+Memory is bounded by the largest row (for Parquet and Arrow, by a batch of rows). Only these two need a package,
+pyarrow.
 """
 
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +15,34 @@ from typing import Any, BinaryIO
 
 from ..core import installing
 from ..core.errors import BadInput
-from . import row_format, sources
+from ..settings.parameters import Data
+from . import folders
 from .json_objects import MAX_ROW_BYTES, Fault
 from .json_rows import encoding_fault, scan_json_rows
-from .row_format import Content, EmptyRow, RowProblem
+from .opening import DAMAGED, PACKED, kind, opened
+from .row_format import Content, Reader
+from .row_problems import EmptyRow, RowProblem
 from .sources import Files, Source
 
-_PARQUET_BATCH = 512  # rows decoded at once
-# Columns that a table without nested columns holds as JSON text.
-_NESTED = ("messages", "conversations", "tools")
+_ARROW_BATCH = 512  # rows decoded at once
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it was written. `line` is its line; for Parquet its row; both counted from 1."""
+    """One row as it was written. `line` is its line; for Parquet and Arrow its row; both counted from 1."""
 
     file: Path
     line: int
     value: dict[str, Any] | Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows a source has, how many of them are empty, and in which format they are."""
+
+    rows: int | None
+    empty: int
+    form: str
 
 
 def scan(files: Sequence[Path], sample_by: str = "line") -> Iterator[Row]:
@@ -40,9 +51,14 @@ def scan(files: Sequence[Path], sample_by: str = "line") -> Iterator[Row]:
     Raises BadInput when a file cannot be opened at all, MissingHere when a package to read it is not installed.
     """
     for path in files:
+        last = 0
         try:
             for line, value in _reader(path, sample_by)(path):
+                last = line
                 yield Row(path, line, value if isinstance(value, Fault) else _without_nulls(value))
+        except DAMAGED as error:
+            reason = str(error).strip() or type(error).__name__
+            yield Row(path, last + 1, Fault(f"cannot be unpacked: {reason[:200]}", "pack the file again"))
         except OSError as error:
             raise BadInput(
                 f"data file {path} cannot be read: {error.strerror or error}", hint="check its permissions"
@@ -51,61 +67,53 @@ def scan(files: Sequence[Path], sample_by: str = "line") -> Iterator[Row]:
 
 def place(row: Row) -> str:
     """Where `row` stands, for an error message."""
-    return f"{row.file}: {'row' if row.file.suffix.lower() == '.parquet' else 'line'} {row.line}"
+    return f"{row.file}: {'row' if kind(row.file) in folders.ARROW else 'line'} {row.line}"
 
 
-def check(source: Source, row_format_asked: str, sample_by: str) -> tuple[int | None, str]:
-    """Read every row of `source` once: how many there are, and in which format. (None, format) for a Hub name.
+def check(source: Source, data: Data) -> Counts:
+    """Read every row of `source` once. The rows of a Hub name are not counted.
 
     Raises BadInput at the first row that training would refuse, naming its line.
     """
-    files = sources.files_of(source.dataset)
+    files = source.files()
     if files is None:
-        return None, row_format_asked
-    form, count = row_format_asked, 0
-    for _, read_as in checked(source.dataset, files, row_format_asked, sample_by):
-        form = read_as
+        return Counts(None, 0, data.format)
+    reader = source.reader(data)
+    count = empty = 0
+    for _, content in checked(source.dataset, files, reader, data.sample_by):
         count += 1
-    return count, form
+        empty += content is None
+    return Counts(count, empty, reader.form)
 
 
-def checked(dataset: str, files: Files, row_format_asked: str, sample_by: str) -> Iterator[tuple[Row, str]]:
-    """Every row of `files`, which are those of `dataset`, with the format it was read as.
+def checked(dataset: str, files: Files, reader: Reader, sample_by: str) -> Iterator[tuple[Row, Content | None]]:
+    """Every row of `files`, which are those of `dataset`, with what it holds; None for an empty one.
 
     Raises BadInput at the first row that training would refuse, and at the end where there was nothing to learn.
     """
-    form, count, learnable = row_format_asked, 0, False
+    count, learnable = 0, False
     for row in scan((*files.train, *files.held_out), sample_by):
-        form = form if form != "auto" else format_of(row)
+        content = content_of(row, reader)
         count += 1
-        learnable = content_of(row, form) is not None or learnable
-        yield row, form
+        learnable = content is not None or learnable
+        yield row, content
     if count == 0:
         raise BadInput(f"data file {dataset} is empty: it has no rows", hint="put at least one row into it")
     if not learnable:
         raise BadInput(f"{dataset}: every row is empty, so there is nothing to learn", hint="check its columns")
 
 
-def format_of(row: Row) -> str:
-    """The format `row` is in. Raises BadInput naming its line."""
-    if isinstance(row.value, Fault):
-        raise BadInput(f"{place(row)} {row.value.message}", hint=row.value.hint)
-    try:
-        return row_format.recognise(row.value)
-    except RowProblem as problem:
-        raise BadInput(f"{place(row)} {problem}", hint="rename its columns to one of these formats") from None
-
-
-def content_of(row: Row, form: str) -> Content | None:
+def content_of(row: Row, reader: Reader) -> Content | None:
     """What `row` holds, None when it is empty. Raises BadInput naming its line when it cannot be used."""
     if isinstance(row.value, Fault):
         raise BadInput(f"{place(row)} {row.value.message}", hint=f"{row.value.hint}; {_all_faults(row)}")
     try:
-        return row_format.read(row.value, form)
+        return reader.read(row.value)
     except EmptyRow:
         return None
     except RowProblem as problem:
-        raise BadInput(f"{place(row)} {problem}", hint=f"mend or remove that row; {_all_faults(row)}") from None
+        hint = problem.hint or "mend or remove that row"
+        raise BadInput(f"{place(row)} {problem}", hint=f"{hint}; {_all_faults(row)}") from None
 
 
 def _all_faults(row: Row) -> str:
@@ -116,13 +124,13 @@ _Reader = Callable[[Path], Iterator[tuple[int, dict[str, Any] | Fault]]]
 
 
 def _reader(path: Path, sample_by: str) -> _Reader:
-    suffix = path.suffix.lower()
-    if suffix in sources.JSON:
+    suffix = kind(path)
+    if suffix in folders.JSON:
         return scan_json_rows
-    if suffix in sources.TABLES:
+    if suffix in folders.TABLES:
         return _scan_table
-    if suffix == ".parquet":
-        return _scan_parquet
+    if suffix in folders.ARROW:
+        return _scan_arrow
     return {"line": _scan_lines, "paragraph": _scan_paragraphs, "document": _scan_document}[sample_by]
 
 
@@ -132,18 +140,30 @@ def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item is not None}
 
 
+def without_filled_nulls(value: Any) -> Any:
+    """`value` without the nulls that Arrow fills in where rows of one column have different keys.
+
+    The same rule as trl.trainer.utils.remove_none_values (trl 1.15.0), here without torch: keys go, list items stay.
+    """
+    if isinstance(value, dict):
+        return {key: without_filled_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_filled_nulls(item) for item in value]
+    return value
+
+
 def _scan_table(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     """Rows of a CSV or TSV file with a header. After a fault in the quoting there is nothing to go on by."""
     before = csv.field_size_limit(MAX_ROW_BYTES)
     number = 1
     try:
-        with path.open("rb") as file:
-            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        with opened(path) as file:
+            delimiter = "\t" if kind(path) == ".tsv" else ","
             table = csv.reader(_decoded_lines(file), strict=True, delimiter=delimiter)
             header = next(table, None)
             if header is None:
                 return
-            if fault := _header_fault(header):
+            if fault := _header_fault(header, delimiter):
                 yield 1, fault
                 return
             number = table.line_num + 1
@@ -179,48 +199,90 @@ def _decoded_lines(file: BinaryIO) -> Iterator[str]:
         yield text
 
 
-def _header_fault(header: list[str]) -> Fault | None:
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
+
+
+def _header_fault(header: list[str], delimiter: str) -> Fault | None:
     if any(not name.strip() for name in header):
         return Fault("has a column without a name", "name every column in the first line")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         return Fault(f"names the column '{twice[0]}' twice", "name each column once")
+    other = next((mark for mark in _SEPARATORS if mark != delimiter and mark in "".join(header[:1])), None)
+    if other is not None and len(header) == 1:
+        return Fault(
+            f"sets its columns apart by {_SEPARATORS[other]} ({header[0][:60]!r}), not by {_SEPARATORS[delimiter]}",
+            _resaved(other, delimiter),
+        )
     return None
+
+
+def _resaved(other: str, delimiter: str) -> str:
+    """How to write a table anew with `delimiter`."""
+    if other == "\t":
+        return "name the file .tsv"
+    kept = "" if delimiter == "," else f", sep={delimiter!r}"
+    return (
+        f"save it with {_SEPARATORS[delimiter]}, as pandas does:"
+        f" read_csv(FILE, sep={other!r}).to_csv(FILE, index=False{kept})"
+    )
 
 
 def _table_row(header: list[str], cells: list[str]) -> dict[str, Any] | Fault:
     if len(cells) != len(header):
         return Fault(f"has {len(cells)} fields, {len(header)} were expected", "quote fields that hold commas or quotes")
-    row: dict[str, Any] = dict(zip(header, cells, strict=True))
-    for key in _NESTED:
-        if row.get(key, "").lstrip()[:1] in ("[", "{"):
-            try:
-                row[key] = json.loads(row[key])
-            except (ValueError, RecursionError):
-                return Fault(f"has a '{key}' that is not valid JSON")
-    return row
+    return dict(zip(header, cells, strict=True))
 
 
-def _scan_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+def _scan_arrow(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException
     except ModuleNotFoundError:
-        raise installing.missing("pyarrow", "it reads Parquet") from None
+        raise installing.missing("pyarrow", f"it reads {path.name}") from None
+    name = "Parquet" if kind(path) == ".parquet" else "Arrow"
     number = 0
     try:
-        with parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=_PARQUET_BATCH):
+        with opened(path) as file:
+            for batch in _arrow_batches(path, file):
                 for value in batch.to_pylist():
                     number += 1
-                    yield number, value
+                    yield number, without_filled_nulls(value)
     except (ArrowException, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        yield number + 1, Fault(f"is not valid Parquet: {reason}", "write the file again")
+        yield number + 1, Fault(f"is not valid {name}: {reason}", "write the file again")
+
+
+def _arrow_batches(path: Path, file: BinaryIO) -> Iterator[Any]:
+    """Batches of rows of Parquet, or of Arrow in either of its two forms: stream (`datasets`) and file (Feather)."""
+    if kind(path) == ".parquet":
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(_seekable(path, file)) as table:
+            yield from table.iter_batches(batch_size=_ARROW_BATCH)
+        return
+    from pyarrow import ipc
+
+    source = _seekable(path, file)
+    is_file = source.read(6) == b"ARROW1"
+    source.seek(0)
+    if is_file:
+        found = ipc.open_file(source)
+        batches = (found.get_batch(number) for number in range(found.num_record_batches))
+    else:
+        batches = iter(ipc.open_stream(source))
+    for batch in batches:
+        for start in range(0, batch.num_rows, _ARROW_BATCH):
+            yield batch.slice(start, _ARROW_BATCH)
+
+
+def _seekable(path: Path, file: BinaryIO) -> BinaryIO:
+    """`file`, or what it holds in memory where the file is packed."""
+    return io.BytesIO(file.read()) if path.suffix.lower() in PACKED else file
 
 
 def _scan_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             for number, text in enumerate(_decoded_lines(file), start=1):
                 if text.strip():
                     yield number, {"text": text.rstrip("\r\n")}
@@ -248,11 +310,12 @@ def _scan_paragraphs(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]
 
 
 def _scan_document(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    size = path.stat().st_size
-    if size > MAX_ROW_BYTES:
+    with opened(path) as file:
+        whole = file.read(MAX_ROW_BYTES + 1)
+    if len(whole) > MAX_ROW_BYTES:
         yield 1, Fault(f"starts a document longer than {MAX_ROW_BYTES // 2**20} MiB", "use paragraphs or lines as rows")
         return
-    text = _text(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    text = _text(whole.removeprefix(b"\xef\xbb\xbf"))
     if isinstance(text, Fault):
         yield 1, text
     elif text.strip():

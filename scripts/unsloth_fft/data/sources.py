@@ -13,13 +13,12 @@ from pathlib import Path
 
 from ..core.errors import BadInput
 from ..settings.parameters import Data
+from .folders import JSON, READABLE, TABLES, TEXT, Files, files_in
+from .opening import kind
+from .row_format import Reader
 
-JSON = (".jsonl", ".ndjson", ".json")
-TABLES = (".csv", ".tsv")
-TEXT = (".txt", ".md")
-READABLE = (*JSON, *TABLES, ".parquet", *TEXT)
-# Stems that `datasets` takes for held-out parts (Hugging Face, "Structure your repository", read 2026-11-23).
-_HELD_OUT = re.compile(r"(^|[^a-z])(test|testing|eval|evaluation|dev|valid|validation|val)([^a-z]|$)", re.IGNORECASE)
+__all__ = ["JSON", "READABLE", "TABLES", "TEXT", "Files", "Source", "files_of", "fingerprint", "sources_of"]
+
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 
@@ -31,14 +30,15 @@ class Source:
     weight: float = 1.0
     subset: str | None = None
     split: str = "train"
+    columns: dict[str, str] | None = None
 
+    def files(self) -> Files | None:
+        """Its local files, None for a Hub name. Raises what files_of raises."""
+        return files_of(self.dataset, self.subset, self.split)
 
-@dataclass(frozen=True)
-class Files:
-    """Local files of one source, sorted; `held_out` are those that a folder sets apart by name."""
-
-    train: tuple[Path, ...]
-    held_out: tuple[Path, ...] = ()
+    def reader(self, data: Data) -> Reader:
+        """What reads its rows in order, as `data` says."""
+        return Reader(data.format, data.columns if self.columns is None else self.columns, data.ignored_columns)
 
 
 def sources_of(data: Data) -> list[Source]:
@@ -53,20 +53,20 @@ def sources_of(data: Data) -> list[Source]:
     return [Source(data.dataset)]
 
 
-def files_of(dataset: str) -> Files | None:
-    """The local files behind `dataset`, or None when it is a Hub name.
+def files_of(dataset: str, subset: str | None = None, split: str = "train") -> Files | None:
+    """The local files behind `dataset`, or None when it is a Hub name; `subset` and `split` choose within a folder.
 
     Raises BadInput when it is neither, when a file is of an unknown kind, or when a folder holds none to read.
     """
     path = Path(dataset).expanduser()
     try:
         if dataset and path.is_dir():
-            return _folder(path)
+            return files_in(path, subset, split)
         if dataset and path.exists():
             return _one_file(path)
     except OSError as error:
         raise BadInput(f"{dataset[:200]} cannot be opened: {error.strerror}", hint="check the path") from None
-    if _HUB_NAME.fullmatch(dataset) and path.suffix.lower() not in READABLE:
+    if _HUB_NAME.fullmatch(dataset) and kind(path) not in READABLE:
         return None
     raise BadInput(f"data file not found: {dataset!r}", hint="check the path; a Hub data set is written OWNER/NAME")
 
@@ -80,41 +80,16 @@ def fingerprint(sources: Sequence[Source]) -> str | None:
 
 
 def _all_files(source: Source) -> tuple[Path, ...]:
-    files = files_of(source.dataset)
+    files = source.files()
     return () if files is None else (*files.train, *files.held_out)
 
 
 def _one_file(path: Path) -> Files:
     if not path.is_file():
         raise BadInput(f"{path} is neither a file nor a folder", hint="name a data file")
-    if path.suffix.lower() not in READABLE:
+    if kind(path) not in READABLE:
         raise BadInput(f"{path}: unknown kind of data file", hint=f"use one of: {', '.join(READABLE)}")
     return Files((path,))
-
-
-def _folder(path: Path) -> Files:
-    root = path.resolve()
-    found = sorted(
-        entry
-        for entry in path.rglob("*")
-        if entry.suffix.lower() in READABLE and entry.is_file() and not _is_hidden(entry.relative_to(path))
-    )
-    for entry in found:
-        if not entry.resolve().is_relative_to(root):
-            raise BadInput(
-                f"{entry} links to a file outside of {path}", hint="copy the file into the folder, or name it itself"
-            )
-    # A page about the data is not data.
-    found = [entry for entry in found if entry.stem.lower() not in ("readme", "license")]
-    held_out = [entry for entry in found if _HELD_OUT.search(entry.stem)]
-    train = [entry for entry in found if entry not in held_out]
-    if not train:
-        raise BadInput(f"{path} holds no data to train on", hint=f"put files there: {', '.join(READABLE)}")
-    return Files(tuple(train), tuple(held_out))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _digest(path: Path) -> str:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..core import schema
 from ..data.row_format import Content
 from ..settings.parameters import Data
 from . import every_row, token_estimate
-from .report import Faults, SourceSummary
+from .oddities import OddRows, sentences
+from .report import Faults, Oddities, SourceSummary, UnusedKey
 
 NOT_CHECKED = "the chat template, what is learned, and repeats need the model's tokenizer: --model DIR"
 
@@ -39,6 +41,9 @@ class Check:
     empty_rows: int
     faults: Faults
     tokens: TokenEstimate | None
+    unused_keys: list[UnusedKey]
+    skipped_files: list[str]
+    oddities: Oddities
     not_checked: str = NOT_CHECKED
     schema_version: str = schema.SCHEMA_VERSION
 
@@ -54,15 +59,20 @@ class Check:
         return value
 
 
+_HINTS_SHOWN = 5
+
+
 class _Tally:
-    """Counts rows, and estimates their tokens."""
+    """Counts rows, estimates their tokens, and sees what is odd about them as they stand."""
 
     def __init__(self) -> None:
         self.rows = self.empty = 0
+        self.odd = OddRows()
         self._tokens = token_estimate.Estimator()
 
     def add(self, content: Content) -> None:
         self.rows += 1
+        self.odd.add(content)
         self._tokens.add(content)
 
     def tokens(self) -> TokenEstimate | None:
@@ -94,6 +104,9 @@ def check(data: Data) -> Check:
         empty_rows=tally.empty,
         faults=faults,
         tokens=tally.tokens(),
+        unused_keys=every_row.unused_keys(parts),
+        skipped_files=every_row.skipped_files(parts),
+        oddities=tally.odd.result(),
     )
 
 
@@ -107,6 +120,11 @@ def table(found: Check) -> str:
         f"tokens       {_tokens(found.tokens)}",
         f"not checked  {found.not_checked}",
     ]
+    if found.unused_keys:
+        lines.append("not used     " + ", ".join(f"{one.key} ({one.rows:,} rows)" for one in found.unused_keys[:12]))
+    if found.skipped_files:
+        lines.append(f"not read     {', '.join(Path(name).name for name in found.skipped_files[:6])}")
+    lines += [f"warning: {sentence}" for sentence in sentences(found.oddities)]
     return "\n".join([*lines, *fault_lines(found.faults)])
 
 
@@ -124,4 +142,5 @@ def fault_lines(faults: Faults, most: int = every_row.FAULTS_SHOWN) -> list[str]
     lines = [f"fault: {fault.file}: line {fault.line} {fault.message}" for fault in faults.shown[:most]]
     if faults.count > len(lines):
         lines.append(f"... and {faults.count - len(lines):,} more faults")
-    return lines
+    hints = dict.fromkeys(fault.hint for fault in faults.shown if fault.hint)
+    return [*lines, *(f"what to do: {hint}" for hint in list(hints)[:_HINTS_SHOWN])]

@@ -8,9 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import BadInput, FFTError
-from ..data.row_format import Content, Conversation, Pair, RowProblem, Text
-from ..data.supervision import must_be_kept, refuse_losses
+from ..data.row_format import Content, Conversation, Pair, Text
+from ..data.supervision import (
+    kept_stretches,
+    must_be_kept,
+    naming_reasoning_as,
+    refuse_losses,
+    refuse_markers,
+    refused_by_template,
+    turn_is_said,
+)
+from . import learned_view
 from .duplicates import Groups, Signatures
+from .oddities import OddRows
+from .report import Oddities, Stretch
 from .tokenizer import ModelTokenizer
 
 NEVER = 2**32 - 1  # position of the first learned token where there is none
@@ -35,6 +46,8 @@ class Counted:
     begun_twice: int
     end_of_turn: str | None
     every_turn_ends: bool | None
+    samples: list[list[Stretch]]
+    oddities: Oddities
 
     @property
     def has_tokens(self) -> bool:
@@ -66,15 +79,19 @@ class _Batch:
 class Counter:
     """Takes rows in order; `limit` is the length at which rows are cut, None when it is not known yet."""
 
-    def __init__(self, tokenizer: ModelTokenizer, *, loss_on: str, limit: int | None) -> None:
+    def __init__(
+        self, tokenizer: ModelTokenizer, *, loss_on: str, limit: int | None, find_repeats: bool = True
+    ) -> None:
         self._tokenizer = tokenizer
         self._learn_all = loss_on == "all"
         self._limit = limit if limit is not None else NEVER
         self._batch = _Batch()
-        self._signatures = Signatures()
+        self._signatures = Signatures() if find_repeats else None
         self._columns = {name: array("I") for name in ("tokens", "within", "learned", "first", "last", "windowed")}
         self._unexpected = self._begun_twice = 0
         self._seen_conversation = False
+        self._odd = OddRows(tokenizer.markers)
+        self._samples: list[list[Stretch]] = []
 
     @property
     def rows(self) -> int:
@@ -84,6 +101,7 @@ class Counter:
     def add(self, content: Content) -> None:
         """Take one row. Raises RowProblem when the chat template refuses it, BadInput when there is no template."""
         batch, tokenizer = self._batch, self._tokenizer
+        self._odd.add(content)
         if isinstance(content, Conversation):
             text, spans = self._rendered(content)
             batch.texts.append(text)
@@ -91,6 +109,7 @@ class Counter:
             batch.read.append(text)
             batch.words.append(" ".join(turn["content"] for turn in content.messages if turn["role"] != "system"))
             self._note_begin(text, tokenizer.begin, tokenizer.begin)
+            self._show((text,), spans, special=False)
         elif isinstance(content, Pair):
             spans = []
             batch.texts.extend((content.prompt, content.completion))
@@ -98,6 +117,8 @@ class Counter:
             batch.read.append(f"{content.prompt}\0{content.completion}")
             batch.words.append(f"{content.prompt} {content.completion}")
             self._note_begin(content.prompt, tokenizer.begin if tokenizer.adds_begin else None, "")
+            answer = (len(content.prompt), len(content.prompt) + len(content.completion))
+            self._show((content.prompt, content.completion), [answer], special=True)
         else:
             spans = []
             batch.texts.append(content.text)
@@ -105,6 +126,7 @@ class Counter:
             batch.read.append(content.text)
             batch.words.append(content.text)
             self._note_begin(content.text, tokenizer.begin if tokenizer.adds_begin else None, "")
+            self._show((content.text,), [(0, len(content.text))], special=True)
         batch.rows.append((content, spans))
 
     def add_empty(self) -> None:
@@ -124,18 +146,27 @@ class Counter:
                 encoding = next(encodings)
                 self._store(len(encoding), self._token_spans(encoding, spans), windowed=False)
             elif isinstance(content, Pair):
-                start, whole = len(next(encodings)), 0
-                whole = start + len(next(encodings)) + self._ending
+                prompt, answer = next(encodings), next(encodings)
+                start, whole = len(prompt), len(prompt) + len(answer) + self._ending
                 self._store(whole, [(0 if self._learn_all else start, whole)], windowed=False)
             else:
-                whole = len(next(encodings)) + self._ending
+                encoding = next(encodings)
+                whole = len(encoding) + self._ending
                 self._store(whole, [(0, whole)], windowed=True)
-        self._signatures.add(batch.read, batch.words)
+        if self._signatures is not None:
+            self._signatures.add(batch.read, batch.words)
+
+    def ends(self) -> list[int]:
+        """How many tokens each row needs to keep the end of its last answer; 0 for raw text and empty rows."""
+        columns = self._columns
+        rows = zip(columns["tokens"], columns["last"], columns["windowed"], strict=True)
+        return [0 if windowed or not tokens else last + 1 for tokens, last, windowed in rows]
 
     def result(self) -> Counted:
         """What was counted. The counter is used up."""
         import numpy
 
+        assert self._signatures is not None, "result() needs repeats"
         columns = {name: numpy.frombuffer(column, dtype="uint32") for name, column in self._columns.items()}
         end, every = self._end_of_turn()
         return Counted(
@@ -150,11 +181,40 @@ class Counter:
             begun_twice=self._begun_twice,
             end_of_turn=end,
             every_turn_ends=every,
+            samples=self._samples,
+            oddities=self._odd.result(),
         )
 
     @property
     def _ending(self) -> int:
         return 1 if self._tokenizer.end else 0
+
+    def _show(self, pieces: tuple[str, ...], spans: list[tuple[int, int]], *, special: bool) -> None:
+        """Keep the first rows as the model reads them: begun and ended as training does, cut at the limit.
+
+        `pieces` are tokenized apart; `spans` are learned, in characters of all of them.
+        """
+        if len(self._samples) == learned_view.SAMPLES:
+            return
+        text, left, seen = "".join(pieces), self._limit, 0
+        spans = [(0, len(text))] if self._learn_all and special else spans
+        first = None
+        for piece, begun in zip(pieces, (special, False), strict=False):
+            offsets = self._tokenizer.encode([piece], special=begun)[0].offsets
+            first = offsets[0][1] if first is None and offsets else first
+            seen += len(piece) if len(offsets) <= left else offsets[left - 1][1] if left else 0
+            left -= min(len(offsets), left)
+        begin = self._tokenizer.begin if special and self._tokenizer.adds_begin else None
+        end = self._tokenizer.end if special and left else None
+        if end and spans:
+            spans = [*spans[:-1], (spans[-1][0], spans[-1][1] + len(end))]
+        stop, skip = seen + len(end or ""), first or 0
+        kept = [(max(start, skip), min(until, stop)) for start, until in spans]
+        shift = len(begin or "")
+        shown = f"{begin or ''}{text[:seen]}{end or ''}"
+        self._samples.append(
+            learned_view.of_text(shown, [(start + shift, until + shift) for start, until in kept if until > start])
+        )
 
     def _rendered(self, content: Conversation) -> tuple[str, list[tuple[int, int]]]:
         tokenizer = self._tokenizer
@@ -163,22 +223,33 @@ class Counter:
                 "the tokenizer has no chat template, and the data are conversations",
                 hint="name one of Unsloth's with --chat-template, for example --chat-template chatml",
             )
+        messages = naming_reasoning_as(tokenizer.template, content.messages)
+        says_what_not = any(turn_is_said(messages[position]) for position in content.unlearned)
         try:
-            if self._learn_all:
-                text = tokenizer.plain_render(content.messages, tools=content.tools)
+            if self._learn_all and not says_what_not:
+                text = tokenizer.plain_render(messages, tools=content.tools)
                 spans = [(0, len(text))]
             else:
-                rendered = tokenizer.render(content.messages, content.tools)
+                rendered = tokenizer.render(messages, content.tools)
                 text, spans = rendered.text, rendered.spans
         except FFTError:
             raise
         except Exception as error:  # a Jinja template may raise anything; its words are the explanation
-            raise RowProblem(f"is refused by the chat template: {error}") from None
-        refuse_losses(text, must_be_kept(content.messages, content.tools))
-        answers = sum(turn["role"] == "assistant" for turn in content.messages)
+            raise refused_by_template(error, messages) from None
+        refuse_losses(text, must_be_kept(messages, content.tools, content.unlearned))
+        if self._learn_all and not says_what_not:
+            self._seen_conversation = True
+            return text, spans
+        if not tokenizer.marks_itself:
+            refuse_markers(messages, tokenizer.turns.response)
+        answers = sum(turn["role"] == "assistant" for turn in messages)
         self._unexpected += not self._learn_all and len(spans) != answers
+        spans = _joined(spans) if content.unlearned else spans
+        kept = kept_stretches(spans, messages, content.unlearned)
+        if self._learn_all:
+            kept = _outside(len(text), [span for span in spans if span not in kept])
         self._seen_conversation = True
-        return text, spans
+        return text, kept
 
     def _note_begin(self, text: str, added: str | None, own: str | None) -> None:
         """Count a row that would start with the begin token twice: one `added` or the template's `own`, and its own."""
@@ -231,3 +302,20 @@ class Counter:
         rendered = self._tokenizer.render(turns * 2, [])
         ends = [rendered.text[start:stop].partition(answer)[2].strip() for start, stop in rendered.spans]
         return (ends[-1] or None, all(ends)) if ends else (None, False)
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """`spans` with those that touch made one, as their tokens are."""
+    found: list[tuple[int, int]] = []
+    for start, stop in spans:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found
+
+
+def _outside(length: int, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What `spans`, in order, leave of a text of `length` characters."""
+    starts, stops = [0, *(stop for _, stop in spans)], [*(start for start, _ in spans), length]
+    return [(start, stop) for start, stop in zip(starts, stops, strict=True) if stop > start]

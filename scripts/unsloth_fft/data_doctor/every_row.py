@@ -6,6 +6,7 @@ Shared by the check that needs no tokenizer (checking.py) and the data doctor (d
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,13 +16,15 @@ from typing import Protocol
 from ..core.errors import BadInput, FFTError
 from ..data import row_format, scanning, sources
 from ..data.json_objects import Fault
-from ..data.row_format import Content, EmptyRow, RowProblem
+from ..data.row_format import Content, Reader
+from ..data.row_problems import EmptyRow, RowProblem
 from ..data.scanning import Row
 from ..data.sources import Source
 from ..settings.parameters import Data
-from .report import Faults, ShownFault
+from .report import Faults, ShownFault, UnusedKey
 
 BATCH = 1000  # rows handed on together
+_KEYS_SHOWN, _FILES_SHOWN = 100, 100
 FAULTS_SHOWN = 1000  # faults kept with their lines; what is beyond is counted
 
 
@@ -44,7 +47,10 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """What one source gave: its rows are `start` to `stop` of the taker's, the last `set_apart` of them held out."""
+    """What one source gave: its rows are `start` to `stop` of the taker's, the last `set_apart` of them held out.
+
+    `unused` counts rows by the key that was not looked at, `skipped` are files of a folder that hold no rows.
+    """
 
     source: Source
     format: str
@@ -53,6 +59,8 @@ class Part:
     set_apart: int
     faults: int
     shown: list[ShownFault]
+    unused: dict[str, int]
+    skipped: tuple[Path, ...]
 
 
 def read(data: Data, taker: Taker, seconds: float | None = None) -> list[Part]:
@@ -77,18 +85,31 @@ def refuse_unusable(parts: list[Part], faults: Faults) -> None:
         first = faults.shown[0]
         raise BadInput(
             f"{names}: not one row can be used; the first fault: line {first.line} {first.message}",
-            hint=f"expected rows like {row_format.EXPECTED}",
+            hint=first.hint or f"expected rows like {row_format.EXPECTED}",
         )
     if all(part.stop == part.start for part in parts):
         raise BadInput(f"data file {names} is empty: it has no rows", hint="put at least one row into it")
     raise BadInput(f"{names}: every row is empty, so there is nothing to learn", hint="check its columns")
 
 
+def unused_keys(parts: list[Part]) -> list[UnusedKey]:
+    """Rows by the key that was not looked at, over all parts, the most frequent first."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part.unused)
+    return [UnusedKey(key, rows) for key, rows in total.most_common(_KEYS_SHOWN)]
+
+
+def skipped_files(parts: list[Part]) -> list[str]:
+    """Files in folders that were not read."""
+    return [str(path) for part in parts for path in part.skipped][:_FILES_SHOWN]
+
+
 def _read_source(source: Source, data: Data, taker: Taker, until: float | None) -> Part:
-    found = sources.files_of(source.dataset)
+    found, reader = source.files(), source.reader(data)
     start = taker.rows
     shown: list[ShownFault] = []
-    faults, form = 0, data.format
+    faults = 0
     stream = _hub_rows(source) if found is None else scanning.scan(found.train, data.sample_by)
     set_apart = iter(()) if found is None else scanning.scan(found.held_out, data.sample_by)
     boundary = None
@@ -96,42 +117,28 @@ def _read_source(source: Source, data: Data, taker: Taker, until: float | None) 
         if phase == 1:
             boundary = taker.rows
         while batch := list(islice(rows, BATCH)):
-            if form == "auto":
-                form = _recognised(batch)
-            for fault in _hand_on(batch, form, taker):
+            for fault in _hand_on(batch, reader, taker):
                 faults += 1
                 if len(shown) < FAULTS_SHOWN:
                     shown.append(fault)
             if until is not None and time.monotonic() > until:
                 raise OutOfTime
     held = taker.rows - (boundary if boundary is not None else taker.rows)
-    return Part(source, form, start, taker.rows, held, faults, shown)
+    skipped = () if found is None else found.skipped
+    return Part(source, reader.form, start, taker.rows, held, faults, shown, dict(reader.unused), skipped)
 
 
-def _recognised(batch: list[Row]) -> str:
-    """The format of the first row that is in one; "auto" when none of the batch is."""
-    for row in batch:
-        if isinstance(row.value, dict):
-            try:
-                return row_format.recognise(row.value)
-            except RowProblem:
-                continue
-    return "auto"
-
-
-def _hand_on(batch: list[Row], form: str, taker: Taker) -> Iterator[ShownFault]:
+def _hand_on(batch: list[Row], reader: Reader, taker: Taker) -> Iterator[ShownFault]:
     """Hand the usable rows of `batch` to `taker`; yield what is wrong with the others."""
     for row in batch:
         try:
             if isinstance(row.value, Fault):
-                raise RowProblem(row.value.message)
-            if form == "auto":
-                row_format.recognise(row.value)
-            taker.add(row_format.read(row.value, form))
+                raise RowProblem(row.value.message, row.value.hint)
+            taker.add(reader.read(row.value))
         except EmptyRow:
             taker.add_empty()
         except RowProblem as problem:
-            yield ShownFault(str(row.file), row.line, str(problem)[:500])
+            yield ShownFault(str(row.file), row.line, str(problem)[:500], problem.hint)
     taker.flush()
 
 
@@ -141,7 +148,7 @@ def _hub_rows(source: Source) -> Iterator[Row]:
 
         stream = load_dataset(source.dataset, source.subset, split=source.split, streaming=True)
         for number, value in enumerate(stream, start=1):
-            yield Row(Path(source.dataset), number, {key: item for key, item in value.items() if item is not None})
+            yield Row(Path(source.dataset), number, scanning.without_filled_nulls(value))
     except FFTError:
         raise
     except Exception as error:  # datasets raises many kinds; each is about the name or the network

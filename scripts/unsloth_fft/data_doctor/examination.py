@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ..data import splitting
+from ..data import cut_ends, splitting
 from ..settings.parameters import Data
 from . import every_row, lengths
 from .counting import Counted, Counter
@@ -74,7 +74,7 @@ def _report(
     recommended = lengths.recommend(counted.tokens[filled], tokenizer.longest, counted.windowed[filled])
     limit = plan.max_seq_length or recommended.max_seq_length
     usable = filled & (counted.first_learned < limit)
-    train, held_out = _split(parts, data, usable)
+    train, held_out = _split(parts, data, filled, usable)
     examples = counted.examples(train, limit)
     leaked = numpy.isin(counted.groups.first[held_out], counted.groups.first[train])
     bins, packed_waste = lengths.packed(examples, limit, data.seed)
@@ -89,7 +89,7 @@ def _report(
         rows=len(counted.tokens) + faults.count,
         usable_rows=int(usable.sum()),
         tokens=lengths.describe(counted.tokens[filled]),
-        truncation=_truncation(counted, filled, limit),
+        truncation=_truncation(counted, filled, limit, data),
         padding=Packing(
             micro_batch=plan.micro_batch,
             padding_waste=round(lengths.padding_waste(examples, plan.micro_batch, data.seed), 4),
@@ -107,12 +107,16 @@ def _report(
         faults=faults,
         warnings=[],
         seconds=round(seconds, 3),
+        unused_keys=every_row.unused_keys(parts),
+        skipped_files=every_row.skipped_files(parts),
+        samples=counted.samples,
+        oddities=counted.oddities,
     )
     return report.with_warnings(warnings_of(report))
 
 
-def _split(parts: list[Part], data: Data, usable: Any) -> tuple[Any, Any]:
-    """(usable row numbers for training, repeated as weighted; row numbers held out), split as prepare() splits them."""
+def _split(parts: list[Part], data: Data, filled: Any, usable: Any) -> tuple[Any, Any]:
+    """(usable rows for training by number, repeated as weighted; usable rows held out), as prepare() splits them."""
     import numpy
 
     train, held_out = [], []
@@ -120,29 +124,34 @@ def _split(parts: list[Part], data: Data, usable: Any) -> tuple[Any, Any]:
         rows = numpy.arange(part.start, part.stop)
         if part.set_apart:
             learned, kept = rows[: -part.set_apart], rows[-part.set_apart :]
+            learned, kept = learned[filled[learned]], kept[filled[kept]]
         else:
+            rows = rows[filled[rows]]
             chosen = splitting.held_out_rows(len(rows), data.eval_fraction, data.seed)
             learned, kept = numpy.setdiff1d(rows, rows[chosen]), rows[chosen]
         learned = learned[usable[learned]]
         train.append(learned[splitting.used_rows(len(learned), part.source.weight, data.seed)])
-        held_out.append(kept)
+        held_out.append(kept[usable[kept]])
     return numpy.concatenate(train), numpy.concatenate(held_out)
 
 
-def _truncation(counted: Counted, filled: Any, limit: int) -> Truncation:
+def _truncation(counted: Counted, filled: Any, limit: int, data: Data) -> Truncation:
     import numpy
 
     tokens = counted.tokens[filled]
     whole = counted.windowed[filled]  # raw text is cut into windows: nothing of it is lost
     cut = (tokens > limit) & ~whole
     lost = int((numpy.where(whole, 0, numpy.maximum(tokens.astype("int64") - limit, 0))).sum())
+    without_end = int((cut & (counted.last_learned[filled] >= limit)).sum())
     return Truncation(
         at=limit,
         rows=int(cut.sum()),
         share=round(float(cut.mean()), 6),
         tokens_lost_share=round(lost / int(tokens.sum(dtype="int64")), 6),
         rows_without_answer=int((counted.first_learned[filled] >= limit).sum()),
-        rows_without_end=int((cut & (counted.last_learned[filled] >= limit)).sum()),
+        rows_without_end=without_end,
+        rows_with_end=int((~whole).sum()),
+        ends_refused=not data.allow_cut_ends and cut_ends.is_too_many(without_end, int((~whole).sum())),
     )
 
 

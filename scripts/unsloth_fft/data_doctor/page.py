@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+from pathlib import Path
 
+from . import learned_view
 from .checking import fault_lines
 from .lengths import Bin, Tokens
-from .report import Report
+from .report import Report, Stretch
 
 # What may be wider than a phone scrolls by itself, by keyboard too, and has a name for those who do not see it.
 _SCROLLS = '<div class="wide" role="region" tabindex="0" aria-label'
@@ -21,8 +23,28 @@ def table(report: Report) -> str:
     label = max(len(name) for name, _ in _figures(report))
     lines = [f"{name:<{label}}  {value}" for name, value in _figures(report)]
     lines += ["", "tokens a row", *_bars(report.tokens), ""]
+    lines += [*sample_lines(report.samples), ""] if report.samples else []
     lines += [f"warning: {sentence}" for sentence in report.warnings]
     return "\n".join([*lines, *fault_lines(report.faults)])
+
+
+def sample_lines(samples: list[list[Stretch]]) -> list[str]:
+    """The first rows as the model reads them."""
+    return [
+        f"the first rows as the model reads them; {learned_view.LEGEND}",
+        *(f"{number}: {learned_view.line(sample)}" for number, sample in enumerate(samples, start=1)),
+    ]
+
+
+def _samples_section(report: Report) -> str:
+    if not report.samples:
+        return ""
+    rows = "".join(f"<pre>{''.join(map(_marked, sample))}</pre>" for sample in report.samples)
+    return f'<p class="soft">The first rows as the model reads them; what is marked is learned.</p>{rows}'
+
+
+def _marked(part: Stretch) -> str:
+    return f"<mark>{html.escape(part.text)}</mark>" if part.learned else html.escape(part.text)
 
 
 def section(report: Report) -> str:
@@ -36,6 +58,7 @@ def section(report: Report) -> str:
     return (
         f'{_SCROLLS}="Tokens a row">{length_plot(report)}</div><p class="soft">{_plot_words(report)}</p>'
         + f'{_SCROLLS}="Figures of the data"><table><tbody>{rows}</tbody></table></div>'
+        + _samples_section(report)
         + (f'<p class="bad">Worth a look:</p><ul>{warnings}</ul>' if warnings else "")
         + (f'<p class="bad">{report.faults.count:,} rows cannot be used:</p><ul>{faults}</ul>' if faults else "")
     )
@@ -128,6 +151,7 @@ def _figures(report: Report) -> list[tuple[str, str]]:
             f"{repeats.exact_rows:,} exact, {repeats.near_rows:,} near, {repeats.empty_rows:,} empty rows;"
             f" {report.leakage.leaked_rows:,} of {report.leakage.held_out_rows:,} held-out rows leaked",
         ),
+        *_not_used(report),
         ("end of turn", "none" if template.end_of_turn is None else repr(template.end_of_turn)),
         (
             "one epoch",
@@ -136,6 +160,21 @@ def _figures(report: Report) -> list[tuple[str, str]]:
         ("recommended", f"--seq-length {report.recommended.max_seq_length}: {report.recommended.why}"),
         ("took", f"{report.seconds:,.1f} s, {report.rows / max(report.seconds, 1e-9):,.0f} rows/s"),
     ]
+
+
+def _not_used(report: Report) -> list[tuple[str, str]]:
+    found = []
+    if report.unused_keys:
+        found.append(("keys not used", ", ".join(f"{one.key} ({one.rows:,} rows)" for one in report.unused_keys[:12])))
+    if report.skipped_files:
+        found.append(("files not read", named_files(report.skipped_files)))
+    return found
+
+
+def named_files(names: list[str], most: int = 6) -> str:
+    """The first of `names` without their folders, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(Path(name).name for name in names[:most]) + more
 
 
 def _loss_on(report: Report) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..data import cut_ends
+from . import oddities
 from .report import Report
 
 # Shares from which a warning is worth its line.
@@ -10,7 +12,29 @@ _CUT, _WASTE, _REPEATED = 0.01, 0.3, 0.01
 
 def warnings_of(report: Report) -> list[str]:
     """Warnings, the gravest first."""
-    return [*_learning(report), *_template(report), *_repeats(report), *_lengths(report)]
+    return [
+        *_ends(report),
+        *_learning(report),
+        *oddities.sentences(report.oddities),
+        *_template(report),
+        *_repeats(report),
+        *_lengths(report),
+    ]
+
+
+def _ends(report: Report) -> list[str]:
+    cut = report.truncation
+    if not cut.rows_without_end:
+        return []
+    refused = (
+        f": the model would learn not to stop. Training refuses more than {cut_ends.ALLOWED:.0%}; give --seq-length"
+        f" {report.recommended.max_seq_length}, or allow it (data.allow_cut_ends)"
+        if cut.ends_refused
+        else ""
+    )
+    return [
+        f"{cut.rows_without_end:,} of {cut.rows_with_end:,} rows lose the end of their last answer to the cut{refused}."
+    ]
 
 
 def _learning(report: Report) -> list[str]:
@@ -55,8 +79,6 @@ def _template(report: Report) -> list[str]:
             f"{template.rows_begun_twice:,} rows would begin with the begin token twice: remove it from the text"
             " (training here keeps one in raw text)."
         )
-    if report.truncation.rows_without_end:
-        found.append(f"{report.truncation.rows_without_end:,} rows lose the end of their last answer to the cut.")
     return found
 
 

@@ -27,6 +27,8 @@ class Truncation:
     tokens_lost_share: float
     rows_without_answer: int
     rows_without_end: int
+    rows_with_end: int
+    ends_refused: bool
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,43 @@ class ShownFault:
     file: str
     line: int
     message: str
+    hint: str | None = None
 
 
 @dataclass(frozen=True)
 class Faults:
     count: int
     shown: list[ShownFault]
+
+
+@dataclass(frozen=True)
+class UnusedKey:
+    """A key that was not looked at, and in how many rows it stood."""
+
+    key: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a row as the model reads it, and whether it is learned; `shortened`: its middle is left out."""
+
+    text: str
+    learned: bool
+    shortened: bool = False
+
+
+@dataclass(frozen=True)
+class Oddities:
+    """Rows of which something deserves a look, counted.
+
+    `templated_text` is raw text that holds this chat template's markers, `placeholders` are answers with {{...}} in
+    them, `unlearned_turns` counts answers that are context only.
+    """
+
+    templated_text: int = 0
+    placeholders: int = 0
+    unlearned_turns: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,12 +147,16 @@ class Report:
     faults: Faults
     warnings: list[str]
     seconds: float
+    unused_keys: list[UnusedKey]
+    skipped_files: list[str]
+    samples: list[list[Stretch]]
+    oddities: Oddities
     schema_version: str = schema.SCHEMA_VERSION
 
     @property
     def is_refused(self) -> bool:
         """Whether training would refuse this data."""
-        return self.faults.count > 0 or self.epoch.examples == 0
+        return self.faults.count > 0 or self.epoch.examples == 0 or self.truncation.ends_refused
 
     def with_warnings(self, warnings: list[str]) -> Report:
         """A copy that carries `warnings`."""
@@ -145,8 +182,11 @@ def from_json(value: Any, where: str) -> Report:
         "template": Template,
         "epoch": Epoch,
         "recommended": Recommended,
+        "oddities": Oddities,
     }
     known |= {key: kind(**value[key]) for key, kind in nested.items()}
+    known["unused_keys"] = [UnusedKey(**part) for part in value["unused_keys"]]
+    known["samples"] = [[Stretch(**stretch) for stretch in sample] for sample in value["samples"]]
     known["sources"] = [SourceSummary(**part) for part in value["sources"]]
     known["tokens"] = Tokens(**{**value["tokens"], "histogram": [Bin(**part) for part in value["tokens"]["histogram"]]})
     faults = value["faults"]

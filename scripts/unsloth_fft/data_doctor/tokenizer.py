@@ -73,6 +73,18 @@ class ModelTokenizer:
         return find_turns(self.plain_render, self.added_specials, self.begin, self.end)
 
     @cached_property
+    def markers(self) -> list[str]:
+        """What this chat template sets turns apart with: what stands before answers, and special tokens it writes."""
+        if self.template is None:
+            return []
+        written = [token for token in self.added_specials if token in self.template]
+        try:
+            answer = self.turns.response.strip()
+        except BadInput:
+            answer = ""
+        return [mark for mark in (answer, *written) if mark and mark not in (self.begin, self.end)]
+
+    @cached_property
     def added_specials(self) -> list[str]:
         """Special tokens of the vocabulary, longest first."""
         added = self.backend.get_added_tokens_decoder().values()

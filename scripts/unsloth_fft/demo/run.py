@@ -12,6 +12,7 @@ from ..core import files
 from ..core.errors import BadInput
 from ..core.terminal import say
 from ..data import json_rows, row_format
+from ..data.row_problems import RowProblem
 from ..hardware import detection
 from ..models import catalogue
 from ..planning import data_facts, plan
@@ -77,7 +78,7 @@ def texts_of(source: Path) -> Iterator[str]:
     for number, row in enumerate(json_rows.read_json_rows(source), start=1):
         try:
             yield from _strings(row, row_format.recognise(row))
-        except row_format.RowProblem as problem:
+        except RowProblem as problem:
             raise row_format.describe_problem(problem, number, str(source)) from None
 
 

@@ -6,7 +6,9 @@ Rows are read as training reads them (data/scanning.py), and nothing is kept but
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -16,7 +18,8 @@ from ..core.errors import BadInput
 from ..data.splitting import held_out_count
 
 if TYPE_CHECKING:
-    from ..data.sources import Files
+    from ..data.folders import Files
+    from ..data.row_format import Content, Reader
 
 # "1 token ~= 4 characters in English" (OpenAI, Tokenizer page, read 2026-11-23); bytes are counted here, so other
 # scripts come out longer, which is the safe side. A plan says that its token counts are estimates.
@@ -30,7 +33,8 @@ class DataFacts:
     """`lengths` are sorted estimates of tokens a row, before cutting to the sequence length.
 
     `form` is one of row_format.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
-    folder holds out by their names; nothing else is held out then. Compared by identity, and what takes a
+    folder holds out by their names; nothing else is held out then. `empty` rows hold nothing, are left out, and are
+    counted nowhere else. Compared by identity, and what takes a
     pass over all rows is cached by it: a search asks the same of every setting.
     """
 
@@ -38,6 +42,7 @@ class DataFacts:
     lengths: tuple[int, ...]
     form: str | None = None
     set_apart: int = 0
+    empty: int = 0
 
     def held_out(self, fraction: float) -> int:
         """How many rows are not learned, where `fraction` of them was asked for."""
@@ -92,11 +97,13 @@ def looks_like_a_file(name: str) -> bool:
     return os.path.exists(name) or bool(Path(name).suffix) or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
-def read_facts(name: str, sample_by: str = "line") -> DataFacts | None:
+def read_facts(
+    name: str, sample_by: str = "line", columns: Mapping[str, str] | None = None, ignored: Sequence[str] = ()
+) -> DataFacts | None:
     """Facts about the local file or folder `name`, or None where it cannot be counted here (a Hub name, Parquet).
 
-    `sample_by` says what a row of a text file is. Raises BadInput for what is missing, of a kind that cannot be read,
-    or has a row that training would refuse, which is named by its line.
+    `sample_by` says what a row of a text file is, `columns` and `ignored` what its columns are. Raises BadInput for
+    what is missing, of a kind that cannot be read, or has a row that training would refuse, named by its line.
     """
     if not looks_like_a_file(name):
         return None
@@ -105,38 +112,48 @@ def read_facts(name: str, sample_by: str = "line") -> DataFacts | None:
             f"data file not found: {name}",
             hint="check the path; if it is on another machine, add --dataset-elsewhere and --tokens N or --max-steps N",
         )
-    from ..data import sources  # only a plan with data pays for it
+    from ..data import opening, sources  # only a plan with data pays for it
+    from ..data.folders import ARROW
+    from ..data.row_format import Reader
 
     files = sources.files_of(name)
-    if files is None or any(path.suffix.lower() == ".parquet" for path in (*files.train, *files.held_out)):
+    if files is None:
         return None
-    return _counted(name, files, sample_by)
+    if importlib.util.find_spec("pyarrow") is None and any(opening.kind(path) in ARROW for path in files.all):
+        return None
+    return _counted(name, files, Reader("auto", columns, ignored), sample_by)
 
 
-def _counted(name: str, files: Files, sample_by: str) -> DataFacts:
+def _counted(name: str, files: Files, reader: Reader, sample_by: str) -> DataFacts:
     from ..data import scanning
 
     lengths: list[int] = []
-    form, set_apart = None, 0
-    for row, read_as in scanning.checked(name, files, "auto", sample_by):
-        form = read_as
-        lengths.append(_tokens(row.value))
+    set_apart = empty = 0
+    for row, content in scanning.checked(name, files, reader, sample_by):
+        if content is None:
+            empty += 1
+            continue
+        lengths.append(_tokens(content))
         set_apart += row.file in files.held_out
-    return DataFacts(len(lengths), tuple(sorted(lengths)), form, set_apart)
+    return DataFacts(len(lengths), tuple(sorted(lengths)), reader.form, set_apart, empty)
 
 
-def _tokens(row: Any) -> int:
-    turns = row.get("messages") or row.get("conversations") if isinstance(row, dict) else None
-    overhead = TOKENS_PER_TURN * (len(turns) if isinstance(turns, list) else 1)
-    return max(round(_text_bytes(row) / BYTES_PER_TOKEN), 1) + overhead
+def _tokens(content: Content) -> int:
+    """About how many tokens `content` has, its turns set apart."""
+    turns = len(getattr(content, "messages", ())) or 1
+    return max(round(_text_bytes(_words(content)) / BYTES_PER_TOKEN), 1) + TOKENS_PER_TURN * turns
+
+
+def _words(content: Content) -> Any:
+    return [getattr(content, name) for name in content.__dataclass_fields__ if name != "unlearned"]
 
 
 def _text_bytes(value: Any) -> int:
-    """Bytes of all strings in `value`, keys not counted."""
+    """Bytes of all strings in `value`, keys and roles not counted."""
     if isinstance(value, str):
         return len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, dict):
-        return sum(map(_text_bytes, value.values()))
+        return sum(_text_bytes(part) for key, part in value.items() if key != "role")
     if isinstance(value, list):
         return sum(map(_text_bytes, value))
     return 0

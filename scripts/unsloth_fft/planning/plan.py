@@ -110,11 +110,14 @@ def _data(request: Request, setting: Setting, dataset: str | None) -> Data:
         packing=packs(request, setting),
         padding_free=lays_end_to_end(request, setting),
         eval_fraction=request.reading.eval_fraction,
-        rows=facts.rows if facts else None,
+        rows=facts.rows + facts.empty if facts else None,
         tokens_per_row=round(facts.mean_row(request.seq_length), 1) if facts else None,
         chat_template=request.reading.chat_template,
         seed=SEED,
         sample_by=request.reading.sample_by,
+        columns=dict(request.reading.columns),
+        ignored_columns=list(request.reading.ignored_columns),
+        allow_cut_ends=request.reading.allow_cut_ends,
     )
 
 

@@ -52,12 +52,21 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         objective=data.objective,
         amount=_amount(parameters),
         learning_rate=parameters.optimizer.learning_rate,
-        data=data_facts.read_facts(data.dataset, data.sample_by) if data.dataset else None,
+        data=data_facts.read_facts(data.dataset, data.sample_by, data.columns, data.ignored_columns)
+        if data.dataset
+        else None,
         price_per_hour=plan.hardware.price_per_hour,
         # Not --vram-gib: the limit is this module's, and to leave it out would give the plan that ran out.
         given=frozenset({"--gpus", "--host-ram-gib"}),
         pins=Pins(compute="float8" if parameters.precision.compute == "float8" else None),
-        reading=Reading(data.chat_template, data.sample_by, data.eval_fraction),
+        reading=Reading(
+            chat_template=data.chat_template,
+            sample_by=data.sample_by,
+            eval_fraction=data.eval_fraction,
+            columns=tuple(data.columns.items()),
+            ignored_columns=tuple(data.ignored_columns),
+            allow_cut_ends=data.allow_cut_ends,
+        ),
     )
 
 
@@ -91,6 +100,9 @@ def _command(parameters: Parameters, vram_gib: float) -> str:
     words += ["--chat-template", data.chat_template] if data.chat_template else []
     words += ["--sample-by", data.sample_by] if data.sample_by != "line" else []
     words += ["--eval-fraction", f"{data.eval_fraction:g}"] if data.eval_fraction != EVAL_FRACTION else []
+    words += ["--columns", *(f"{name}={column}" for name, column in data.columns.items())] if data.columns else []
+    words += ["--ignore-columns", *data.ignored_columns] if data.ignored_columns else []
+    words += ["--allow-cut-ends"] if data.allow_cut_ends else []
     words += ["--objective", data.objective] if data.objective != "sft" else []
     words += ["--seq-length", parameters.model.max_seq_length]
     words += ["--effective-batch", parameters.batch.effective_batch_size]

@@ -43,11 +43,17 @@ class Amount:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the data set is read: which chat template, what a row of a text file is, and the share of rows held out."""
+    """How the data set is read: which chat template, what a row of a text file is, and the share of rows held out.
+
+    `columns` are (name here, name in the file) of columns named otherwise, `ignored_columns` mean nothing.
+    """
 
     chat_template: str | None = None
     sample_by: str = "line"
     eval_fraction: float = EVAL_FRACTION
+    columns: tuple[tuple[str, str], ...] = ()
+    ignored_columns: tuple[str, ...] = ()
+    allow_cut_ends: bool = False
 
 
 @dataclass(frozen=True)

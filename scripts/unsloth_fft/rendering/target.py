@@ -196,13 +196,19 @@ def require_one_node(parameters: Parameters, target: str) -> None:
 def first_rows_format(parameters: Parameters, target: str) -> str:
     """The row format, recognised from a local file where it is `auto`. Raises BadInput when it stays unknown."""
     form, dataset = parameters.data.format, require_dataset(parameters, target)
+    if parameters.data.columns:
+        raise BadInput(
+            f"data/columns cannot be kept by {target}, which knows the usual names alone",
+            hint="rename the columns in the file, or render --target script",
+        )
     if form == "auto" and Path(dataset).is_file():
-        from ..data import json_rows, row_format
+        from ..data import json_rows, opening, row_format
+        from ..data.row_problems import RowProblem
 
-        if Path(dataset).suffix in json_rows.SUFFIXES:
+        if opening.kind(Path(dataset)) in json_rows.SUFFIXES:
             try:
                 form = row_format.recognise(next(iter(json_rows.read_json_rows(Path(dataset)))))
-            except row_format.RowProblem as problem:
+            except RowProblem as problem:
                 raise row_format.describe_problem(problem, 1, dataset) from None
     if form == "auto":
         raise BadInput(

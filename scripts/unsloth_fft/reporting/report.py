@@ -57,7 +57,8 @@ def write(root: Path, samples: Sequence[Sample], data: Report | str) -> None:
     audit = files.read_json(folder.audit, "audit")
     desktop, phone = pictures(lines)
     files.write_bytes(folder.loss_plot, desktop.light)
-    found, speed = symptoms.findings(lines), metrics.steady_speed(lines)
+    of_data = symptoms.of_data(data) if isinstance(data, Report) else []
+    found, speed = [*of_data, *symptoms.findings(lines)], metrics.steady_speed(lines)
     page = render(folder, state, parameters, audit, (desktop, phone), samples, found, data, speed)
     files.write_text(folder.report, page)
 

@@ -35,7 +35,7 @@ def command(folder: Folder) -> str:
 def _reason(state: Session, parameters: Parameters) -> str | None:
     """Why the data are not examined, None when they are."""
     mix = sources.sources_of(parameters.data)
-    if any(sources.files_of(source.dataset) is None for source in mix):
+    if any(source.files() is None for source in mix):
         return "The data come from the Hub and are not fetched a second time."
     rows = state.data.rows
     if rows is not None and rows > MOST_ROWS:

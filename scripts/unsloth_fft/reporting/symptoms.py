@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..data import cut_ends
+from ..data_doctor.report import Report
 from ..training.metrics import Line
 
 WINDOW = 20  # lines a spike is compared with
@@ -53,6 +55,23 @@ def findings(lines: Sequence[Line]) -> list[Finding]:
         *_worse_than_base(evaluations),
     ]
     return sorted(found, key=lambda finding: finding.step)
+
+
+def of_data(report: Report) -> list[Finding]:
+    """What a report on the rows says of the model that was trained on them."""
+    cut = report.truncation
+    if not cut_ends.is_too_many(cut.rows_without_end, cut.rows_with_end):
+        return []
+    return [
+        Finding(
+            "ends_cut",
+            0,
+            f"{cut.rows_without_end:,} of {cut.rows_with_end:,} rows lost the end of their last answer at"
+            f" {cut.at:,} tokens, so the model learned not to stop",
+            f"train anew with --seq-length {report.recommended.max_seq_length}, whatever the losses say",
+            "references/data.md#the-data-doctor",
+        )
+    ]
 
 
 def _not_finite(lines: Sequence[Line]) -> list[Finding]:

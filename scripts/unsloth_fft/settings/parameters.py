@@ -43,6 +43,9 @@ class Data:
     sources: list[dict[str, Any]] = field(default_factory=list)
     sample_by: str = "line"
     padding_free: bool = False
+    columns: dict[str, str] = field(default_factory=dict)
+    ignored_columns: list[str] = field(default_factory=list)
+    allow_cut_ends: bool = False
 
 
 @dataclass(frozen=True)

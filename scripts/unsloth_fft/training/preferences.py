@@ -23,12 +23,11 @@ PAIR = ("prompt", "chosen", "rejected")
 NOT_FOR_DPO = ("packing", "padding_free", "dataset_num_proc")
 
 
-def check(source: Source, data: Data) -> tuple[int | None, str]:
+def check(source: Source, data: Data) -> scanning.Counts:
     """How many pairs `source` has (None on the Hub), and what they are called. Raises BadInput naming a row."""
-    files = sources.files_of(source.dataset)
-    if files is None:
-        return None, "preferences"
-    return sum(1 for _ in _local_pairs(files.train, data.sample_by)), "preferences"
+    files = source.files()
+    rows = None if files is None else sum(1 for _ in _local_pairs(files.train, data.sample_by))
+    return scanning.Counts(rows, 0, "preferences")
 
 
 def prepare(data: Data, tokenizer: Any, max_length: int, folder: Path) -> preparing.Prepared:
@@ -83,7 +82,7 @@ def build(
 
 
 def _pairs(source: Source, data: Data) -> Iterator[dict[str, Any]]:
-    files = sources.files_of(source.dataset)
+    files = source.files()
     if files is not None:
         yield from _local_pairs(files.train, data.sample_by)
         return

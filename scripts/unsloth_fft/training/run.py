@@ -16,7 +16,7 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
-from ..data import preparing, sources
+from ..data import cut_ends, preparing, sources
 from ..estimates import survival
 from ..models.shape import ModelShape
 from ..planning import row_joining
@@ -32,6 +32,7 @@ from . import (
     preflight,
     processes,
     session,
+    shown_rows,
     starting,
     tasks,
     trial,
@@ -258,11 +259,9 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
     if processes.is_first() and base.device.type == "cuda":  # on a CPU Unsloth joins no rows
         warn_of_joined_rows(parameters, base.config.to_dict())
     prepared = tasks.of(options.task).prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
+    cut_ends.refuse(prepared.ends, parameters.data)
     if processes.is_first():
-        say(
-            f"{len(prepared.train)} rows to train on, {len(prepared.held_out or [])} held out ({prepared.format});"
-            f" {prepared.truncated} cut, {prepared.dropped} left out"
-        )
+        shown_rows.say_of(prepared, tokenizer)
     return base, tokenizer, prepared
 
 

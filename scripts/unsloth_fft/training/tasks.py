@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import preparing, scanning
+from ..data.scanning import Counts
 from ..data.sources import Source
 from ..settings.parameters import Data, Parameters
 from . import preferences, trainer
@@ -33,8 +34,8 @@ def of(name: str) -> Task:
     return Task(preparing.prepare, trainer.build)
 
 
-def check(name: str, source: Source, data: Data) -> tuple[int | None, str]:
+def check(name: str, source: Source, data: Data) -> Counts:
     """Read every local row once: how many there are, and in which format. Raises BadInput at one that is refused."""
     if name == PREFERENCES:
         return preferences.check(source, data)
-    return scanning.check(source, data.format, data.sample_by)
+    return scanning.check(source, data)

@@ -1,0 +1,41 @@
+"""What would end or spoil a run, found in its rows before it starts: what the template refuses, ends cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.errors import BadInput, FFTError
+from ..data import cut_ends
+from ..settings.parameters import Data
+from . import every_row, tokenizer
+from .counting import Counter
+
+MOST_SECONDS = 120.0
+
+
+class Unreadable(Exception):
+    """The model's tokenizer cannot be read without the training stack."""
+
+
+def check(data: Data, model: Path, limit: int) -> cut_ends.Ends:
+    """Read every row through the tokenizer in the folder `model`, and return where the rows' answers end.
+
+    Raises BadInput at the first row that training would refuse and when too many rows lose their end, Unreadable where
+    rows cannot be tokenized here, every_row.OutOfTime after MOST_SECONDS.
+    """
+    try:
+        loaded = tokenizer.load(model, data.chat_template)
+    except (FFTError, ModuleNotFoundError) as error:  # another kind of tokenizer may still be one that training reads
+        raise Unreadable(str(error)) from None
+    counter = Counter(loaded, loss_on=data.loss_on, limit=limit, find_repeats=False)
+    faults = every_row.faults_of(every_row.read(data, counter, MOST_SECONDS))
+    if faults.shown:
+        first = faults.shown[0]
+        raise BadInput(
+            f"{first.file}: line {first.line} {first.message}",
+            hint=f"{first.hint or 'mend or remove that row'}; all faults at once: unsloth_fft_tool.py data {first.file}"
+            f" --model {model}",
+        )
+    found = cut_ends.Ends(counter.ends(), limit)
+    cut_ends.refuse(found, data, loaded.longest)
+    return found
