@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from unsloth_fft.auditing.predict import count_weights, merged
+from unsloth_fft.auditing.predict import count_weights
 from unsloth_fft.core import files
 from unsloth_fft.core.errors import TrainingFailed
 from unsloth_fft.estimates import survival
@@ -60,7 +60,7 @@ def measure(
         groups = [name for name in audit["groups"] if audit["tied_head"] or name != "embeddings"]
         elements = sum(audit["groups"][name]["elements"] for name in groups)
         measured = sum(audit["groups"][name]["moved"] for name in groups) / elements
-        predicted = survival.survival(merged(weights.groups[name] for name in groups), rate)
+        predicted = survival.survival(survival.merged(weights.groups[name] for name in groups), rate)
         yield Row(
             model=model.name,
             device=device,

@@ -211,7 +211,8 @@ def _row(answer: Answer) -> str:
     p, predicted = answer.parameters, answer.plan.predicted
     what = "state and gradients" if p.memory.gradient_offload else "state"
     offload = f", {what} in host memory" if p.optimizer.state_offload else ""
-    lost = f"; {predicted.update_survival:.1%} of updates survive" if predicted.update_survival < 1 else ""
+    ends = predicted.update_survival_range or [predicted.update_survival]
+    lost = f"; {' to '.join(f'{end:.1%}' for end in ends)} of updates survive" if predicted.update_survival < 1 else ""
     batch = f"{p.batch.per_device_train_batch_size} x {p.batch.gradient_accumulation_steps}"
     return (
         f"| {answer.card} | {answer.usable_gib:g} | {p.precision.weights} {p.optimizer.name}{offload}{lost}"

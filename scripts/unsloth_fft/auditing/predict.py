@@ -1,12 +1,12 @@
 """What share of a model's weights a step will move, before anything is trained.
 
-From a checkpoint's real weights, streamed and counted by exponent; or from a normal distribution of the published
-initial scale where only the model's shape is known.
+From a checkpoint's real weights, streamed and counted by exponent; where there are none here, from those of the models
+known, as a range.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,27 +31,31 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Weights:
-    """The sizes of a model's weights by group, and where they came from: "checkpoint" or "typical"."""
+    """The sizes of a model's weights by group ("checkpoint"), or of the models known by name ("known_models")."""
 
     model: str
     source: str
-    std: float | None
     groups: Mapping[str, ExponentCounts]
 
     @property
+    def were_seen(self) -> bool:
+        """Whether these are the model's own weights."""
+        return self.source == "checkpoint"
+
+    @property
     def note(self) -> str | None:
-        """How far an assumption can be trusted; None where real weights were counted."""
-        if self.source == "checkpoint":
+        """How far a share can be trusted; None where real weights were counted."""
+        if self.were_seen:
             return None
         return (
-            f"no checkpoint was read: typical weights, drawn from N(0, {self.std:g}), were assumed and not measured;"
-            " a model folder gives the share of its own weights"
+            "this model's weights were not seen: the share is the middle one of the models known, which differ;"
+            " a folder with weights gives the share of its own"
         )
 
     @property
     def elements(self) -> int | None:
-        """Weights counted; None where they were only assumed."""
-        return int(sum(counts.total for counts in self.groups.values())) if self.source == "checkpoint" else None
+        """Weights counted; None where they were not seen."""
+        return int(sum(counts.total for counts in self.groups.values())) if self.were_seen else None
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,33 @@ class Prediction:
     update: Update
 
     def survival_at(self, learning_rate: float) -> float:
-        """Share of all weights that a step of this size moves."""
-        return survival.survival(self._all, learning_rate, unbiased=self.update.unbiased)
+        """Share of all weights that a step of this size moves; of weights not seen the middle of `range_at`."""
+        if self.weights.were_seen:
+            return survival.survival(self._all, learning_rate, unbiased=self.update.unbiased)
+        return self._spread_at(learning_rate).middle
+
+    def range_at(self, learning_rate: float) -> list[float] | None:
+        """Lowest and highest share over the models known; None where the model's own weights were counted."""
+        if self.weights.were_seen:
+            return None
+        found = self._spread_at(learning_rate)
+        return [found.low, found.high]
 
     @property
     def smallest_lr(self) -> float:
         """Smallest learning rate at which survival.WANTED_SHARE moves; 0 where every rate will do."""
-        return survival.smallest_lr(self._all, survival.WANTED_SHARE, unbiased=self.update.unbiased)
+        parts = [self._all] if self.weights.were_seen else self.weights.groups.values()
+        return max(survival.smallest_lr(one, survival.WANTED_SHARE, unbiased=self.update.unbiased) for one in parts)
 
     @property
     def _all(self) -> ExponentCounts:
-        return merged(self.weights.groups.values())
+        return survival.merged(self.weights.groups.values())
+
+    def _share_of(self, counts: ExponentCounts) -> float:
+        return survival.survival(counts, self.learning_rate, unbiased=self.update.unbiased)
+
+    def _spread_at(self, learning_rate: float) -> survival.Spread:
+        return survival.over_known_models(learning_rate, self.update.rounds_to, unbiased=self.update.unbiased)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, checked against schemas/prediction.schema.json."""
@@ -84,7 +104,6 @@ class Prediction:
             "schema_version": schema.SCHEMA_VERSION,
             "model": self.weights.model,
             "source": self.weights.source,
-            "weight_std": self.weights.std,
             "note": self.weights.note,
             "elements": self.weights.elements,
             "learning_rate": self.learning_rate,
@@ -94,15 +113,17 @@ class Prediction:
             "unbiased": self.update.unbiased,
             "explanation": self.update.explanation,
             "survival": share,
+            "survival_range": self.range_at(self.learning_rate),
             "wanted": survival.WANTED_SHARE,
             "smallest_learning_rate": self.smallest_lr,
             "groups": {
-                name: {
-                    "elements": int(counts.total) if self.weights.source == "checkpoint" else None,
-                    "survival": survival.survival(counts, self.learning_rate, unbiased=self.update.unbiased),
-                }
+                name: {"elements": int(counts.total), "survival": self._share_of(counts)}
                 for name, counts in self.weights.groups.items()
+                if self.weights.were_seen
             },
+            "known_models": None
+            if self.weights.were_seen
+            else {name: self._share_of(counts) for name, counts in self.weights.groups.items()},
             "curve": [{"learning_rate": rate, "survival": self.survival_at(rate)} for rate in CURVE_RATES],
             "remedy": REMEDY if share < survival.WANTED_SHARE else None,
         }
@@ -126,12 +147,12 @@ def predict(
 
 
 def weights_of(model: str, dtype: str, progress: Progress | None = None) -> Weights:
-    """The sizes of a model's weights as `dtype` holds them; counted where there is a checkpoint, else typical."""
+    """The sizes of a model's weights as `dtype` holds them; those of the models known where it has none here."""
     found = hub_cache.find(model)
     if found is None:
-        return _typical(_catalogue_name(model), dtype, survival.TYPICAL_WEIGHT_STD)
+        return Weights(_catalogue_name(model), "known_models", survival.known_models(dtype))
     if found.is_file() and found.name == "config.json" or found.is_dir() and not _has_weights(found):
-        return _from_config(found if found.is_file() else found / "config.json", dtype)
+        return Weights(str(found), "known_models", survival.known_models(dtype))
     return count_weights(found, dtype, progress)
 
 
@@ -151,41 +172,13 @@ def count_weights(path: Path, dtype: str, progress: Progress | None = None) -> W
         done += tensor.bytes
         if progress:
             progress(done, total)
-    return Weights(str(path), "checkpoint", None, {name: merged(parts) for name, parts in groups.items()})
-
-
-def merged(parts: Any) -> ExponentCounts:
-    """Several counts of one type as one."""
-    found = list(parts)
-    powers: Counter[int] = Counter()
-    others: Counter[int] = Counter()
-    for counts in found:
-        powers.update(counts.powers)
-        others.update(counts.others)
-    return ExponentCounts(found[0].dtype, sum(counts.zeros for counts in found), powers, others)
+    return Weights(str(path), "checkpoint", {name: survival.merged(parts) for name, parts in groups.items()})
 
 
 def _has_weights(folder: Path) -> bool:
     return (
         (folder / "snapshots").is_dir() or any(folder.glob("*.safetensors*")) or not (folder / "config.json").exists()
     )
-
-
-def _from_config(file: Path, dtype: str) -> Weights:
-    """A shape without weights: the scale that its config.json says they are drawn with."""
-    from ..core import files
-
-    config = files.read_json(file, "model configuration")
-    parts = [config, config.get("text_config")] if isinstance(config, dict) else []
-    for part in parts:
-        std = part.get("initializer_range") if isinstance(part, dict) else None
-        if isinstance(std, (int, float)) and 0 < std < 100:
-            return _typical(str(file), dtype, float(std))
-    return _typical(str(file), dtype, survival.TYPICAL_WEIGHT_STD)
-
-
-def _typical(model: str, dtype: str, std: float) -> Weights:
-    return Weights(model, "typical", std, {"other": survival.normal_counts(dtype, std)})
 
 
 def _catalogue_name(model: str) -> str:

@@ -80,12 +80,16 @@ def _table(value: dict[str, Any]) -> str:
     if value["source"] == "checkpoint":
         source = f"{value['elements']:,} weights of {value['model']}"
     else:
-        source = f"weights of N(0, {value['weight_std']:g}) assumed for {value['model']} (no checkpoint was read)"
+        source = f"{value['model']}, whose weights were not seen: the models known stand in"
     smallest = value["smallest_learning_rate"]
+    survives = share(value["survival"])
+    if value["survival_range"] is not None:
+        low, high = value["survival_range"]
+        survives = f"{share(low)} to {share(high)} (middle {survives})"
     lines = [
         f"model      {source}",
         f"update     {value['precision']}, {value['optimizer']}: {value['explanation']}",
-        f"survives   {share(value['survival'])} of the weights move in a step at {value['learning_rate']:g}",
+        f"survives   {survives} of the weights move in a step at {value['learning_rate']:g}",
         f"needed     {f'{smallest:g} or more' if smallest else 'any learning rate'} for {value['wanted']:.0%}",
     ]
     if value["remedy"]:
@@ -93,12 +97,11 @@ def _table(value: dict[str, Any]) -> str:
     rows = [("learning rate", "survives")]
     rows += [(f"{point['learning_rate']:g}", share(point["survival"])) for point in _around(value)]
     groups = [("group", "weights", "survives")]
-    groups += [
-        (name, f"{group['elements']:,}", share(group["survival"]))
-        for name, group in value["groups"].items()
-        if group["elements"] is not None
-    ]
-    return "\n".join([*lines, "", *([aligned(groups), ""] if len(groups) > 1 else []), aligned(rows)])
+    groups += [(name, f"{group['elements']:,}", share(group["survival"])) for name, group in value["groups"].items()]
+    known = [("known model", "survives")]
+    known += [(name, share(found)) for name, found in (value["known_models"] or {}).items()]
+    tables = [aligned(table) for table in (groups, known, rows) if len(table) > 1]
+    return "\n".join([*lines, "", "\n\n".join(tables)])
 
 
 def _around(value: dict[str, Any]) -> list[dict[str, float]]:

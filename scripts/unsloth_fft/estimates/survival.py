@@ -8,9 +8,13 @@ count of exponents answers the question for every learning rate at once. Standar
 
 from __future__ import annotations
 
+import functools
+import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from ..settings.recipes import Keeping, keeping_of
@@ -130,6 +134,52 @@ def normal_counts(dtype: str, std: float) -> ExponentCounts:
         others[exponent] = _normal_between(low + half, high - half, std)
     rest = max(0.0, 1.0 - sum(powers.values()) - sum(others.values()))
     return ExponentCounts(dtype, rest, powers, others)
+
+
+def merged(parts: Iterable[ExponentCounts]) -> ExponentCounts:
+    """Several counts of one type, at least one, as one."""
+    found = list(parts)
+    powers: Counter[int] = Counter()
+    others: Counter[int] = Counter()
+    for counts in found:
+        powers.update(counts.powers)
+        others.update(counts.others)
+    return ExponentCounts(found[0].dtype, sum(counts.zeros for counts in found), powers, others)
+
+
+@functools.cache
+def known_models(dtype: str = "bfloat16") -> dict[str, ExponentCounts]:
+    """Shares by exponent, in `dtype`, of the models whose weights were counted, and of weights as initialised, by name.
+
+    They differ: half of SmolLM2-135M's weights are larger than 0.1, of gemma-3-270m's larger than 0.02; Llama, Qwen2
+    and Mistral begin with N(0, 0.02).
+    """
+    counted = json.loads(Path(__file__).with_name("known_weights.json").read_text(encoding="utf-8"))
+    found = {
+        entry["name"]: ExponentCounts(
+            dtype,
+            entry["zeros"],
+            {int(exponent): share for exponent, share in entry["powers"].items()},
+            {int(exponent): share for exponent, share in entry["others"].items()},
+        )
+        for entry in counted
+    }
+    return {**found, f"as initialised, N(0, {TYPICAL_WEIGHT_STD:g})": normal_counts(dtype, TYPICAL_WEIGHT_STD)}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The lowest, the middle and the highest share over `known_models`."""
+
+    low: float
+    middle: float
+    high: float
+
+
+def over_known_models(learning_rate: float, dtype: str = "bfloat16", *, unbiased: bool = False) -> Spread:
+    """What a step of `learning_rate` moves where a model's own weights were not seen."""
+    shares = sorted(survival(counts, learning_rate, unbiased=unbiased) for counts in known_models(dtype).values())
+    return Spread(shares[0], shares[len(shares) // 2], shares[-1])
 
 
 def rounded_up(rate: float, digits: int = 3) -> float:

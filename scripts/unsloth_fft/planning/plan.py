@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..estimates import disk
-from ..estimates.survival import typical_survival
 from ..settings.parameters import (
     Alternative,
     Batch,
@@ -24,6 +23,7 @@ from ..settings.parameters import (
     master_kept_by,
 )
 from ..settings.setting import Setting
+from ..weights.expected import Expected, expected
 from . import basis, exact_alternative, words
 from .amount import RunLength, run_length
 from .defaults import TrainingDefaults, defaults_for
@@ -163,7 +163,7 @@ def _plan(
 ) -> Plan:
     hardware = request.hardware
     kind = "extrapolated" if best.spilled else basis.basis_of(request, best.setting)
-    survival = typical_survival(optimizer.learning_rate, best.setting.weights, optimizer.name, optimizer.args)
+    survival = expected(request.model, optimizer.learning_rate, best.setting.weights, optimizer.name, optimizer.args)
     predicted = _predicted(request, best, length, survival, kind, disk_gib)
     return Plan(
         hardware=PlannedHardware(
@@ -182,13 +182,13 @@ def _plan(
             *exact_alternative.sentences(request, outcome, best),
             *basis.measured_sentence(request, best.setting),
         ],
-        warnings=words.warnings(request, best, predicted, kind),
+        warnings=words.warnings(request, best, predicted, kind, survival),
         alternatives=[_alternative(one) for one in outcome.runners_up(alternatives)],
     )
 
 
 def _predicted(
-    request: Request, best: Candidate, length: RunLength, survival: float, kind: str, disk_gib: float
+    request: Request, best: Candidate, length: RunLength, survival: Expected, kind: str, disk_gib: float
 ) -> Predicted:
     rate = best.tokens_per_second
     hours = length.steps * best.step_s / 3600
@@ -209,7 +209,8 @@ def _predicted(
         hours_range=hours_range if extrapolated else None,
         cost_usd=None if price is None else round(hours * price, 2),
         cost_usd_range=None if price is None or not extrapolated else [round(end * price, 2) for end in hours_range],
-        update_survival=round(survival, 4),
+        update_survival=round(survival.share, 4),
+        update_survival_range=survival.range,
         disk_gib=round(disk_gib, 1),
     )
 

@@ -11,6 +11,7 @@ from ..models.shape import ModelShape
 from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting
+from ..weights.expected import Expected
 from . import amount, duration, row_joining
 from .data_facts import DataFacts
 from .defaults import defaults_for
@@ -141,9 +142,9 @@ def _sharding_reason(request: Request, best: Candidate) -> str:
     return f"{text}; layers are gathered when they run."
 
 
-def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str) -> list[str]:
+def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str, survival: Expected) -> list[str]:
     """What could surprise: lost updates, unmeasured hardware, approximated shapes, unknown host memory."""
-    found = [*_survival_warning(best, predicted.update_survival), *request.hardware.notes]
+    found = [*_survival_warning(best, survival), *request.hardware.notes]
     if request.hardware.is_cpu:
         found.append("There is no GPU: this trains on the CPU, which is slow; the speed is a rough guess.")
     elif request.hardware.gpu is None:
@@ -210,8 +211,8 @@ def setting_is_multi_node(best: Candidate) -> bool:
     return best.setting.nodes > 1
 
 
-def _survival_warning(best: Candidate, survival: float) -> list[str]:
-    if survival >= WANTED_SHARE and best.exactness == "exact":
+def _survival_warning(best: Candidate, survival: Expected) -> list[str]:
+    if survival.share >= WANTED_SHARE and best.exactness == "exact":
         return []
     if best.exactness == "stochastic":
         return [
@@ -219,8 +220,8 @@ def _survival_warning(best: Candidate, survival: float) -> list[str]:
             " --exactness exact does."
         ]
     return [
-        f"Only about {survival:.1%} of the weight updates survive bf16 rounding at this learning rate: the rest of the"
-        " model does not train. --exactness exact mends it."
+        f"Updates survive bf16 rounding at this learning rate in only about {survival.in_words}: the rest of the model"
+        " does not train. --exactness exact mends it."
     ]
 
 

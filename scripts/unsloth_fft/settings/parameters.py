@@ -133,6 +133,7 @@ class Predicted:
     cost_usd: float | None
     cost_usd_range: list[float] | None = None
     update_survival: float
+    update_survival_range: list[float] | None = None
     disk_gib: float | None = None
 
     @property

@@ -221,6 +221,8 @@ def measured_by_tokens(trainer_class: type, rows: Sequence[Row]) -> type:
     """A subclass of `trainer_class` (a transformers.Trainer) whose evaluations are this module's, on `rows`."""
 
     class MeasuredByTokens(trainer_class):  # type: ignore[misc]
+        control: Any
+
         def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
             import torch
 

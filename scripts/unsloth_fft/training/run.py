@@ -21,6 +21,7 @@ from ..estimates import survival
 from ..models.shape import ModelShape
 from ..planning import row_joining
 from ..settings.parameters import Parameters
+from ..weights.expected import expected
 from . import (
     checkpoints,
     environment,
@@ -223,12 +224,17 @@ def _worker_arguments(options: Options) -> list[str]:
 def warn_of_lost_updates(parameters: Parameters) -> None:
     """Say before training how many updates rounding would lose, and what keeps them, when it is more than a few."""
     optimizer = parameters.optimizer
-    share = survival.typical_survival(
-        optimizer.learning_rate, parameters.precision.weights, optimizer.name, optimizer.args
+    found = expected(
+        parameters.model.name,
+        optimizer.learning_rate,
+        parameters.precision.weights,
+        optimizer.name,
+        optimizer.args,
+        parameters.model.revision,
     )
-    if share < survival.WANTED_SHARE:
+    if found.share < survival.WANTED_SHARE:
         say(
-            f"warning: about {share:.0%} of the weights will move a step at learning rate {optimizer.learning_rate:g};"
+            f"warning: a step at learning rate {optimizer.learning_rate:g} will move only about {found.in_words};"
             f" rounding to bfloat16 loses the rest. Keep them with: generate_fft_params.py {survival.REMEDY}"
         )
 
