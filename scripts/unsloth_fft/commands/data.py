@@ -12,6 +12,7 @@ from ..core import files, installing, schema, terminal
 from ..core.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, MissingHere
 from ..data.row_format import FORMATS
 from ..data_doctor import checking
+from ..models import hub_cache
 from ..settings import parameters
 from ..settings.parameters import Data, Parameters
 from . import columns_flag
@@ -44,7 +45,9 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("dataset", nargs="*", metavar="FILE", help="file, folder or Hub name; several are mixed")
-    command.add_argument("--model", type=Path, metavar="DIR", help="folder with the model's tokenizer.json, to count")
+    command.add_argument(
+        "--model", type=Path, metavar="DIR", help="folder with tokenizer.json, or a downloaded model, to count"
+    )
     command.add_argument("--params", type=Path, metavar="F", help="take data, model and lengths from a parameters file")
     command.add_argument(
         "--max-seq-length",
@@ -149,10 +152,10 @@ def _data(args: argparse.Namespace, given: Parameters | None) -> Data:
 
 
 def _model(args: argparse.Namespace, given: Parameters | None) -> Path | None:
-    """The folder of the tokenizer to count with; None when none was named."""
+    """The folder of the tokenizer to count with, that of a downloaded model included; None when none was named."""
     if args.model:
-        return Path(args.model)
-    return None if given is None else Path(given.model.name)
+        return hub_cache.find(str(args.model)) or Path(args.model)
+    return None if given is None else hub_cache.find(given.model.name, given.model.revision) or Path(given.model.name)
 
 
 def _refuse_numbers(args: argparse.Namespace) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..core import terminal
 from ..core.errors import BadInput, FFTError, MissingHere
-from ..data import sources
+from ..data import embedded, sources
 from ..hardware import detection
-from ..models import catalogue
+from ..models import catalogue, hub_cache
 from ..settings import parameters
 from ..settings.parameters import Parameters
 from ..training import environment, model, preflight, session, tasks
@@ -82,10 +82,13 @@ def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[s
     """`initialize` with parameters that are read already, for rows of `task`."""
     session.refuse_existing(root)
     found = resolved(given)
-    model.check_local(found.model.name)
+    model.check_local(found.model.name, found.model.revision)
     _check_length(found)
     environment.require_tracker(found.schedule.report_to)
     record = _data_record(found, task)
+    folder = hub_cache.find(found.model.name, found.model.revision)
+    if folder is not None and folder.is_dir():
+        embedded.require(found.data, folder)
     if task == tasks.SUPERVISED:
         _check_rows(found)
     _check_memory(found)

@@ -97,6 +97,7 @@ def try_out(root: Path, steps: int, options: Options, *, as_json: bool = False, 
         expectation = f" (predicted {predicted.tokens_per_second:,.0f} tokens/s)" if predicted else ""
         terminal.say(f"speed      {measured.tokens_per_second:,.0f} tokens/s{expectation}")
     terminal.say(f"steps      {steps}, the first in {measured.first_step_s:.1f} s; loss {measured.losses[-1]:.3f}")
+    terminal.say("saving     tried: the model was written and removed again")
     if measured.allocation_retries:
         terminal.say(
             f"warning: memory was nearly out, which costs speed: {measured.allocation_retries} allocation(s) retried"

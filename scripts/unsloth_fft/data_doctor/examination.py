@@ -54,6 +54,7 @@ def examine(data: Data, tokenizer: ModelTokenizer, plan: Plan) -> Report:
     parts = every_row.read(data, counter, plan.seconds)
     faults = every_row.faults_of(parts)
     counted = counter.result()
+    tokenizer.require_embedded()
     if not counted.has_tokens:
         every_row.refuse_unusable(parts, faults)
     return _report(data, tokenizer, plan, parts, faults, counted, time.perf_counter() - began)

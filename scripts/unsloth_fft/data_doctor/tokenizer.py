@@ -16,6 +16,7 @@ from ..core import files, installing
 from ..core.errors import BadInput
 from ..data.supervision import marks_generation
 from ..data.turns import Turns, find_turns
+from ..weights import vocabulary
 
 WITH_IT = ("tokenizers", "transformers", "jinja2", "numpy")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -33,7 +34,8 @@ class ModelTokenizer:
     """The tokenizer in a model folder.
 
     `template` is the chat template or None, `special` the special tokens by role ("bos_token": ...), `stops` the token
-    ids that end generation according to the model's configuration, `longest` the model's own limit in tokens.
+    ids that end generation according to the model's configuration, `longest` the model's own limit in tokens,
+    `rows` those of the embedding where some tokens have none, and `beyond` the tokens of these that were met.
     """
 
     def __init__(self, folder: Path, *, backend: Any, template: str | None, special: dict[str, str]) -> None:
@@ -45,6 +47,8 @@ class ModelTokenizer:
         self.special = special
         self.stops = _stops(folder)
         self.longest = _longest(folder)
+        self.rows = vocabulary.embedding_rows(folder) if vocabulary.unembedded(folder) else None
+        self.beyond: dict[int, str] = {}
 
     @property
     def end(self) -> str | None:
@@ -106,7 +110,15 @@ class ModelTokenizer:
     def encode(self, texts: list[str], *, special: bool) -> list[Any]:
         """One Encoding a text; `special` lets the tokenizer add its begin and end tokens."""
         found: list[Any] = self.backend.encode_batch(texts, add_special_tokens=special)
+        if self.rows is not None:
+            rows = self.rows
+            self.beyond.update((n, self.backend.id_to_token(n)) for one in found for n in one.ids if n >= rows)
         return found
+
+    def require_embedded(self) -> None:
+        """Raise BadInput when texts that were encoded hold tokens for which the model has no embedding."""
+        if self.beyond:
+            raise vocabulary.refusal(self.beyond, self.rows, "the rows hold")
 
 
 def load(folder: Path, template_name: str | None = None) -> ModelTokenizer:
@@ -118,7 +130,7 @@ def load(folder: Path, template_name: str | None = None) -> ModelTokenizer:
     if not folder.is_dir():
         raise BadInput(
             f"model folder not found: {folder}",
-            hint="name a local folder with tokenizer.json; for a Hub model: hf download OWNER/NAME --local-dir DIR",
+            hint="name a local folder with tokenizer.json, or a downloaded model: hf download OWNER/NAME",
         )
     if template_name is not None:
         return _with_named_template(folder, template_name)

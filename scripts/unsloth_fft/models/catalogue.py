@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput
+from . import hub_cache
 from .shape import ModelShape
 
 CATALOGUE_FILE = Path(__file__).with_name("catalogue.json")
@@ -81,9 +82,9 @@ def published_name(model: str) -> str:
 
 
 def load_shape(model: str) -> ModelShape:
-    """The shape of `model`: a path to a config.json, a folder that holds one, or a catalogue name.
+    """The shape of `model`: a path to a config.json, a folder with one, a downloaded Hub name, or a catalogue name.
 
-    A folder's weights are not looked at. A local path wins over a catalogue name that is spelt the same.
+    A folder's weights are not looked at. A local path wins over a Hub name, and what was downloaded over the catalogue.
     Raises BadInput for a path without a readable config.json, an unknown name, or a config that cannot be counted.
     """
     path = Path(os.path.expanduser(model))
@@ -101,6 +102,9 @@ def load_shape(model: str) -> ModelShape:
             f"model path not found: {model}; a folder with config.json, or that file, was expected",
             hint="check the path, or give a catalogue name such as " + names()[0],
         )
+    downloaded = hub_cache.snapshot(published_name(model))
+    if downloaded is not None and os.path.isfile(downloaded / "config.json"):
+        return _from_file(downloaded / "config.json", published_name(model))
     return find(model)
 
 

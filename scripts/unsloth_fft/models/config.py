@@ -39,11 +39,18 @@ def quantization_of(config: Any) -> str | None:
 
     MXFP4 (gpt-oss as published) does not count, because the training stack unpacks it.
     """
-    entry = config.get("quantization_config") if isinstance(config, Mapping) else None
-    if not isinstance(entry, Mapping):
+    if not isinstance(config, Mapping):
         return None
-    method = str(entry.get("quant_method") or "an unnamed method")
-    return None if method == "mxfp4" else method
+    for key, entry in config.items():
+        if not isinstance(entry, Mapping):
+            continue
+        if key not in ("quantization_config", "compression_config"):
+            method = quantization_of(entry)  # of a part, as in text_config
+        else:
+            method = str(entry.get("quant_method") or "an unnamed method")
+        if method not in (None, "mxfp4"):
+            return method
+    return None
 
 
 def refuse_quantized(config: Any, name: str) -> None:
@@ -157,6 +164,34 @@ def text_part(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], boo
             part[key] = config[key]
     part.setdefault("model_type", config.get("model_type"))
     return part, True
+
+
+def positions(config: Mapping[str, Any], trained: int) -> int:
+    """Tokens that the model takes in one row, `trained` being its `max_position_embeddings`.
+
+    RoPE scaling stretches it to factor x original positions, which YaRN's config may say beside the smaller length that
+    the model was trained at (https://huggingface.co/docs/transformers, "Utilities for Rotary Embedding").
+    """
+    longest = trained
+    for key in ("rope_scaling", "rope_parameters"):
+        entry = config.get(key)
+        if not isinstance(entry, Mapping):
+            continue
+        # One set of parameters, or one for each kind of layer.
+        for scaling in (entry, *(part for part in entry.values() if isinstance(part, Mapping))):
+            if (scaling.get("rope_type") or scaling.get("type")) not in _STRETCHING:
+                continue
+            factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings") or trained
+            if _is_number(factor) and _is_number(original) and 1 <= factor * original <= MAX_SIZE:
+                longest = max(longest, int(factor * original))
+    return longest
+
+
+_STRETCHING = ("yarn", "linear", "dynamic")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def has_exactly_llama_keys(config: Mapping[str, Any]) -> bool:

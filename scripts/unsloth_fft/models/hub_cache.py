@@ -30,7 +30,7 @@ def repository(name: str) -> Path | None:
     if not _NAME.fullmatch(name):
         return None
     folder = root() / ("models--" + name.replace("/", "--"))
-    return folder if folder.is_dir() else None
+    return folder if os.path.isdir(folder) else None  # False, too, for a name longer than a path may be
 
 
 def snapshot(name: str, revision: str | None = None) -> Path | None:
@@ -42,7 +42,7 @@ def snapshot(name: str, revision: str | None = None) -> Path | None:
     commit = _commit(folder / "refs", wanted) or wanted
     found = folder / "snapshots" / commit
     inside = Path(commit).name == commit and commit not in ("", ".", "..")
-    return found if inside and found.is_dir() else None
+    return found if inside and os.path.isdir(found) else None
 
 
 def find(name: str, revision: str | None = None) -> Path | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from .blocks import Block, LayerKind, blocks_of, norm_part, per_layer_input_width
-from .config import ConfigReader, has_exactly_llama_keys, refuse_quantized, stored_dtype, text_part
+from .config import ConfigReader, has_exactly_llama_keys, positions, refuse_quantized, stored_dtype, text_part
 from .families import FAMILIES, LLAMA, TEXT_TYPE_OF_WRAPPER, Family
 
 
@@ -83,7 +83,7 @@ class ModelShape:
             head_dim=reader.integer("head_dim", default=hidden // heads),
             vocab_size=vocab,
             tied_embeddings=tied,
-            max_positions=reader.integer("max_position_embeddings"),
+            max_positions=positions(values, reader.integer("max_position_embeddings")),
             weights_dtype=stored_dtype(values),
             blocks=blocks,
             sliding_window=reader.integer(family.window) if slides else None,

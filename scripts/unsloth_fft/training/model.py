@@ -10,9 +10,10 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, FFTError, MissingHere, TrainingFailed
 from ..data import templates
-from ..models.config import refuse_quantized
+from ..models import hub_cache
+from ..models.config import text_part
 from ..settings.parameters import Parameters
-from . import processes
+from . import model_folder, processes
 
 OWN_CODE_HINT = "read that code; where you trust it, set model.trust_remote_code to true and init a new session"
 # torchao's recipe of float8 products: one scale a tensor, for inputs, weights and gradients alike. "rowwise" was slower
@@ -22,20 +23,19 @@ CHECKPOINTING = {"unsloth": "unsloth", "true": True, "off": False}
 # What huggingface_hub allows in OWNER/NAME (1.33.0, utils/_validators.py, REPO_ID_REGEX, read 2026-11-23).
 _HUB_PART = r"(?!\S*(--|\.\.))\w([\w.-]{0,94}\w)?"
 _HUB_NAME = re.compile(f"{_HUB_PART}/{_HUB_PART}", re.ASCII)
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-# JSON that loading reads when it is there; each must hold an object.
-_JSON_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
-def check_local(name: str) -> None:
-    """Raise BadInput when `name` is a local folder that cannot be trained from; a Hub name passes unread.
+def check_local(name: str, revision: str | None = None) -> None:
+    """Raise BadInput when `name` is a local folder, or a downloaded model, that cannot be trained from or saved again.
 
-    Reads configuration, tokenizer and the headers of the weights; runs and unpickles nothing.
+    A Hub name that is not on this machine passes unread.
     """
     folder = _folder(name)
     if folder is None:
-        if not _HUB_NAME.fullmatch(name):
+        downloaded = hub_cache.snapshot(name, revision)
+        if downloaded is not None and (downloaded / "config.json").is_file():
+            model_folder.check(downloaded, complete=False)
+        elif not _HUB_NAME.fullmatch(name):
             raise BadInput(
                 f"model folder not found: {_shown(name)}",
                 hint="name a folder with config.json, or a Hub name OWNER/MODEL",
@@ -43,9 +43,7 @@ def check_local(name: str) -> None:
         return
     if not folder.is_dir():
         raise BadInput(f"model {name} is a file; training needs a folder with weights", hint=f"try {folder.parent}")
-    _check_config(folder)
-    _check_weights(folder)
-    _check_tokenizer(folder)
+    model_folder.check(folder)
 
 
 def _folder(name: str) -> Path | None:
@@ -59,61 +57,6 @@ def _folder(name: str) -> Path | None:
 
 def _shown(name: str) -> str:
     return repr(name if len(name) <= 200 else name[:200] + "...")
-
-
-def _check_config(folder: Path) -> None:
-    config = files.read_json(folder / "config.json", "model configuration")
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str) or not config["model_type"]:
-        raise BadInput(f"{folder / 'config.json'} has no model_type", hint="use the model's published config.json")
-    refuse_quantized(config, str(folder))
-    kernel = _named_kernel(config)
-    if kernel is not None:
-        raise BadInput(
-            f"{folder / 'config.json'} asks for code from elsewhere: {kernel}",
-            hint="remove that key; only kernels that are installed here are used",
-        )
-
-
-def _named_kernel(config: dict[str, Any]) -> str | None:
-    """The first attention or expert kernel named OWNER/NAME: Transformers would download and run it."""
-    for key, value in config.items():
-        parts = list(value.values()) if isinstance(value, dict) and "_implementation" in key else [value]
-        if "_implementation" in key and any(isinstance(part, str) and "/" in part for part in parts):
-            return f"{key} {_shown(str(value))}"
-        if isinstance(value, dict) and (found := _named_kernel(value)):
-            return found
-    return None
-
-
-def _check_weights(folder: Path) -> None:
-    from ..weights.checkpoint import open_checkpoint
-
-    if not any(folder.glob("*.safetensors*")):
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-        if pickles:
-            raise BadInput(
-                f"{folder} holds only pickle weights ({pickles[0]}); a pickle can run code when it is opened",
-                hint="convert it where you trust it: model.save_pretrained(DIR, safe_serialization=True)",
-            )
-        raise BadInput(f"{folder} has no *.safetensors weights", hint="download or save the model's weights there")
-    open_checkpoint(folder)
-
-
-def _check_tokenizer(folder: Path) -> None:
-    if not any((folder / part).is_file() for part in _TOKENIZERS):
-        raise BadInput(
-            f"{folder} has no tokenizer (tokenizer.json)", hint="save the model's tokenizer into that folder"
-        )
-    for name in _JSON_FILES:
-        path = folder / name
-        if path.exists() and not isinstance(files.read_json(path, "model file"), dict):
-            raise BadInput(f"model file {path} holds no JSON object", hint="save or download the model again")
-    template = folder / "chat_template.jinja"
-    if template.exists():
-        try:
-            template.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise BadInput(f"chat template {template} is not UTF-8 text", hint="save the tokenizer again") from None
 
 
 def require_finite(model: Any, step: int) -> None:
@@ -177,6 +120,9 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
         arguments["dtype"] = getattr(torch, arguments["dtype"])
     if "float8_training" in arguments:
         arguments["float8_training"] = _float8(arguments["float8_training"])
+    scaling = _stretched_by(parameters)
+    if scaling is not None:
+        arguments["rope_scaling"] = scaling
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
     except (FFTError, torch.OutOfMemoryError, ImportError):
@@ -187,6 +133,10 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
             raise _unreached(parameters.model.name) from None
         hint = OWN_CODE_HINT if "custom code" in reason else "check the name or folder"
         raise BadInput(f"model {parameters.model.name} cannot be loaded: {reason[:300]}", hint=hint) from None
+    if getattr(model, "generation_config", None) is not None:
+        model_folder.make_savable(model.generation_config, f"the generation settings of {parameters.model.name}")
+    if scaling is not None:
+        _require_scaling(model.config, scaling, parameters.model.name)
     name = parameters.data.chat_template
     return model, tokenizer if name is None else templates.named(tokenizer, name)
 
@@ -196,6 +146,38 @@ def _float8(recipe: str) -> Any:
     from torchao.float8 import Float8LinearConfig
 
     return Float8LinearConfig.from_recipe_name(recipe)
+
+
+def _stretched_by(parameters: Parameters) -> dict[str, Any] | None:
+    """The model's own YaRN scaling, where rows are longer than its `max_position_embeddings`; else None.
+
+    Unsloth would put a linear scaling in its place unless it is given (unsloth 2026.10.9, models/llama.py,
+    `_extended_rope_scaling`), and so train another model than the one that was named.
+    """
+    folder = hub_cache.find(parameters.model.name, parameters.model.revision)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    config, _ = text_part(files.read_json(folder / "config.json", "model configuration"), parameters.model.name)
+    trained, scaling = (
+        config.get("max_position_embeddings"),
+        config.get("rope_scaling") or config.get("rope_parameters"),
+    )
+    if not isinstance(scaling, dict) or type(trained) is not int or parameters.model.max_seq_length <= trained:
+        return None
+    return scaling if (scaling.get("rope_type") or scaling.get("type")) == "yarn" else None
+
+
+def _require_scaling(config: Any, wanted: dict[str, Any], name: str) -> None:
+    """Raise BadInput where the loaded model has another RoPE scaling than its folder says."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    found = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    kind, factor = found.get("rope_type") or found.get("type"), found.get("factor")
+    if (kind, factor) != ("yarn", wanted.get("factor")):
+        raise BadInput(
+            f"{name} stretches its positions by YaRN with factor {wanted.get('factor')}, and Unsloth loaded {kind} with"
+            f" factor {factor}",
+            hint="plan again with a --seq-length of at most its max_position_embeddings",
+        )
 
 
 def _is_unreached(name: str, error: BaseException) -> bool:

@@ -25,6 +25,7 @@ from ..weights.expected import expected
 from . import (
     checkpoints,
     environment,
+    foreign_launcher,
     gpu_limit,
     launcher,
     metrics,
@@ -32,6 +33,7 @@ from . import (
     outcome,
     preflight,
     processes,
+    rehearsal,
     session,
     shown_rows,
     starting,
@@ -70,6 +72,7 @@ def train(root: Path, options: Options) -> Session:
         try:
             folder, state, parameters = session.load(root)
             machines = _machines(parameters, options)
+            foreign_launcher.refuse()
             if options.follows:
                 environment.prepare(parameters, folder.root)
                 launcher.run(machines, folder, _worker_arguments(options), signals, follows=True)
@@ -102,6 +105,7 @@ def dry_run(root: Path, steps: int, options: Options) -> trial.Trial:
             )
         with session.locked(folder):
             environment.prepare(parameters, folder.root)
+            foreign_launcher.refuse()
             preflight.check(parameters, folder)
             with environment.stdout_to_stderr(), preparing.scratch(folder.root) as space:
                 try:
@@ -266,6 +270,7 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
         warn_of_joined_rows(parameters, base.config.to_dict())
     prepared = tasks.of(options.task).prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
     cut_ends.refuse(prepared.ends, parameters.data)
+    rehearsal.before_training(parameters.model.name, base, tokenizer, prepared, space)
     if processes.is_first():
         shown_rows.say_of(prepared, tokenizer)
     return base, tokenizer, prepared
@@ -276,7 +281,7 @@ def _trial(parameters: Parameters, steps: int, options: Options, space: Path) ->
     needed = steps * parameters.batch.effective_batch_size
     by_length = sorted(range(len(prepared.train)), key=lambda row: -len(prepared.train[row]["input_ids"]))
     rows = prepared.train.select([by_length[number % len(by_length)] for number in range(needed)])
-    return trial.measure(parameters, base, tokenizer, rows, steps, space)
+    return trial.measure(parameters, base, tokenizer, rows, steps, space, saves=True)
 
 
 def _run(

@@ -104,11 +104,13 @@ def measure(
     steps: int,
     scratch: Path,
     profile: Path | None = None,
+    *,
+    saves: bool = False,
 ) -> Trial:
     """Take `steps` optimizer steps on `rows` (columns input_ids and labels) and say what they needed.
 
     `base` is changed by them; nothing is saved but throw-away files in `scratch`. Rows are taken in their order.
-    With `profile` the last step is profiled into that file.
+    With `profile` the last step is profiled into that file; with `saves` the model is saved as at the end of a run.
     Raises torch.OutOfMemoryError where the plan does not fit.
     """
     clock = Clock(profile, steps)
@@ -130,6 +132,9 @@ def measure(
         )
         reset_peak()
         trainer.train()
+        if saves:
+            trainer.save_model(str(Path(folder) / "model"))
+            tokenizer.save_pretrained(str(Path(folder) / "model"))
     return summary(clock, parameters.batch.effective_batch_size * parameters.model.max_seq_length, trainer)
 
 
