@@ -151,8 +151,8 @@ def _check_rows(found: Parameters) -> None:
 
     Where the tokenizer cannot be read here, `train` looks before its first step.
     """
-    folder = Path(found.model.name)
-    if not folder.is_dir():
+    folder = hub_cache.find(found.model.name, found.model.revision)
+    if folder is None or not folder.is_dir():
         return
     from ..data_doctor import before_training, every_row
 
