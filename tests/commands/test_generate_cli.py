@@ -193,7 +193,7 @@ def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(t
     assert not any("--model-name" in warning for warning in named["plan"]["warnings"])
     rendered = run_script(TOOL, "render", "--params", "p.json", "--target", "script", cwd=tmp_path)
     assert rendered.returncode == 0, rendered.stderr
-    assert "'model_name': 'owner/model'" in rendered.stdout
+    assert "'name': 'owner/model'" in rendered.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from unsloth_fft.commands import plan
 from unsloth_fft.core import schema
+from unsloth_fft.hardware import cards
 
 LLAMA = "--model meta-llama/Llama-3.1-8B --host-ram-gib 128 --tokens 1e7"
 CARDS = ("L40S", "A100-80GB", "H200")
@@ -31,8 +32,8 @@ def planned(capsys: pytest.CaptureFixture[str]):
 
 def lines_of(error: str) -> dict[str, str]:
     """The table's lines by card, the marked one without its mark."""
-    rows = error.split("warning:")[0].splitlines()[1:]
-    return {line.lstrip("* ").split("  ")[0]: line for line in rows if line.strip()}
+    rows = error.split("~:")[0].split("warning:")[0].splitlines()[1:]
+    return {line.lstrip("* ").split("  ")[0]: line for line in rows if line.strip() and not line.startswith("     ")}
 
 
 def test_each_card_is_planned_and_the_fastest_is_taken(planned) -> None:
@@ -46,10 +47,11 @@ def test_each_card_is_planned_and_the_fastest_is_taken(planned) -> None:
     assert len(table) == 3
     for each in alone.values():
         predicted, line = each["plan"]["predicted"], table[each["plan"]["hardware"]["name"]]
-        assert f"{predicted['tokens_per_second']:,.0f}" in line and f"{predicted['peak_vram_gib']:.1f} of" in line
+        assert f"{predicted['tokens_per_second']:,.0f}" in line and f"{predicted['peak_vram_gib']:.1f}/" in line
         assert line.startswith("*") == (each == fastest)
     low, high = alone["L40S"]["plan"]["predicted"]["tokens_per_second_range"]
-    assert f"{low:,.0f} to {high:,.0f}" in table["L40S"]
+    assert f"extrapolated: {low:,.0f} to {high:,.0f} tokens/s" in error.split(table["L40S"])[1].splitlines()[1]
+    assert max(len(line) for line in error.split("warning:")[0].splitlines()) <= 80
 
 
 def test_with_prices_the_cheapest_is_taken(planned, tmp_path: Path) -> None:
@@ -87,11 +89,10 @@ def test_a_card_that_does_not_fit_or_is_refused_stays_in_the_table(planned) -> N
 
 def test_the_table_shows_the_host_memory_that_plans_need_or_lack(planned) -> None:
     code, found, error = planned(f"{LLAMA} --gpu L40S,A100-80GB")
-    assert "host GiB" in error
     for card in ("L40S", "A100-80GB"):
         alone = planned(f"{LLAMA} --gpu {card}")[1]["plan"]
         line = lines_of(error)[alone["hardware"]["name"]]
-        assert f"{alone['predicted']['host_ram_gib']:.1f} of 128.0" in line
+        assert f" {alone['predicted']['host_ram_gib']:.0f} " in line
     short = LLAMA.replace("128", "40")
     code, found, error = planned(f"{short} --gpu L40S,H200")
     assert code == 0
@@ -108,6 +109,22 @@ def test_where_no_card_fits_the_nearest_is_explained(planned) -> None:
     code, found, error = planned(f"{LLAMA} --gpu T4,MI300X --optimizer adamw_flash")
     assert (code, found) == (2, None)
     assert planned(f"{LLAMA} --gpu L4,,T4")[0] == 2
+
+
+def test_any_compares_every_card_of_the_table_and_takes_several_where_one_is_not_enough(planned) -> None:
+    line = "--model Qwen/Qwen2.5-7B --rows 20000 --tokens-per-row 600 --epochs 3 --gpu any"
+    code, found, error = planned(f"{line} --prices shipped")
+    said = error.split("warning:")[0]
+    assert code == 0 and max(len(text) for text in said.splitlines()) <= 80
+    table = [text.lstrip("* ").split("  ")[0] for text in said.splitlines()[1:]]
+    for card in cards.gpus():
+        assert any(card.name in text for text in table) or card.name in " ".join(said.split())
+    assert any(re.match(r"[248]x RTX", text) for text in table)
+    costs = [float(cost) for cost in re.findall(r"(?:min|h) +([\d.,]+)$", said, re.MULTILINE)]
+    assert costs == sorted(costs) and found["plan"]["predicted"]["cost_usd"] == pytest.approx(costs[0], abs=0.01)
+    assert "any amount was assumed" in " ".join(said.split())
+    code, found, error = planned(line)
+    assert "No prices" in error and found["plan"]["predicted"]["cost_usd"] is None
 
 
 def test_preferring_memory_takes_the_smallest_plan_that_fits(planned) -> None:
@@ -127,6 +144,6 @@ def test_a_cost_that_ranges_leave_open_is_called_undecided(planned) -> None:
     code, _, error = planned(f'{LLAMA} --gpu "RTX A6000,H200" --prices {prices}')
     assert code == 0
     assert re.search(r"^Not decided: (H200|RTX A6000) may cost less than (H200|RTX A6000)", error, re.MULTILINE)
-    assert "extrapolated" in error and "measured" in error
+    assert "~: extrapolated" in error and "measured" in error
     _, _, alone = planned(f"{LLAMA} --gpu H200,H100 --price-per-hour 2")
     assert "Not decided" not in alone

@@ -27,7 +27,9 @@ def test_rows_decide_steps_and_tokens() -> None:
 
 def test_full_rows_take_their_tokens_at_the_planned_speed() -> None:
     found = plan(request(data=DataFacts(160, (2048,) * 160), amount=Amount(max_steps=100))).plan.predicted
-    assert found.hours == pytest.approx(found.tokens / found.tokens_per_second / 3600, rel=1e-4)
+    steps_h = found.hours_breakdown["steps"]
+    assert steps_h == pytest.approx(found.tokens / found.tokens_per_second / 3600, rel=1e-4)
+    assert found.hours == pytest.approx(sum(found.hours_breakdown.values()), rel=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -114,7 +116,8 @@ def test_an_extrapolated_plan_has_ranges_of_time_and_cost_and_says_them() -> Non
     shortest, longest = found.predicted.hours_range
     slow, fast = found.predicted.tokens_per_second_range
     assert shortest < found.predicted.hours < longest
-    assert longest / shortest == pytest.approx(fast / slow, rel=1e-3)
+    fixed = found.predicted.hours_breakdown["start"] + found.predicted.hours_breakdown["saving"]
+    assert (longest - fixed) / (shortest - fixed) == pytest.approx(fast / slow, rel=1e-3)
     assert found.predicted.cost_usd_range == pytest.approx([2 * shortest, 2 * longest], abs=0.01)
     assert any(f"{found.predicted.cost_usd_range[1]:.2f} USD" in warning for warning in found.warnings)
     free = plan(request(machine=machine)).plan.predicted
@@ -207,5 +210,6 @@ def test_tokens_and_cost_are_carried_through() -> None:
     found = plan(request(amount=Amount(tokens=10**9), price_per_hour=4.0))
     predicted = found.plan.predicted
     assert predicted.steps == found.schedule.max_steps == 30518
-    assert predicted.hours == pytest.approx(predicted.tokens / predicted.tokens_per_second / 3600, rel=1e-3)
+    steps_h = predicted.hours_breakdown["steps"]
+    assert steps_h == pytest.approx(predicted.tokens / predicted.tokens_per_second / 3600, rel=1e-3)
     assert predicted.cost_usd == pytest.approx(predicted.hours * 4.0, rel=1e-2)

@@ -14,14 +14,17 @@ from .. import __version__
 from ..core import files, terminal
 from ..core.arguments import Parser, precision
 from ..core.errors import BadInput
+from ..data.row_format import FORMATS
 from ..hardware import cards
 from ..hardware.cards import Hardware
 from ..planning.defaults import OBJECTIVES
-from ..planning.request import EVAL_FRACTION, Amount, Pins, Reading, Request
+from ..planning.request import Amount, Pins, Reading, Request
 from ..settings.recipes import RANK, RECIPES
 from . import columns_flag
 
 if TYPE_CHECKING:
+    from ..planning.data_facts import DataFacts
+    from ..planning.described_rows import Lengths
     from ..planning.search import Outcome
 
 DESCRIPTION = """Plan a full fine-tuning run: the fastest settings that fit the memory at hand and really train every
@@ -38,6 +41,7 @@ stdout carries the JSON parameters and nothing else, with --output too; notes an
 A --dataset path is stored as given, so run `unsloth_fft_tool.py init` from the same folder (or give a full path).
 exit codes: 0 planned, 2 bad input, 3 nothing fits (with what would make it fit), 4 something is missing here."""
 
+ANY, SHIPPED = "any", "shipped"
 DEFAULT_LENGTH = 2048
 DEFAULT_BATCH = 16
 DEFAULT_ALTERNATIVES = 3
@@ -71,13 +75,24 @@ def _add_task(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dataset-elsewhere", action="store_true", help="the data are on another machine: do not look for them here"
     )
+    group.add_argument(
+        "--rows", type=_tokens, metavar="N", help="how many rows there are, for data that are not read here"
+    )
+    group.add_argument(
+        "--tokens-per-row", type=_lengths, metavar="X", help="and their lengths: 600, 600+-200, or p50=400,p95=1800"
+    )
+    group.add_argument("--format", choices=FORMATS, help="format of the rows (default: recognised when they are read)")
     group.add_argument("--sample-by", choices=("line", "paragraph", "document"), default="line",
                        help="what is one row of a text file (default line)")  # fmt: skip
     columns_flag.add_to(group)
     group.add_argument("--allow-cut-ends", action="store_true",
                        help="train although more than 1%% of rows lose the end of their last answer")  # fmt: skip
-    group.add_argument("--eval-fraction", type=_share, default=EVAL_FRACTION, metavar="X",
-                       help=f"share of rows held out for evaluation, 0 to 0.5 (default {EVAL_FRACTION:g})")  # fmt: skip
+    group.add_argument(
+        "--eval-fraction",
+        type=_share,
+        metavar="X",
+        help="share of rows held out, 0 to 0.5 (default 0.1, at most about 500 rows)",
+    )
     group.add_argument(
         "--chat-template", metavar="NAME", help="one of Unsloth's chat templates (default: the tokenizer's own)"
     )
@@ -107,7 +122,7 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
         "--gpu",
         metavar="NAME|auto",
         twice="write --gpu A,B,C",
-        help="card, or auto for this machine (default auto; CPU where there is no GPU); A,B,C compares several",
+        help="card, or auto for this machine (default auto; CPU without a GPU); A,B,C compares several, any all",
     )
     group.add_argument(
         "--vram-gib", type=_positive, metavar="X", help="usable GiB of each GPU, alone or to cap --gpu NAME"
@@ -123,7 +138,11 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--price-per-hour", type=_not_negative, metavar="X", help="USD for one GPU-hour, to predict the cost"
     )
-    group.add_argument("--prices", metavar="FILE", help="your own price table (schemas/prices.schema.json)")
+    group.add_argument(
+        "--prices",
+        metavar="FILE",
+        help="your price table (schemas/prices.schema.json), or 'shipped' for dated public ones",
+    )
 
 
 def _add_amount(top: argparse.ArgumentParser) -> None:
@@ -206,8 +225,8 @@ def _contest(args: argparse.Namespace) -> tuple[Request, Outcome]:
         return requests[0], search(requests[0])
     from ..planning import comparison
 
-    entries = comparison.compare(requests)
-    terminal.say(comparison.table(entries))
+    entries = comparison.compare(requests, more_gpus=args.gpu == ANY and args.gpus is None)
+    terminal.say(comparison.table(entries, brief=args.gpu == ANY))
     best = comparison.chosen(entries)
     assert best.outcome is not None
     return best.request, best.outcome
@@ -216,6 +235,8 @@ def _contest(args: argparse.Namespace) -> tuple[Request, Outcome]:
 def requests_from(args: argparse.Namespace) -> list[Request]:
     """A request for each card of --gpu, where several are named with commas; the rest is read once."""
     names = [name.strip() for name in (args.gpu or "").split(",")]
+    if names == [ANY]:
+        names = [gpu.name for gpu in cards.gpus()]
     if len(names) == 1:
         return [request_from(args)]
     if not all(names):
@@ -232,7 +253,7 @@ def requests_from(args: argparse.Namespace) -> list[Request]:
 def request_from(args: argparse.Namespace) -> Request:
     """The request that parsed flags ask for. Raises BadInput or MissingHere where they cannot be met."""
     from ..models import catalogue, source
-    from ..planning import data_facts
+    from ..planning import held_out
 
     _check_data(args)
     amount = Amount(args.epochs, args.max_steps, args.tokens)
@@ -240,13 +261,15 @@ def request_from(args: argparse.Namespace) -> Request:
     shape = source.resolve(args.model)
     machine = _hardware(args)
     columns = columns_flag.read(args.columns)
-    here = args.dataset and not args.dataset_elsewhere
-    facts = data_facts.read_facts(args.dataset, args.sample_by, columns, args.ignore_columns) if here else None
+    facts = _facts(args, columns)
+    length = _length(args.seq_length, shape.max_positions, args.model)
+    share = held_out.usual_share(facts, amount, args.effective_batch * length)
+    eval_fraction = share if args.eval_fraction is None else args.eval_fraction
     return Request(
         model=args.model_name or catalogue.published_name(args.model),
         shape=shape,
         hardware=machine,
-        seq_length=_length(args.seq_length, shape.max_positions, args.model),
+        seq_length=length,
         effective_batch=args.effective_batch,
         exactness=args.exactness,
         objective=args.objective,
@@ -271,12 +294,37 @@ def request_from(args: argparse.Namespace) -> Request:
         reading=Reading(
             chat_template=args.chat_template,
             sample_by=args.sample_by,
-            eval_fraction=args.eval_fraction,
+            eval_fraction=eval_fraction,
+            form=args.format,
             columns=tuple(columns.items()),
             ignored_columns=tuple(args.ignore_columns),
             allow_cut_ends=args.allow_cut_ends,
         ),
     )
+
+
+def _facts(args: argparse.Namespace, columns: dict[str, str]) -> DataFacts | None:
+    """What is known of the rows: read from the file, or as they were described; None where neither."""
+    from ..planning import data_facts
+
+    read_here = args.dataset is not None and not args.dataset_elsewhere
+    read = data_facts.read_facts
+    found = read(args.dataset, args.sample_by, columns, args.ignore_columns) if read_here else None
+    if args.rows is None and args.tokens_per_row is None:
+        return found
+    if found is not None:
+        raise BadInput(
+            f"--rows and --tokens-per-row describe data that are elsewhere, and {args.dataset} was read here:"
+            f" {found.rows:,} rows",
+            hint="leave them out, or add --dataset-elsewhere",
+        )
+    if args.rows is None or args.tokens_per_row is None:
+        given, lacking = ("--rows", "--tokens-per-row X") if args.rows else ("--tokens-per-row", "--rows N")
+        raise BadInput(f"{given} alone does not say how much data there is", hint=f"add {lacking}")
+    from ..planning import described_rows
+
+    form = args.format or ("text" if args.objective == "pretrain" else None)
+    return described_rows.facts(args.rows, args.tokens_per_row, form)
 
 
 def _hardware_flags(args: argparse.Namespace) -> frozenset[str]:
@@ -300,10 +348,10 @@ def _check_data(args: argparse.Namespace) -> None:
 
 
 def _check_amount(args: argparse.Namespace, amount: Amount) -> None:
-    if args.dataset is None and amount.in_passes:
+    if args.dataset is None and args.rows is None and amount.in_passes:
         raise BadInput(
             "neither data nor an amount of training was given",
-            hint="add --dataset FILE, or say how much with --max-steps N or --tokens N",
+            hint="add --dataset FILE, or --rows N --tokens-per-row X, or say how much with --max-steps N or --tokens N",
         )
 
 
@@ -353,7 +401,7 @@ def _price(args: argparse.Namespace, machine: Hardware) -> float | None:
         return float(args.price_per_hour)
     if args.prices is None:
         return None
-    price = cards.price_per_hour(machine.name, Path(args.prices))
+    price = cards.price_per_hour(machine.name, cards.SHIPPED_PRICES if args.prices == SHIPPED else Path(args.prices))
     return price.usd_per_hour if price else None
 
 
@@ -373,6 +421,15 @@ def _number(check: Callable[[float], bool], expected: str) -> Callable[[str], fl
 def _integer(least: int, expected: str, most: int = 2**53) -> Callable[[str], int]:
     number = _number(lambda value: value == int(value) and least <= value <= most, expected)
     return lambda text: int(number(text))
+
+
+def _lengths(text: str) -> Lengths:
+    from ..planning import described_rows
+
+    try:
+        return described_rows.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {described_rows.EXPECTED}") from None
 
 
 def _tokens(text: str) -> int:

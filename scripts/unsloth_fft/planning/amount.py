@@ -96,7 +96,7 @@ def passes(request: Request, setting: Setting, steps: int) -> float | None:
 def training_rows(request: Request, setting: Setting) -> float:
     """Rows an epoch reads: without the held-out ones, and packed into full sequences where that is done."""
     assert request.data is not None
-    share = 1 - request.data.held_out(request.reading.eval_fraction) / request.data.rows
+    share = (1 - request.data.held_out(request.reading.eval_fraction) / request.data.rows) * request.data.each
     if not packs(request, setting):
         return max(round(len(request.data.examples(request.seq_length)) * share), 1)
     return max(math.ceil(sum(request.data.lengths) * share / request.seq_length), 1)

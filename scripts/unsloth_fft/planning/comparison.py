@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.errors import BadInput
 from ..settings.parameters import Plan, Predicted
@@ -13,7 +14,9 @@ from .request import Request
 from .search import Outcome, search
 from .table import columns
 
-HEADER = ("", "GPU", "fits", "peak GiB", "host GiB", "tokens/s", "low to high", "basis", "time", "cost USD")
+HEADER = ("", "GPU", "peak/GiB", "host", "tokens/s", "time", "cost USD")
+# Counts that are tried where one card is not enough, as machines have them.
+GPU_COUNTS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,28 @@ class Entry:
         return None if self.plan is None else self.plan.predicted
 
 
-def compare(requests: Sequence[Request]) -> list[Entry]:
-    """An entry for each request, in their order. Raises BadInput where no card allows the request."""
-    entries = [_entry(request) for request in requests]
+def compare(requests: Sequence[Request], *, more_gpus: bool = False) -> list[Entry]:
+    """An entry for each request, in their order; with `more_gpus` several of a card of which one is not enough.
+
+    Raises BadInput where no card allows the request.
+    """
+    entries = [_enough(request) if more_gpus else _entry(request) for request in requests]
     refusals = [entry.refusal for entry in entries if entry.refusal is not None]
     if len(refusals) == len(entries):
         raise refusals[0]
     return entries
+
+
+def _enough(request: Request) -> Entry:
+    """The entry of the fewest cards on which something fits, else that of one."""
+    first = _entry(request)
+    if first.plan is not None or first.refusal is not None:
+        return first
+    for count in GPU_COUNTS:
+        more = _entry(replace(request, hardware=replace(request.hardware, gpus=count)))
+        if more.plan is not None:
+            return more
+    return first
 
 
 def chosen(entries: Sequence[Entry]) -> Entry:
@@ -48,11 +66,48 @@ def chosen(entries: Sequence[Entry]) -> Entry:
     return min(held, key=lambda entry: (_missing(entry), entry.request.hardware.name))
 
 
-def table(entries: Sequence[Entry]) -> str:
-    """One line a card; the one to take is marked."""
+def table(entries: Sequence[Entry], *, brief: bool = False) -> str:
+    """One line a card, within 80 columns; the one to take is marked. `brief`: best first, what does not fit in a word.
+
+    Otherwise the cards stay in their order, and what is uncertain of each stands below it.
+    """
     best = chosen(entries)
-    rows = [_row(entry, entry is best and entry.predicted is not None) for entry in entries]
-    return "\n".join([columns([HEADER, *rows]), *_undecided(best, entries)])
+    shown = [entry for entry in entries if entry.plan is not None] if brief else list(entries)
+    if brief:
+        shown.sort(key=lambda entry: (*_cost_first(entry), entry.request.hardware.name))
+    lines = columns([HEADER, *(_row(entry, entry is best and entry.plan is not None) for entry in shown)]).splitlines()
+    below = [lines[0]]
+    for entry, line in zip(shown, lines[1:], strict=True):
+        below += [line, *([] if brief else _range(entry))]
+    return "\n".join([*below, *_not_shown(entries, shown), *_notes(entries), *_undecided(best, entries)])
+
+
+def _range(entry: Entry) -> list[str]:
+    """What the figures of one card may be instead."""
+    if entry.plan is None or entry.plan.predicted.tokens_per_second_range is None:
+        return []
+    predicted = entry.plan.predicted
+    low, high = predicted.tokens_per_second_range or (0.0, 0.0)
+    costs = predicted.cost_usd_range
+    cost = "" if costs is None else f", {costs[0]:,.2f} to {costs[1]:,.2f} USD"
+    return [f"     {entry.plan.basis}: {low:,.0f} to {high:,.0f} tokens/s{cost}"]
+
+
+def _not_shown(entries: Sequence[Entry], shown: Sequence[Entry]) -> list[str]:
+    names = [entry.request.hardware.name for entry in entries if entry not in shown]
+    return textwrap.wrap(f"Fit neither alone nor by 8: {', '.join(names)}.", 80) if names else []
+
+
+def _notes(entries: Sequence[Entry]) -> list[str]:
+    """What was assumed, and what the marks say."""
+    notes = []
+    if any(entry.plan is not None and entry.plan.basis == "extrapolated" for entry in entries):
+        notes.append("~: extrapolated, an estimate; the others were measured or fitted.")
+    if all(entry.request.hardware.host_ram_gib is None for entry in entries):
+        notes.append("Host memory was not given, and any amount was assumed: 'host' is what each machine must have.")
+    if not any(entry.request.price_per_hour for entry in entries):
+        notes.append("No prices: add --prices shipped (dated, public) or --prices FILE. Fastest first.")
+    return [line for note in notes for line in textwrap.wrap(note, 80)]
 
 
 def _undecided(best: Entry, entries: Sequence[Entry]) -> list[str]:
@@ -66,7 +121,8 @@ def _undecided(best: Entry, entries: Sequence[Entry]) -> list[str]:
     ]
     if not rivals:
         return []
-    return [f"Not decided: {', '.join(rivals)} may cost less than {best.request.hardware.name}, by the ranges above."]
+    sentence = f"Not decided: {', '.join(rivals)} may cost less than {best.request.hardware.name}, by their ranges."
+    return textwrap.wrap(sentence, 80)
 
 
 def _entry(request: Request) -> Entry:
@@ -100,28 +156,21 @@ def _lacks(entry: Entry) -> str:
     return " and ".join(f"{size:.1f} {what}" for size, what in parts if size > 0)
 
 
-def _host_text(needed: float, there: float | None) -> str:
-    return f"{needed:.1f}" if there is None else f"{needed:.1f} of {there:.1f}"
-
-
 def _row(entry: Entry, take: bool) -> tuple[str, ...]:
-    name = entry.request.hardware.name
+    hardware = entry.request.hardware
+    name = hardware.name if hardware.gpus == 1 else f"{hardware.gpus}x {hardware.name}"
     if entry.refusal is not None:
         return ("", name, f"refused: {entry.refusal.message}")
     if entry.plan is None:
         return ("", name, f"no, lacks {_lacks(entry)}")
     predicted = entry.plan.predicted
-    speed, costs = predicted.tokens_per_second_range, predicted.cost_usd_range
-    cost = "-" if predicted.cost_usd is None else f"{predicted.cost_usd:,.2f}"
+    mark = "~" if entry.plan.basis == "extrapolated" else ""
     return (
         "*" if take else "",
         name,
-        "yes",
-        f"{predicted.peak_vram_gib:.1f} of {entry.request.hardware.vram_gib:.1f}",
-        _host_text(predicted.host_ram_gib, entry.request.hardware.host_ram_gib),
-        f"{predicted.tokens_per_second:,.0f}",
-        "-" if speed is None else f"{speed[0]:,.0f} to {speed[1]:,.0f}",
-        entry.plan.basis,
-        duration.in_words(predicted.hours),
-        cost if costs is None else f"{cost} ({costs[0]:,.2f} to {costs[1]:,.2f})",
+        f"{predicted.peak_vram_gib:.1f}/{hardware.vram_gib:.0f}",
+        f"{predicted.host_ram_gib:.0f}",
+        f"{mark}{predicted.tokens_per_second:,.0f}",
+        duration.short(predicted.hours),
+        "-" if predicted.cost_usd is None else f"{predicted.cost_usd:,.2f}",
     )

@@ -34,7 +34,8 @@ class DataFacts:
 
     `form` is one of row_format.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
     folder holds out by their names; nothing else is held out then. `empty` rows hold nothing, are left out, and are
-    counted nowhere else. Compared by identity, and what takes a
+    counted nowhere else. `described` says what was assumed of rows that a user described and nobody read; their
+    `lengths` are a sample. Compared by identity, and what takes a
     pass over all rows is cached by it: a search asks the same of every setting.
     """
 
@@ -43,6 +44,12 @@ class DataFacts:
     form: str | None = None
     set_apart: int = 0
     empty: int = 0
+    described: str | None = None
+
+    @property
+    def each(self) -> float:
+        """How many rows one of `lengths` stands for: 1 where every row was read."""
+        return self.rows / len(self.lengths)
 
     def held_out(self, fraction: float) -> int:
         """How many rows are not learned, where `fraction` of them was asked for."""
@@ -62,7 +69,7 @@ class DataFacts:
 
     def mean_row(self, limit: int) -> float:
         """Mean tokens of a row: of a whole text, or of a row that is cut at `limit`."""
-        return sum(self.lengths) / self.rows if self.form == "text" else self.mean_length(limit)
+        return sum(self.lengths) / len(self.lengths) if self.form == "text" else self.mean_length(limit)
 
 
 @functools.lru_cache(maxsize=8)

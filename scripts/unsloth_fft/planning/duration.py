@@ -25,6 +25,13 @@ def step_seconds(request: Request, setting: Setting, planned: SpeedEstimate) -> 
     return planned.step_s - (full.step_s - short.step_s)
 
 
+def short(hours: float) -> str:
+    """The same for a column of a table: "3.25 h", "12 min", "4 s"."""
+    if hours >= 1:
+        return f"{hours:,.0f} h" if hours >= 100 else f"{hours:.3g} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
+
+
 def in_words(hours: float) -> str:
     """`hours` in the unit that a person would use: "3.25 hours", "12.0 minutes", "4.2 seconds"."""
     if hours >= 1:

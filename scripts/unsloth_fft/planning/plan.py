@@ -24,7 +24,7 @@ from ..settings.parameters import (
 )
 from ..settings.setting import Setting
 from ..weights.expected import Expected, expected
-from . import basis, exact_alternative, words
+from . import basis, exact_alternative, whole_run, words
 from .amount import RunLength, run_length
 from .defaults import TrainingDefaults, defaults_for
 from .request import Request
@@ -75,6 +75,7 @@ def _parameters(
     length = run_length(request, setting, epochs)
     save_steps = disk.steps_between_saves(request.shape.parameters, setting.weights, length.steps, best.step_s)
     schedule = _schedule(request, defaults, length, epochs, save_steps)
+    beside = whole_run.beside(request, setting, length, best.step_s, save_steps)
     disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule, length.steps)
     return Parameters(
         schema_version="1.0",
@@ -88,7 +89,7 @@ def _parameters(
         batch=Batch(setting.micro_batch, setting.accumulation, request.effective_batch),
         schedule=schedule,
         distributed=Distributed(request.hardware.gpus, request.hardware.nodes, setting.strategy),
-        plan=_plan(request, outcome, best, optimizer, length, alternatives, disk_gib),
+        plan=_plan(request, outcome, best, optimizer, length, beside, alternatives, disk_gib),
     )
 
 
@@ -104,7 +105,7 @@ def _data(request: Request, setting: Setting, dataset: str | None) -> Data:
     facts = request.data
     return Data(
         dataset=dataset,
-        format="auto",
+        format=request.reading.form or "auto",
         objective=request.objective,
         loss_on="all" if request.objective == "pretrain" else "responses",
         packing=packs(request, setting),
@@ -145,7 +146,7 @@ def _schedule(
         lr_scheduler_type=defaults.lr_scheduler_type,
         warmup_steps=defaults.warmup_steps,
         logging_steps=1,
-        eval_steps=None,
+        eval_steps=whole_run.eval_steps(request, length.steps),
         save_steps=save_steps,
         save_total_limit=2,
         seed=SEED,
@@ -158,13 +159,14 @@ def _plan(
     best: Candidate,
     optimizer: Optimizer,
     length: RunLength,
+    beside: whole_run.Beside,
     alternatives: int,
     disk_gib: float,
 ) -> Plan:
     hardware = request.hardware
     kind = "extrapolated" if best.spilled else basis.basis_of(request, best.setting)
     survival = expected(request.model, optimizer.learning_rate, best.setting.weights, optimizer.name, optimizer.args)
-    predicted = _predicted(request, best, length, survival, kind, disk_gib)
+    predicted = _predicted(request, best, length, beside, survival, kind, disk_gib)
     return Plan(
         hardware=PlannedHardware(
             name=hardware.name,
@@ -188,14 +190,23 @@ def _plan(
 
 
 def _predicted(
-    request: Request, best: Candidate, length: RunLength, survival: Expected, kind: str, disk_gib: float
+    request: Request,
+    best: Candidate,
+    length: RunLength,
+    beside: whole_run.Beside,
+    survival: Expected,
+    kind: str,
+    disk_gib: float,
 ) -> Predicted:
     rate = best.tokens_per_second
-    hours = length.steps * best.step_s / 3600
+    steps_h = length.steps * best.step_s / 3600
+    by_speed = steps_h + beside.evaluation / 3600  # what a faster or slower card changes
+    fixed = (beside.start + beside.saving) / 3600
+    hours = by_speed + fixed
     price = None if request.price_per_hour is None else request.price_per_hour * request.gpus
     extrapolated = kind == "extrapolated"  # then every figure that follows from the speed has a range
     low, high = basis.spread(request)
-    hours_range = [_digits(hours / high), _digits(hours / low)]
+    hours_range = [_digits(by_speed / high + fixed), _digits(by_speed / low + fixed)]
     breakdown = {name: round(size, 3) for name, size in sorted(best.memory.components.items())}
     return Predicted(
         peak_vram_gib=round(best.memory.peak, 2),
@@ -206,6 +217,12 @@ def _predicted(
         steps=length.steps,
         tokens=length.tokens,
         hours=_digits(hours),
+        hours_breakdown={
+            "start": _digits(beside.start / 3600),
+            "steps": _digits(steps_h),
+            "evaluation": _digits(beside.evaluation / 3600),
+            "saving": _digits(beside.saving / 3600),
+        },
         hours_range=hours_range if extrapolated else None,
         cost_usd=None if price is None else round(hours * price, 2),
         cost_usd_range=None if price is None or not extrapolated else [round(end * price, 2) for end in hours_range],

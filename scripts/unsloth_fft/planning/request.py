@@ -46,6 +46,7 @@ class Reading:
     """How the data set is read: which chat template, what a row of a text file is, and the share of rows held out.
 
     `columns` are (name here, name in the file) of columns named otherwise, `ignored_columns` mean nothing.
+    `form` is the format of the rows where it was said, one of row_format.FORMATS.
     """
 
     chat_template: str | None = None
@@ -54,6 +55,7 @@ class Reading:
     columns: tuple[tuple[str, str], ...] = ()
     ignored_columns: tuple[str, ...] = ()
     allow_cut_ends: bool = False
+    form: str | None = None
 
 
 @dataclass(frozen=True)

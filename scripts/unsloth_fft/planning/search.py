@@ -25,7 +25,7 @@ class Candidate:
     """One setting with its estimates. GiB; `missing` is what lacks on the GPU, `host_missing` on the host (0: fits).
 
     `spilled` is paged state for which the GPU has no room. `step_s` is a step's time on the user's rows, and `learned`
-    the tokens that it learns a second: what plans are compared by.
+    the tokens that it learns a second: what plans are compared by. `read` counts the padding, too.
     """
 
     setting: Setting
@@ -38,6 +38,7 @@ class Candidate:
     spilled: float
     step_s: float
     learned: float
+    read: float
 
     @property
     def fits(self) -> bool:
@@ -45,8 +46,8 @@ class Candidate:
 
     @property
     def tokens_per_second(self) -> float:
-        """On full rows, rounded once, so that the plan and every sentence about it say the same."""
-        return round(self.speed.tokens_per_second, 1)
+        """On the user's rows, rounded once, so that the plan and every sentence about it say the same."""
+        return round(self.read, 1)
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -185,6 +186,7 @@ def _candidate(request: Request, exactness: str, setting: Setting) -> Candidate:
         spilled=spilled,
         step_s=step_s,
         learned=request.effective_batch * amount.learned_per_row(request, setting) / step_s,
+        read=request.effective_batch * amount.tokens_per_row(request, setting) / step_s,
     )
 
 

@@ -246,7 +246,7 @@ def _rate_warnings(request: Request) -> list[str]:
 
 def _raw_text_warnings(request: Request) -> list[str]:
     """Of a data set that was not read, the name alone says what it holds."""
-    named = (request.unread or "").lower().endswith((".txt", ".md"))
+    named = (request.unread or "").lower().endswith((".txt", ".md")) or request.reading.form == "text"
     is_text = named if request.data is None else request.data.form == "text"
     if request.objective != "sft" or not is_text:
         return []
@@ -255,9 +255,16 @@ def _raw_text_warnings(request: Request) -> list[str]:
 
 def _template_warnings(request: Request) -> list[str]:
     """Conversations need a chat template, which no catalogue of shapes knows of: only the name can be judged."""
-    if request.data is None or request.data.form not in CONVERSATIONS or request.reading.chat_template is not None:
+    form = request.reading.form or (request.data.form if request.data is not None else None)
+    described = request.data is not None and request.data.described is not None and request.objective == "sft"
+    if request.reading.chat_template is not None or not source.may_be_a_base_model(request.model):
         return []
-    if not source.may_be_a_base_model(request.model):
+    if form is None and described:
+        return [
+            f"If the rows are conversations: {request.model} may be a base model whose tokenizer has no chat template;"
+            f" if so, name one: --chat-template {template_for(request.model)}."
+        ]
+    if form not in CONVERSATIONS:
         return []
     return [
         f"The rows are conversations, and {request.model} may be a base model whose tokenizer has no chat template: if"
@@ -311,11 +318,27 @@ def _data_warnings(request: Request) -> list[str]:
     if request.unread is not None:
         return [
             f"{request.unread} was not read here: its rows are not known, and rows of {request.seq_length} tokens"
-            " were assumed."
+            f" were assumed.{_shorter_rows(request)}"
         ]
     if request.data is None:
         return []
-    return [*_held_out_warnings(request, request.data), *_length_warnings(request, request.data)]
+    described = request.data.described
+    return [
+        *([f"The rows were not read: {described}."] if described else []),
+        *_held_out_warnings(request, request.data),
+        *_length_warnings(request, request.data),
+    ]
+
+
+def _shorter_rows(request: Request) -> str:
+    """What rows that are shorter than assumed do to an amount in tokens, which becomes a number of steps here."""
+    if request.amount.tokens is None:
+        return ""
+    return (
+        " The steps are counted for such rows: shorter ones bring fewer tokens a step, so that less than"
+        f" {request.amount.tokens:,} tokens, and perhaps only a part of the rows, is trained. Say how the rows are:"
+        " --rows N --tokens-per-row X."
+    )
 
 
 def _held_out_warnings(request: Request, data: DataFacts) -> list[str]:
@@ -331,13 +354,13 @@ def _held_out_warnings(request: Request, data: DataFacts) -> list[str]:
 
 
 def _length_warnings(request: Request, data: DataFacts) -> list[str]:
-    longer = sum(length > request.seq_length for length in data.lengths)
+    longer = round(data.each * sum(length > request.seq_length for length in data.lengths))
     if longer and data.form != "text":  # a long text goes on in the next sequence
         return [f"About {longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut."]
     longest = max(data.lengths, default=0)
     if request.objective == "sft" and longest <= request.seq_length / 4:
         return [
-            f"Memory and tokens/s are those of rows of {request.seq_length:,} tokens, and the longest here has about"
+            f"Memory is that of rows of {request.seq_length:,} tokens, and the longest here has about"
             f" {longest:,}: a shorter --seq-length plans what these need."
         ]
     return []

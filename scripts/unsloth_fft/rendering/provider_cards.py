@@ -20,9 +20,7 @@ MODAL: Mapping[str, str] = {
     "A10G": "A10",
     "L40S": "L40S",
     "A100 40GB SXM": "A100-40GB",
-    "A100 40GB PCIe": "A100-40GB",
     "A100 80GB SXM": "A100-80GB",
-    "A100 80GB PCIe": "A100-80GB",
     "RTX PRO 6000 Blackwell": "RTX-PRO-6000",
     "H100 SXM 80GB": "H100!",  # without the mark Modal may put the run on another card than the one planned for
     "H200": "H200",
@@ -48,7 +46,6 @@ SKYPILOT: Mapping[str, str] = {
     "L40S": "L40S",
     "A100 40GB SXM": "A100",
     "A100 80GB SXM": "A100-80GB",
-    "A100 80GB PCIe": "A100-80GB",
     "H100 SXM 80GB": "H100",
     "GH200 96GB": "GH200",
     "RTX PRO 6000 Blackwell": "RTXPRO6000",

@@ -130,6 +130,7 @@ class Predicted:
     tokens: int
     hours: float
     hours_range: list[float] | None = None
+    hours_breakdown: dict[str, float] | None = None
     cost_usd: float | None
     cost_usd_range: list[float] | None = None
     update_survival: float
