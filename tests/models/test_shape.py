@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny_configs import OWN_KEYS, SMALL
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.models.families import FAMILIES
 from unsloth_fft.models.shape import ModelShape
@@ -16,40 +17,6 @@ LLAMA_31_8B = {
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "rms_norm_eps": 1e-5,
     "max_position_embeddings": 131072, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
     "attention_bias": False, "mlp_bias": False,
-}  # fmt: skip
-SMALL = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "vocab_size": 200, "max_position_embeddings": 128, "pad_token_id": 0,
-    "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
-ROUTED = {"num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 40}
-DELTA_NET = {
-    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
-    "linear_value_head_dim": 16, "linear_conv_kernel_dim": 3, "head_dim": 24,
-}  # fmt: skip
-MAMBA = {
-    "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8, "mamba_d_conv": 4,
-    "mamba_expand": 2, "layer_types": ["mamba", "attention"] * 2, "shared_intermediate_size": 40,
-}  # fmt: skip
-# What each family needs beyond SMALL: its own keys, and sizes that differ so that no error can cancel out.
-OWN_KEYS = {
-    "gemma": {"head_dim": 24}, "gemma2": {"head_dim": 24}, "gemma3_text": {"head_dim": 24},
-    "helium": {"head_dim": 16}, "hunyuan_v1_dense": {"head_dim": 16},
-    "gpt_oss": {"num_local_experts": 6, "num_experts_per_tok": 2, "head_dim": 24},
-    "qwen2_moe": {**ROUTED, "num_experts": 6, "mlp_only_layers": [1]},
-    "qwen3_moe": {**ROUTED, "num_experts": 6, "decoder_sparse_step": 2},
-    "qwen3_next": {**ROUTED, **DELTA_NET, "num_experts": 6}, "qwen3_5_text": DELTA_NET,
-    "qwen3_5_moe_text": {**ROUTED, **DELTA_NET, "num_experts": 6},
-    "olmoe": {"num_experts": 6, "num_experts_per_tok": 2},
-    "mixtral": {"num_local_experts": 6, "num_experts_per_tok": 2},
-    "phimoe": {"num_local_experts": 6, "num_experts_per_tok": 2},
-    "granitemoe": {"num_local_experts": 6, "num_experts_per_tok": 2},
-    "granitemoehybrid": {**MAMBA, "num_local_experts": 6, "num_experts_per_tok": 2},
-    "glm4_moe": {**ROUTED, "n_routed_experts": 6, "n_shared_experts": 2, "use_qk_norm": True, "head_dim": 24},
-    "gemma4_text": {
-        "head_dim": 16, "global_head_dim": 32, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2,
-        "vocab_size_per_layer_input": 150, "use_double_wide_mlp": True,
-    },
 }  # fmt: skip
 GEMMA4_EXPERTS = {
     "head_dim": 16, "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True,
@@ -232,7 +199,8 @@ def small_configs(draw):
 @given(config=small_configs())
 def test_counts_behave(config):
     own = {**OWN_KEYS.get(config["model_type"], {}), **config}
-    own.pop("layer_types", None)
+    for key in ("layer_types", "layers_block_type"):
+        own.pop(key, None)
     shape = ModelShape.from_config(own, "drawn")
     deeper = ModelShape.from_config({**own, "num_hidden_layers": own["num_hidden_layers"] + 1}, "deeper")
     assert 0 < shape.layer_parameters <= shape.all_layer_parameters < shape.parameters < deeper.parameters

@@ -15,6 +15,7 @@ from unsloth_fft.core import schema
 from unsloth_fft.settings import parameters as params
 from unsloth_fft.settings.parameters import Parameters
 from unsloth_fft.training.arguments import SCHEDULER_ARGUMENTS
+from whole_way import tiny_config
 
 unsloth = pytest.importorskip("unsloth")
 
@@ -225,10 +226,8 @@ def test_queries_reach_attention_in_the_type_the_planner_knows(model_type, monke
         seen.add(query.dtype)
         return attention(module, query, *rest, **more)
 
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "vocab_size": 256, "head_dim": 16}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "use_qk_norm": True, "pad_token_id": 0}
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_routed_experts": 4}
-    config = AutoConfig.for_model(model_type, **sizes, **heads, **experts)
+    values = tiny_config(model_type)
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
     config._attn_implementation = "sdpa"
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     norms = [parameter for name, parameter in model.named_parameters() if "norm." in name]

@@ -72,12 +72,13 @@ def align(base: Checkpoint, trained: Checkpoint) -> Alignment:
     renamed, prefixes = _under_names_of(base, trained)
     old, new, tied = _with_heads(base, renamed)
     pairs, mismatched, rows = [], [], []
+    layers = _layers_of(base) or 1
     for name in sorted(old.keys() & new.keys()):
         problem = _problem(old[name], new[name])
         if problem:
             mismatched.append(Mismatch(name, problem))
             continue
-        pairs.append(_pair(name, old[name], new[name]))
+        pairs.append(_pair(name, old[name], new[name], layers))
         if old[name].shape != new[name].shape:
             rows.append(ExtraRows(name, old[name].shape[0], new[name].shape[0]))
     missing = sorted(old.keys() - new.keys())
@@ -131,10 +132,15 @@ def _is_further_prediction(name: str, base: Checkpoint) -> bool:
     They pass over `mtp.` and over layers beyond the count in config.json (`_keys_to_ignore_on_load_unexpected` of
     Qwen3-Next, DeepSeek-V3 and GLM-4-MoE in transformers 5.17).
     """
+    layers, layer = _layers_of(base), layer_of(name)
+    return plain_name(name).startswith("mtp.") or (layers is not None and layer is not None and layer >= layers)
+
+
+def _layers_of(base: Checkpoint) -> int | None:
+    """The decoder layers that config.json counts, in its text part where it has one."""
     text = base.config.get("text_config")
     layers = (text if isinstance(text, dict) else base.config).get("num_hidden_layers")
-    layer = layer_of(name)
-    return plain_name(name).startswith("mtp.") or (type(layers) is int and layer is not None and layer >= layers)
+    return layers if type(layers) is int and layers > 0 else None
 
 
 # --- heads and shapes ---
@@ -199,9 +205,13 @@ def _problem(old: Tensor, new: Tensor) -> str | None:
     return None if resized else f"shape {list(old.shape)} against {list(new.shape)}"
 
 
-def _pair(name: str, old: Tensor, new: Tensor) -> Pair:
+def _pair(name: str, old: Tensor, new: Tensor, layers: int) -> Pair:
     rows = min(old.shape[0], new.shape[0]) if old.shape else 1
     row_length = math.prod(old.shape[1:])
     table = len(old.shape) == 2 and row_length > 0 and group_of(name) in ("embeddings", "head")
     parts = rows if old.shape and rows * row_length > 0 and rows <= MOST_EXPERTS and holds_experts_in_turn(name) else 0
-    return Pair(name, old, new, rows * row_length, row_length, table, parts)
+    elements = rows * row_length
+    if table and "per_layer" in name and row_length % layers == 0:
+        # Gemma 3n and 4 keep a row for each layer side by side, and a token may have a gradient in some layers alone.
+        row_length //= layers
+    return Pair(name, old, new, elements, row_length, table, parts)

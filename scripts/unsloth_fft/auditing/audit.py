@@ -17,6 +17,7 @@ from typing import Any
 from ..core import schema
 from ..weights import floats
 from ..weights.checkpoint import locate, open_checkpoint
+from ..weights.multimodal import outside_text
 from ..weights.naming import GROUPS
 from . import remarks
 from .alignment import Alignment, align
@@ -123,7 +124,7 @@ def audit_folders(
     old, new = open_checkpoint(base), open_checkpoint(trained)
     alignment = align(old, new)
     compared = compare(alignment.pairs, progress)
-    judgement = judge(alignment, compared, context)
+    judgement = judge(alignment, compared, context, outside_text(old))
     return Audit(old.path, new.path, alignment, compared, judgement, remarks.of(old, new, alignment, judgement))
 
 

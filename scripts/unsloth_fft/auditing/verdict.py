@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,12 +30,14 @@ EXPLANATIONS: Final = {
     "unused_rows": "whole rows of a table did not move: their tokens or positions had no gradient in the data",
     "unused_experts": "whole experts did not move while others of their layer did: they saw no token",
     "kept_buffers": "kept, as in every trainer: constants of the model that no gradient reaches",
+    "kept_towers": "kept, as planned: parts of a multimodal checkpoint outside the language model that text trains",
     "storage_rounding": "the precise master moved by less than bfloat16 storage can show",
     "finer_master": "usually harmless: a finer master or stochastic rounding collected what storage cannot show",
     "stochastic_rounding": "updates are kept on average, but by chance these weights kept their value",
     "unexplained": "some elements moved and others did not, in no pattern that rounding leaves",
 }
 
+_ALWAYS_EXPLAINED: Final = ("kept_buffers", "kept_towers")
 _EXPLAINED_BY_SESSION: Final = ("storage_rounding", "unused_rows", "unused_experts")
 
 
@@ -144,21 +146,41 @@ class Verdict:
     unused_experts: tuple[UnusedExperts, ...]
 
 
-def judge(alignment: Alignment, compared: dict[str, Comparison], context: AuditContext | None) -> Verdict:
-    """The verdict on `compared`, which holds a comparison of every pair in `alignment`."""
+def judge(
+    alignment: Alignment,
+    compared: dict[str, Comparison],
+    context: AuditContext | None,
+    towers: Collection[str] = (),
+) -> Verdict:
+    """The verdict on `compared`, which holds a comparison of every pair in `alignment`.
+
+    `towers` names what stands outside the language model of a multimodal checkpoint: kept where none of it moved.
+    """
     unused = experts.unused(alignment.pairs, compared)
     bare = [
         Finding(pair, compared[pair.name], experts.elements_in(pair, compared[pair.name], unused))
         for pair in alignment.pairs
         if pair.base.is_weight and pair.elements
     ]
-    pattern, moved = _pattern(bare), _moved(bare)
-    findings = [replace(f, cause=_cause(f, f.pair.name in moved, pattern, context)) for f in bare]
+    kept = _kept(bare, towers)
+    trained = [finding for finding in bare if finding.pair.name not in kept]
+    pattern, moved = _pattern(trained), _moved(trained)
+    findings = [
+        replace(f, cause="kept_towers" if f.pair.name in kept else _cause(f, f.pair.name in moved, pattern, context))
+        for f in bare
+    ]
     causes = _causes(findings, pattern, context, unused)
     name = _name(alignment, findings, causes)
     basis = "data" if context is None else "session"
     summary = _summary(name, alignment, findings, causes)
     return Verdict(name, basis, summary, causes, tuple(findings), unused)
+
+
+def _kept(findings: Sequence[Finding], towers: Collection[str]) -> frozenset[str]:
+    """The towers' tensors, where not one of their elements moved; else they were trained, and are judged as all are."""
+    found = [finding for finding in findings if finding.pair.name in towers]
+    moved = any(finding.moves.changed or finding.comparison.trained_not_finite.count for finding in found)
+    return frozenset() if moved or len(found) == len(findings) else frozenset(f.pair.name for f in found)
 
 
 def _moved(findings: Sequence[Finding]) -> set[str]:
@@ -265,7 +287,7 @@ def _causes(
             finding.comparison.trained_not_finite.count if name == "not_finite" else finding.still
             for finding in concerned
         )
-        explained = name == "kept_buffers" or (context is not None and name in _EXPLAINED_BY_SESSION)
+        explained = name in _ALWAYS_EXPLAINED or (context is not None and name in _EXPLAINED_BY_SESSION)
         rate, rates, words = _rate_evidence(name, pattern, context)
         if name == "unused_experts":
             words = f": {experts.words(unused)}"

@@ -122,10 +122,12 @@ def _with_unsloth(parameters: Parameters, args: argparse.Namespace, data: Any) -
     import tempfile
 
     from ..training import model as models
+    from ..training import text_model
 
     local = dataclasses.replace(parameters, model=dataclasses.replace(parameters.model, name=str(args.model)))
-    base, tokenizer = models.load(local)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=Path(args.model).parent) as scratch:
+        local, _ = text_model.taken_out(local, Path(scratch))
+        base, tokenizer = models.load(local)
         return trial.measure(local, base, tokenizer, data, args.steps, Path(scratch), args.profile), base
 
 

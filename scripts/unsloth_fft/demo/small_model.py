@@ -55,7 +55,7 @@ def make(folder: Path, texts: Iterable[str], *, max_length: int, size: Size = SM
     shutil.rmtree(staging, ignore_errors=True)
     with files.explained(folder):
         staging.mkdir(parents=True)
-        tokenizer = _tokenizer(texts, max_length)
+        tokenizer = tiny_tokenizer(texts, max_length)
         config = LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=size.hidden,
@@ -79,7 +79,8 @@ def make(folder: Path, texts: Iterable[str], *, max_length: int, size: Size = SM
         staging.rename(folder)
 
 
-def _tokenizer(texts: Iterable[str], max_length: int) -> Any:
+def tiny_tokenizer(texts: Iterable[str], max_length: int) -> Any:
+    """A byte-level BPE of 512 entries with a chat template, learned from `texts`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

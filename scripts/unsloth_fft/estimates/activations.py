@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..models.blocks import Block, LayerKind
+from ..models.blocks import Block
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
+from ..models.traits import LayerKind
 from ..settings.setting import UNSLOTH, Setting
 
 # Smaller activations stay on the GPU (unsloth_zoo 2026.10.9, gradient_checkpointing.py: MINIMUM_SIZE).
 OFFLOAD_ABOVE_BYTES = 2 * 1024 * 1024
+FLOAT32 = 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def joined_mask_bytes(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> i
     """
     if is_cpu or not setting.padding_free:
         return 0
-    booleans = len({block.kind for block in shape.blocks} - {LayerKind.RECURRENT})
+    booleans = len({block.kind for block in shape.blocks if block.heads})
     return (booleans + (4 if setting.dense_mask else 0)) * setting.tokens * setting.tokens
 
 
@@ -113,14 +115,10 @@ def layer_bytes_per_token(shape: ModelShape, block: Block, width: Widths) -> int
     residual = hidden * (width.residual + (0 if parallel else width.compute))
     normalised = (1 if parallel else 3 if family.norms_per_layer >= 4 else 2) * hidden
     # Norms of queries and keys save their inputs beside their outputs.
-    qk = (
-        (block.heads + block.kv_heads) * block.head_dim
-        if family.qk_norm and block.kind is not LayerKind.RECURRENT
-        else 0
-    )
+    qk = (block.heads + block.kv_heads) * block.head_dim if family.qk_norm else 0
     fused = hidden + block.kv_heads * block.head_dim if family.fused_projections else 0
-    elements = normalised + qk + fused + _mixer(block, hidden) + _feed_forward(block, hidden, family.gated_mlp)
-    return residual + elements * width.compute + _statistics(block)
+    elements = normalised + qk + fused + _mixer(block) + _feed_forward(block, hidden, family.gated_mlp)
+    return residual + elements * width.compute + _statistics(block) + FLOAT32 * block.scan_kept
 
 
 def _made_again(block: Block, hidden: int, setting: Setting) -> int:
@@ -145,15 +143,12 @@ def float8_pays(inputs: int, outputs: int) -> bool:
 
 
 def gradient_bytes_per_token(block: Block, hidden: int, width: Widths) -> int:
-    """Gradients alive while the MLP is walked back: of the layer's output, and of the MLP's product."""
-    return hidden * width.residual + _widest(block) * width.compute
+    """Gradients alive while a layer is walked back: of its output, and of the MLP's product or the scan's two factors."""
+    return hidden * width.residual + max(_widest(block) * width.compute, 2 * FLOAT32 * block.scanned)
 
 
-def _mixer(block: Block, hidden: int) -> int:
-    if block.kind is LayerKind.RECURRENT:
-        # Inputs and outputs of the projections: their matrices are hidden x (all of them).
-        return 2 * block.mixer_matrices // hidden
-    return (2 * block.heads + 2 * block.kv_heads) * block.head_dim
+def _mixer(block: Block) -> int:
+    return (2 * block.heads + 2 * block.kv_heads) * block.head_dim + block.recurrent_passed
 
 
 def _feed_forward(block: Block, hidden: int, gated: bool) -> int:

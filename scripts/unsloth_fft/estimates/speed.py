@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 
 from ..hardware.cards import Gpu, Hardware
-from ..models.blocks import LayerKind
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
 from ..models.tensors import tensor_count
+from ..models.traits import LayerKind
 from ..settings.setting import UNSLOTH, Setting
 from .activations import activations
 from .calibration import SpeedConstants, speed_constants

@@ -15,8 +15,10 @@ from typing import Any
 
 from ..core import files, schema
 from ..core.errors import BadInput
-from ..training import environment, held_out, session, starting
+from ..data import preparing
+from ..training import environment, held_out, session, starting, text_model
 from ..training.held_out import Row, RowLoss
+from ..weights import multimodal
 from . import harness, losses
 from .losses import Comparison
 
@@ -84,8 +86,11 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
         harness.require()
     with environment.stdout_to_stderr():
         rows, windows = held_out_rows(folder, parameters), _windows(folder, parameters, known)
-        before = _measure(parameters.model.name, parameters.model.revision, folder.model, rows, windows, asked)
-        after = _measure(str(folder.model), None, folder.model, rows, windows, asked)
+        with preparing.scratch(folder.root) as space:
+            name, revision = _text_only(parameters.model.name, parameters.model.revision, space / "before")
+            before = _measure(name, revision, folder.model, rows, windows, asked)
+            name, revision = _text_only(str(folder.model), None, space / "after")
+            after = _measure(name, revision, folder.model, rows, windows, asked)
         scores = None if tasks is None else harness.compare(parameters.model.name, folder.model, tasks, _device())
     answers = zip(asked, before.answers, after.answers, strict=True)
     return Evaluation(
@@ -134,8 +139,6 @@ def held_out_rows(folder: session.Folder, parameters: Any) -> list[Row]:
     """The session's held-out rows as (input_ids, labels), by the trained model's tokenizer."""
     from transformers import AutoTokenizer
 
-    from ..data import preparing
-
     tokenizer = AutoTokenizer.from_pretrained(folder.model)
     with preparing.scratch(folder.root) as space:
         prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
@@ -153,6 +156,15 @@ def _windows(folder: session.Folder, parameters: Any, known: str | None) -> list
     tokenizer = AutoTokenizer.from_pretrained(folder.model)
     supervisor = Supervisor(tokenizer, loss_on="all", max_length=parameters.model.max_seq_length)
     return [(example.input_ids, example.labels) for example in supervisor.windows(known)]
+
+
+def _text_only(name: str, revision: str | None, space: Path) -> tuple[str, str | None]:
+    """What to load for `name`: itself, or the language model of a multimodal checkpoint, written to `space`."""
+    base = text_model.multimodal_base(name, revision)
+    if base is None:
+        return name, revision
+    multimodal.write_text_model(base, space)
+    return str(space), None
 
 
 def _measure(

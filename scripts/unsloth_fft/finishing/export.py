@@ -12,6 +12,7 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, MissingHere
 from ..training import environment, session, starting
+from ..weights import multimodal
 from . import gguf, model_card
 
 DTYPES = ("bfloat16", "float32", "float16")
@@ -126,6 +127,8 @@ def _write_model(source: Path, staging: Path, dtype: str) -> tuple[Any, int]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     shutil.rmtree(staging, ignore_errors=True)
+    if multimodal.is_multimodal(files.read_json(source / "config.json", "model configuration")):
+        return _write_multimodal(source, staging, dtype)
     with files.explained(staging):
         staging.mkdir()
         model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
@@ -137,6 +140,25 @@ def _write_model(source: Path, staging: Path, dtype: str) -> tuple[Any, int]:
         model.generation_config.save_pretrained(staging)
         files.give_usual_mode(staging)
     return tokenizer, int(getattr(model.config, "max_position_embeddings", 0) or 4096)
+
+
+def _write_multimodal(source: Path, staging: Path, dtype: str) -> tuple[Any, int]:
+    """The checkpoint as it lies, names and shards included, with every weight in `dtype`; returns as `_write_model`."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoTokenizer
+
+    with files.explained(staging):
+        shutil.copytree(source, staging, ignore=shutil.ignore_patterns("*.safetensors"))
+        for shard in sorted(source.glob("*.safetensors")):
+            wanted = getattr(torch, dtype)
+            stored = load_file(shard)
+            cast = {name: value.to(wanted) if value.is_floating_point() else value for name, value in stored.items()}
+            save_file(cast, staging / shard.name, metadata={"format": "pt"})
+        config = files.read_json(staging / "config.json", "model configuration")
+        files.write_json(staging / "config.json", multimodal.with_dtype(config, dtype))
+        files.give_usual_mode(staging)
+    return AutoTokenizer.from_pretrained(source), int(config["text_config"].get("max_position_embeddings") or 4096)
 
 
 def _write_records(folder: session.Folder, staging: Path, facts: model_card.Facts, tokenizer: Any) -> None:

@@ -71,6 +71,12 @@ class ConfigReader:
         self.defaults = defaults
         self.name = name
 
+    def of_layer(self, index: int) -> ConfigReader:
+        """The reader of one layer: transformers 5 saves what single layers have otherwise under `per_layer_config`."""
+        every = self.values.get("per_layer_config")
+        own = every.get(str(index)) if isinstance(every, Mapping) else None
+        return ConfigReader({**self.values, **own}, self.defaults, self.name) if isinstance(own, Mapping) else self
+
     def get(self, key: str) -> Any:
         """The value of `key`, with a null and an absent key both read as the family's default (or None)."""
         value = self.values.get(key)
@@ -85,19 +91,46 @@ class ConfigReader:
             value = self.get(key)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise BadInput(
-                    f"config.json of {self.name}: `{key}` is {value!r}; "
-                    f"a whole number from {least} to {most} was expected",
-                    hint="use the config.json that was published with the weights",
-                )
-            return value
+            return self.integer_between(key, value, least, most)
         if default is None:
             raise BadInput(
                 f"config.json of {self.name} lacks `{'` or `'.join(keys)}`; a whole number was expected",
                 hint="use the config.json that was published with the weights",
             )
         return default
+
+    def integer_between(self, key: str, value: Any, least: int = 1, most: int = MAX_SIZE) -> int:
+        """`value`, which stands under `key`, as a whole number from `least` to `most`; BadInput for anything else."""
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise BadInput(
+                f"config.json of {self.name}: `{key}` is {value!r}; a whole number from {least} to {most} was expected",
+                hint="use the config.json that was published with the weights",
+            )
+        return value
+
+    def integer_of_layer(self, key: str, index: int) -> int:
+        """`key` as a whole number, or the `index`-th of a list of one for each layer."""
+        value = self.get(key)
+        if not isinstance(value, list):
+            return self.integer(key)
+        if len(value) != self.layer_count() or isinstance(value[index], bool) or not isinstance(value[index], int):
+            raise BadInput(
+                f"config.json of {self.name}: `{key}` must be a whole number, or list one for each layer",
+                hint="use the config.json that was published with the weights",
+            )
+        return self.integer_between(key, value[index])
+
+    def number(self, key: str, default: float) -> float:
+        """A positive number."""
+        value = self.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < MAX_SIZE:
+            raise BadInput(
+                f"config.json of {self.name}: `{key}` is {value!r}; a positive number was expected",
+                hint="use the config.json that was published with the weights",
+            )
+        return float(value)
 
     def flag(self, spec: bool | str) -> bool:
         """A fixed answer, or the truth of the key that `spec` names (absent means false)."""
@@ -114,8 +147,10 @@ class ConfigReader:
         return value
 
     def layer_count(self) -> int:
-        """`num_hidden_layers`."""
-        return self.integer("num_hidden_layers", most=MAX_LAYERS)
+        """`num_hidden_layers`, or where the file has a list or pattern of its layers alone, how many that names."""
+        listed = self.get("layers_block_type") or self.get("hybrid_override_pattern")
+        default = len(listed) if isinstance(listed, (list, str)) and 0 < len(listed) <= MAX_LAYERS else None
+        return self.integer("num_hidden_layers", most=MAX_LAYERS, default=default)
 
     def layer_numbers(self, key: str) -> list[int]:
         """A list of layer numbers, empty when the key is not set."""

@@ -7,85 +7,22 @@ family on the meta device and compares the counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-
-@dataclass(frozen=True)
-class Experts:
-    """How a mixture-of-experts family names its sizes in config.json, and what its router carries.
-
-    A string is a config key; a tuple lists its older and newer spellings. `shared_width` is the width of the
-    always-active expert, `shared_units` a number of them at the routed experts' width.
-    """
-
-    count: tuple[str, ...]
-    per_token: tuple[str, ...] = ("num_experts_per_tok",)
-    width: str = "moe_intermediate_size"
-    shared_width: str = ""
-    shared_units: str = ""
-    shared_gate: bool = False
-    router_bias: bool = False
-    expert_bias: bool = False
-    dense_too: bool = False
-
-
-@dataclass(frozen=True)
-class Family:
-    """Traits of one family. A bool is fixed; a string names the config key that decides.
-
-    `norm`: "rms" (a weight), "layer" (a weight and a bias), "none" (no parameters).
-    `qk_norm`: "" (none), "head" (one vector of head_dim each), "full" (all heads' widths).
-    `period`: of that many layers in a row the last one attends in full, the others in their window
-    (or, in families with recurrent layers, are recurrent); 0 where all layers are alike.
-    `fused_projections`: gate and up (or queries, keys and values) are one matrix, and the split pieces are saved, too.
-    `joins_rows`: whether Unsloth packs rows or lays them end to end (unsloth 2026.10.9, trainer.py:
-    PADDING_FREE_BLOCKLIST). `float32_queries`: its query norm multiplies by its weight last, and Unsloth keeps norms in
-    float32, so that queries reach attention as float32 (measured for Qwen3: references, packed-rows-dense-mask-qwen3;
-    tests/training/test_contract.py makes a model of each family that norms queries).
-    `refuses`: config keys that switch on something not counted here; a config that sets one is refused.
-    """
-
-    qkv_bias: bool | str = False
-    output_bias: bool | str = False
-    mlp_bias: bool | str = False
-    head_bias: bool | str = False
-    gated_mlp: bool = True
-    norm: str = "rms"
-    norms_per_layer: int = 2
-    qk_norm: str = ""
-    qk_norm_key: str = ""
-    query_gate: bool = False
-    sinks: bool = False
-    softcapped_attention: bool = False
-    window: str = ""
-    window_switch: str = ""
-    period: int = 0
-    period_key: str = ""
-    recurrent: str = ""
-    tied: bool = False
-    experts: Experts | None = None
-    per_layer_inputs: bool = False
-    fused_projections: bool = False
-    joins_rows: bool = True
-    float32_queries: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    refuses: tuple[str, ...] = ()
-
+from .traits import Experts, Family, StateSpace
 
 LLAMA = Family(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias")
 _WINDOW_4096 = {"sliding_window": 4096}
 _GEMMA = replace(LLAMA, mlp_bias=False, tied=True)
 _GEMMA2 = replace(_GEMMA, norms_per_layer=4, window="sliding_window", period=2, defaults=_WINDOW_4096)
 _OLMO2 = replace(LLAMA, mlp_bias=False, qk_norm="full")
-_QWEN2 = Family(qkv_bias=True, window="sliding_window", window_switch="use_sliding_window")
+_QWEN2 = Family(qkv_bias=True, window="sliding_window", window_switch="use_sliding_window", window_from=28)
 _QWEN3 = replace(
     _QWEN2,
+    float32_queries=True,
     qkv_bias="attention_bias",
     output_bias="attention_bias",
     qk_norm="head",
-    float32_queries=True,
     defaults={"head_dim": 128},
 )
 _GLM = Family(qkv_bias="attention_bias", defaults={"attention_bias": True, "head_dim": 128})
@@ -102,10 +39,28 @@ _QWEN3_NEXT = replace(
     period_key="full_attention_interval",
 )
 _MIXTRAL_EXPERTS = Experts(count=("num_local_experts",), width="intermediate_size")
+_MAMBA = {
+    "mamba_conv_bias": True,
+    "mamba_proj_bias": False,
+    "mamba_expand": 2,
+    "mamba_n_groups": 1,
+    "mamba_d_conv": 4,
+    "mamba_chunk_size": 256,
+}
+_LFM2 = {"block_auto_adjust_ff_dim": True}
+_DEEPSEEK_EXPERTS = Experts(count=("n_routed_experts", "num_local_experts"), shared_units="n_shared_experts")
+_DEEPSEEK = Family(
+    latent=True,
+    qkv_bias="attention_bias",
+    output_bias="attention_bias",
+    experts=_DEEPSEEK_EXPERTS,
+    defaults={"first_k_dense_replace": 3, "n_shared_experts": 1},
+)
 
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": Family(window="sliding_window", defaults=_WINDOW_4096),
+    "ministral": Family(window="sliding_window", defaults=_WINDOW_4096),
     "ministral3": Family(window="sliding_window", defaults={"head_dim": 128}),
     "qwen2": _QWEN2,
     "qwen3": _QWEN3,
@@ -136,6 +91,7 @@ FAMILIES: dict[str, Family] = {
         qk_norm="head",
         period=6,
         per_layer_inputs=True,
+        wide_full_heads=True,
         experts=Experts(count=("num_experts",), per_token=("top_k_experts",), dense_too=True),
         defaults={
             "vocab_size": 262144,
@@ -147,6 +103,29 @@ FAMILIES: dict[str, Family] = {
             "hidden_size_per_layer_input": 256,
             "num_kv_shared_layers": 0,
         },
+    ),
+    "gemma3n_text": replace(
+        _GEMMA2,
+        qk_norm="head",
+        period=5,
+        per_layer_inputs=True,
+        alternating_updates=True,
+        defaults={
+            "vocab_size": 262400,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "head_dim": 256,
+            "max_position_embeddings": 32768,
+            "sliding_window": 512,
+            "vocab_size_per_layer_input": 262144,
+            "hidden_size_per_layer_input": 256,
+            "num_kv_shared_layers": 15,
+            "altup_num_inputs": 4,
+            "laurel_rank": 64,
+        },
+    ),
+    "vaultgemma": replace(
+        _GEMMA2, norms_per_layer=2, softcapped_attention=True, defaults={**_WINDOW_4096, "head_dim": 256}
     ),
     "phi": Family(
         qkv_bias=True,
@@ -167,7 +146,7 @@ FAMILIES: dict[str, Family] = {
         window="sliding_window",
         experts=_MIXTRAL_EXPERTS,
     ),
-    "smollm3": replace(LLAMA, window="sliding_window", window_switch="use_sliding_window", tied=True),
+    "smollm3": replace(LLAMA, window="sliding_window", window_switch="use_sliding_window", window_from=28, tied=True),
     "olmo": replace(LLAMA, mlp_bias=False, norm="none"),
     "olmo2": _OLMO2,
     "olmo3": replace(_OLMO2, window="sliding_window", period=4, defaults=_WINDOW_4096),
@@ -176,14 +155,66 @@ FAMILIES: dict[str, Family] = {
         float32_queries=True,
         experts=Experts(count=("num_experts", "num_local_experts"), width="intermediate_size"),
     ),
+    "flex_olmo": replace(_OLMO2, experts=Experts(count=("num_experts",), width="intermediate_size")),
     "granite": LLAMA,
     "granitemoe": replace(LLAMA, mlp_bias=False, experts=_MIXTRAL_EXPERTS),
     "granitemoehybrid": replace(
         LLAMA,
         mlp_bias=False,
         recurrent="mamba2",
-        experts=replace(_MIXTRAL_EXPERTS, shared_width="shared_intermediate_size"),
-        defaults={"mamba_conv_bias": True, "mamba_proj_bias": False},
+        experts=replace(_MIXTRAL_EXPERTS, shared_width="shared_intermediate_size", shared_always=True),
+        defaults=_MAMBA,
+    ),
+    "granitemoeshared": replace(
+        LLAMA, mlp_bias=False, experts=replace(_MIXTRAL_EXPERTS, shared_width="shared_intermediate_size")
+    ),
+    "bamba": replace(LLAMA, recurrent="mamba2", state_space=StateSpace(), defaults=_MAMBA),
+    "falcon_h1": replace(
+        LLAMA,
+        recurrent="mamba2",
+        beside=True,
+        state_space=StateSpace(inner="mamba_d_ssm", norm="mamba_rms_norm", output_bias="projectors_bias"),
+        defaults={**_MAMBA, "mamba_d_ssm": 1024},
+    ),
+    # Its attention has no biases and its head is never tied, whatever the file says (modeling_nemotron_h.py).
+    "nemotron_h": Family(
+        mlp_bias="mlp_bias",
+        ties=False,
+        gated_mlp=False,
+        norms_per_layer=1,
+        recurrent="mamba2",
+        one_mixer=True,
+        state_space=StateSpace(
+            heads="mamba_num_heads",
+            head_dim="mamba_head_dim",
+            groups="n_groups",
+            state="ssm_state_size",
+            taps="conv_kernel",
+            chunk="chunk_size",
+            conv_bias="use_conv_bias",
+            proj_bias="use_bias",
+            expand="",
+        ),
+        experts=Experts(count=("n_routed_experts",), shared_width="moe_shared_expert_intermediate_size", gated=False),
+        defaults={
+            "head_dim": 128,
+            "use_conv_bias": True,
+            "n_groups": 8,
+            "conv_kernel": 4,
+            "chunk_size": 128,
+            "ssm_state_size": 128,
+        },
+    ),
+    "lfm2": Family(
+        float32_queries=True, qk_norm="head", recurrent="conv", tied=True, adjusted_width=True, defaults=_LFM2
+    ),
+    "lfm2_moe": Family(
+        float32_queries=True,
+        qk_norm="head",
+        recurrent="conv",
+        tied=True,
+        experts=Experts(count=("num_experts",), dense_first=("num_dense_layers",)),
+        defaults={"num_dense_layers": 2},
     ),
     "glm": replace(_GLM, fused_projections=True),
     "glm4": replace(_GLM, fused_projections=True, norms_per_layer=4),
@@ -195,12 +226,29 @@ FAMILIES: dict[str, Family] = {
         defaults={"first_k_dense_replace": 1},
         experts=Experts(count=("n_routed_experts", "num_local_experts"), shared_units="n_shared_experts"),
     ),
+    "glm4_moe_lite": replace(
+        _DEEPSEEK,
+        defaults={"first_k_dense_replace": 1, "n_shared_experts": 1},
+    ),
+    "deepseek_v3": _DEEPSEEK,
+    "dots1": Family(
+        float32_queries=True,
+        qkv_bias="attention_bias",
+        output_bias="attention_bias",
+        qk_norm="head",
+        window="sliding_window",
+        window_from=62,
+        experts=_DEEPSEEK_EXPERTS,
+        defaults=_WINDOW_4096,
+    ),
+    "minimax": Family(recurrent="lightning", period=2, experts=_MIXTRAL_EXPERTS),
+    "minimax_m2": Family(float32_queries=True, qk_norm="full", experts=_MIXTRAL_EXPERTS, defaults={"head_dim": 128}),
     "mixtral": Family(window="sliding_window", experts=_MIXTRAL_EXPERTS),
     "gpt_oss": Family(
+        joins_rows=False,
         qkv_bias="attention_bias",
         output_bias="attention_bias",
         sinks=True,
-        joins_rows=False,
         window="sliding_window",
         period=2,
         experts=replace(_MIXTRAL_EXPERTS, router_bias=True, expert_bias=True),
@@ -236,6 +284,15 @@ FAMILIES: dict[str, Family] = {
         period_key="sliding_window_pattern",
         defaults=_WINDOW_4096,
     ),
+    "exaone_moe": Family(
+        float32_queries=True,
+        qk_norm="head",
+        window="sliding_window",
+        period=4,
+        period_key="sliding_window_pattern",
+        experts=Experts(count=("num_experts",), shared_units="num_shared_experts"),
+        defaults={**_WINDOW_4096, "first_k_dense_replace": 1, "num_shared_experts": 1},
+    ),
     "seed_oss": Family(
         qkv_bias="attention_bias",
         output_bias="attention_out_bias",
@@ -249,15 +306,47 @@ FAMILIES: dict[str, Family] = {
         tied=True,
         defaults={"head_dim": 128},
     ),
+    "ernie4_5_moe": Family(
+        qkv_bias="use_bias",
+        output_bias="use_bias",
+        mlp_bias="use_bias",
+        head_bias="use_bias",
+        tied=True,
+        experts=Experts(
+            count=("moe_num_experts",),
+            per_token=("moe_k",),
+            shared_units="moe_num_shared_experts",
+            dense_first=("moe_layer_start_index",),
+            selection_bias=True,
+        ),
+        defaults={"moe_layer_start_index": 1, "moe_num_shared_experts": 2},
+    ),
+    "hunyuan_v1_moe": replace(
+        LLAMA,
+        float32_queries=True,
+        mlp_bias=False,
+        qk_norm="head",
+        experts=Experts(count=("num_experts",), per_token=("moe_topk",), width="intermediate_size", shared_always=True),
+    ),
     "hunyuan_v1_dense": replace(LLAMA, mlp_bias=False, qk_norm="head", float32_queries=True),
     "helium": Family(qkv_bias="attention_bias", mlp_bias="mlp_bias", defaults={"head_dim": 128}),
     "arcee": replace(LLAMA, gated_mlp=False),
+    "apertus": Family(
+        float32_queries=True,
+        qkv_bias="attention_bias",
+        output_bias="attention_bias",
+        qk_norm="head",
+        gated_mlp=False,
+        learned_activation=2,
+    ),
+    "jais2": replace(LLAMA, gated_mlp=False, norm="layer", defaults={"attention_bias": True, "mlp_bias": True}),
     "nemotron": replace(LLAMA, gated_mlp=False, norm="layer"),
 }
 
 # A multimodal file whose text part carries no type of its own goes by the wrapper's.
 TEXT_TYPE_OF_WRAPPER = {
     "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",

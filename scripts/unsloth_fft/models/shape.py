@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import BadInput
-from .blocks import Block, LayerKind, blocks_of, norm_part, per_layer_input_width
+from .blocks import Block, blocks_of, norm_part
 from .config import ConfigReader, has_exactly_llama_keys, positions, refuse_quantized, stored_dtype, text_part
-from .families import FAMILIES, LLAMA, TEXT_TYPE_OF_WRAPPER, Family
+from .families import FAMILIES, LLAMA, TEXT_TYPE_OF_WRAPPER
+from .feed_forward import per_layer_input_width, stream_projections
+from .traits import Family, LayerKind
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class ModelShape:
         hidden, vocab = reader.integer("hidden_size"), reader.integer("vocab_size")
         blocks = blocks_of(reader, family)
         layers, heads = reader.layer_count(), reader.integer("num_attention_heads")
-        tied = family.tied if reader.get("tie_word_embeddings") is None else reader.flag("tie_word_embeddings")
+        tied = _tied(reader, family)
         head_bias = reader.flag(family.head_bias)
         final_norm = norm_part(family, hidden)
         inputs = layers * per_layer_input_width(reader, family)
@@ -76,7 +78,7 @@ class ModelShape:
             name=name,
             model_type=model_type,
             hidden_size=hidden,
-            intermediate_size=reader.integer("intermediate_size", default=max(b.mlp_width for b in blocks)),
+            intermediate_size=_widest(reader, blocks),
             layers=layers,
             heads=heads,
             kv_heads=reader.integer("num_key_value_heads", default=heads),
@@ -96,7 +98,7 @@ class ModelShape:
             + (vocab if head_bias else 0)
             + sum(block.biases * block.count for block in blocks),
             other_parameters=sum(block.other * block.count for block in blocks),
-            per_layer_projection=hidden * inputs,
+            per_layer_projection=hidden * inputs + stream_projections(reader, family, hidden),
             head_bias=head_bias,
             multimodal=multimodal,
             assumed_llama_like=assumed,
@@ -180,6 +182,19 @@ def _family_of(values: Mapping[str, Any], name: str, *, may_assume: bool) -> tup
         f'config.json of {name}: model_type "{model_type}" is not one whose layers can be counted here',
         hint=f"known types: {', '.join(sorted(FAMILIES))}",
     )
+
+
+def _tied(reader: ConfigReader, family: Family) -> bool:
+    """Whether the output head is the embedding; LFM2 files spell the key without `word`."""
+    keys = ("tie_embedding", "tie_word_embeddings")
+    stated = next((key for key in keys if reader.get(key) is not None), None)
+    return family.ties and (family.tied if stated is None else reader.flag(stated))
+
+
+def _widest(reader: ConfigReader, blocks: tuple[Block, ...]) -> int:
+    widest = max(block.mlp_width for block in blocks)
+    listed = isinstance(reader.get("intermediate_size"), list)
+    return widest if listed else reader.integer("intermediate_size", default=widest)
 
 
 def _refuse_uncounted(reader: ConfigReader, family: Family) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from .blocks import Block, LayerKind
+from .blocks import Block
 from .shape import ModelShape
+from .traits import LayerKind
 
 
 @dataclass(frozen=True)

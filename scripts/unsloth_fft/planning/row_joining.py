@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..models.blocks import LayerKind
 from ..models.families import FAMILIES, LLAMA
 from ..models.shape import ModelShape
+from ..models.traits import LayerKind
 from ..settings.setting import Setting
 from .request import Request
 

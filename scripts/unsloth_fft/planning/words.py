@@ -6,8 +6,8 @@ from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from ..estimates.speed import float8_share, launches_decide
 from ..estimates.survival import WANTED_SHARE
 from ..models import source
-from ..models.blocks import LayerKind
 from ..models.shape import ModelShape
+from ..models.traits import LayerKind
 from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting

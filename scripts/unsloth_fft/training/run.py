@@ -6,14 +6,12 @@ several GPUs goes through launcher.py, whose workers come back here.
 
 from __future__ import annotations
 
-import shutil
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.terminal import say
 from ..data import cut_ends, preparing, sources
@@ -25,6 +23,7 @@ from ..weights.expected import expected
 from . import (
     checkpoints,
     environment,
+    experts,
     foreign_launcher,
     gpu_limit,
     launcher,
@@ -34,10 +33,12 @@ from . import (
     preflight,
     processes,
     rehearsal,
+    saving,
     session,
     shown_rows,
     starting,
     tasks,
+    text_model,
     trial,
 )
 from .launcher import Machines
@@ -259,13 +260,24 @@ def warn_of_joined_rows(parameters: Parameters, config: dict[str, Any]) -> None:
         say(f"warning: data.{joined} is true, but {obstacle}; set it to false")
 
 
-def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any, Any, Any]:
-    """(model, tokenizer, prepared data), within the memory that is allowed."""
+def say_of_router_loss(base: Any) -> None:
+    """Say whether the loss that is shown contains the router's load-balancing loss, where there are experts."""
+    experts.name_their_number(base.config)
+    coefficient = experts.router_loss(base)
+    if coefficient:
+        say(f"the loss contains the router's load-balancing loss times {coefficient:g}, as the model's config asks")
+    elif getattr(base.config.get_text_config(), "num_experts", 0):
+        say("no load-balancing loss of the router is trained")
+
+
+def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any, Any, Any, Path | None]:
+    """(model, tokenizer, prepared data, the multimodal checkpoint it came from), within the memory that is allowed."""
     import unsloth  # noqa: F401  (first: it patches what the others define)
 
     if options.hold_to_plan and parameters.plan is not None:
         gpu_limit.hold_to(parameters.plan.hardware.vram_gib)
-    base, tokenizer = model.load(parameters)
+    loaded, multimodal_base = text_model.taken_out(parameters, space.parent)
+    base, tokenizer = model.load(loaded)
     if processes.is_first() and base.device.type == "cuda":  # on a CPU Unsloth joins no rows
         warn_of_joined_rows(parameters, base.config.to_dict())
     prepared = tasks.of(options.task).prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
@@ -273,11 +285,11 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
     rehearsal.before_training(parameters.model.name, base, tokenizer, prepared, space)
     if processes.is_first():
         shown_rows.say_of(prepared, tokenizer)
-    return base, tokenizer, prepared
+    return base, tokenizer, prepared, multimodal_base
 
 
 def _trial(parameters: Parameters, steps: int, options: Options, space: Path) -> trial.Trial:
-    base, tokenizer, prepared = _loaded(parameters, options, space)
+    base, tokenizer, prepared, _ = _loaded(parameters, options, space)
     needed = steps * parameters.batch.effective_batch_size
     by_length = sorted(range(len(prepared.train)), key=lambda row: -len(prepared.train[row]["input_ids"]))
     rows = prepared.train.select([by_length[number % len(by_length)] for number in range(needed)])
@@ -293,13 +305,16 @@ def _run(
     keeper: StateKeeper,
     space: Path,
 ) -> Result:
-    base, tokenizer, prepared = _loaded(parameters, options, space)
+    base, tokenizer, prepared, multimodal_base = _loaded(parameters, options, space)
     recorder = metrics.Recorder(
         folder.metrics if processes.is_first() else None,
         should_stop=stop.requested,
         on_start=stop.defer,
         on_step=keeper.stepped,
     )
+    if processes.is_first():
+        say_of_router_loss(base)
+    published = experts.switches(base.config)
     runner = tasks.of(options.task).build(
         parameters, folder.checkpoints, base, tokenizer, prepared.train, prepared.held_out, [recorder.callback()]
     )
@@ -322,7 +337,8 @@ def _run(
     if prepared.held_out is not None and not outcome.evaluated_at(folder, step):
         runner.evaluate()
     model.require_finite(runner.model, step)
-    _save_model(folder, runner, tokenizer)
+    experts.restore(runner.model.config, published)
+    saving.save_model(folder, runner, tokenizer, multimodal_base)
     return outcome.finish(folder, parameters, prepared, runner, seconds)
 
 
@@ -359,27 +375,3 @@ def _check_data_unchanged(state: Session, parameters: Parameters) -> None:
         raise BadInput(
             f"{state.data.path} was changed after init", hint="start a new session with: init --params F --session NEW"
         )
-
-
-def _save_model(folder: Folder, runner: Any, tokenizer: Any) -> None:
-    """Write model/ whole or not at all; every process takes part, because the weights may be sharded."""
-    staging = folder.root / ".model.tmp"
-    if processes.is_first():
-        shutil.rmtree(staging, ignore_errors=True)
-    processes.wait_for_all()
-    try:
-        runner.save_model(str(staging))
-        if processes.is_first():
-            tokenizer.save_pretrained(str(staging))
-            (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
-            files.give_usual_mode(staging)
-            checkpoints.flush(staging)
-            shutil.rmtree(folder.model, ignore_errors=True)
-            staging.rename(folder.model)
-    except Exception as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        refusal = checkpoints.disk_refusal(error, folder.checkpoints, "the trained model")
-        if refusal is None:
-            raise
-        raise refusal from error
-    processes.wait_for_all()

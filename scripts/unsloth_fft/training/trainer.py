@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings.parameters import Parameters
-from . import checkpoints, held_out, host_gradients, host_memory, partial_checkpointing, processes, sharding
+from . import checkpoints, experts, held_out, host_gradients, host_memory, partial_checkpointing, processes, sharding
 from .arguments import training_arguments
 
 
@@ -41,12 +41,14 @@ def build(
         trainer_class = host_gradients.keeps_gradients_on_host(trainer_class)
     if parameters.memory.checkpointed_layers is not None:
         trainer_class = partial_checkpointing.recomputes(parameters.memory.checkpointed_layers)(trainer_class)
+    experts.name_their_number(base.config)
+    router = experts.arguments(base)
     trainer = trainer_class(
         model=base,
         processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=evaluation,
-        args=UnslothTrainingArguments(**{**training_arguments(parameters, folder), **changes}),
+        args=UnslothTrainingArguments(**{**training_arguments(parameters, folder), **router, **changes}),
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them

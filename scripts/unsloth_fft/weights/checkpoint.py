@@ -79,7 +79,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     `_get_resolved_checkpoint_files`), unless config.json names another file as `transformers_weights`.
     Raises BadInput naming the file when it is missing, a pickle, truncated or malformed.
     """
-    place = _resolved(path)
+    place = resolved(path)
     tensors: dict[str, Tensor] = {}
     config = _config(place if place.is_dir() else place.parent)
     shards = _shards(place, config)
@@ -132,7 +132,7 @@ def read_header(file: Path) -> list[Tensor]:
 # --- finding the files ---
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
     """`path`, or inside a Hub cache folder the snapshot that its main branch points to."""
     if not path.exists():
         raise BadInput(f"checkpoint not found: {path}", hint="name a folder with model.safetensors")

@@ -30,7 +30,7 @@ _EXPERT: Final = re.compile(r"\.experts\.(\d{1,9})\.")
 _NUMBER: Final = re.compile(r"(?<=\.)\d+(?=\.)")
 # What transformers 5.17 holds as `nn.Buffer` in decoders and saves with the weights: no trainer's gradient reaches it.
 _KEPT: Final = re.compile(
-    r"(^|\.)(e_score_correction_bias|expert_bias|balancing_biases|layer_scalar|final_logits_bias|running_(mean|var)"
+    r"(^|\.)(e_score_correction_bias|expert_bias|balancing_biases|layer_scalar|act_fn\.(beta|eps)|final_logits_bias|running_(mean|var)"
     r"|slope_rate|(query|key|diagonal)_decay|(input|output)_(min|max)|std_(bias|scale)|attn\.embed_positions)$"
 )
 _BUFFER: Final = re.compile(r"(^|\.)(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias)$")

@@ -1,0 +1,23 @@
+"""Nothing is planned that does not run: each accepted model type, tiny, goes all the way to an export (first half).
+
+The types are those of models/families.py; the other half is in the other file, so that two workers share them.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from family_rows import FIRST, assert_went_the_whole_way
+from whole_way import walked
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    pytest.importorskip("unsloth")
+    return walked(FIRST, tmp_path_factory.mktemp("types"))
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("model_type", FIRST)
+def test_a_type_that_is_planned_trains_and_loads_again(seen, model_type):
+    assert_went_the_whole_way(seen[model_type])
