@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
 def share_moved(model: Any, base: Path) -> float:
-    """Elements of `model`'s trainable parameters that are not what `base` (safetensors) holds, as a share of all.
-
-    Raises KeyError for a parameter that the checkpoint does not have, tied heads aside.
-    """
+    """Elements of `model`'s trainable parameters that are not what the folder `base` holds, as a share of all."""
     import torch
 
-    stored = _stored(base)
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    before = _reader(base, trained.keys() - _tied(model))
     moved = total = 0
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        before = _read(stored[name], name).to(parameter.device)
-        moved += int(torch.count_nonzero(parameter.detach() != before.to(parameter.dtype)))
-        total += parameter.numel()
+    for name, weight in trained.items():
+        began = before(name).to(weight.device)
+        moved += int(torch.count_nonzero(weight.detach() != began.to(weight.dtype)))
+        total += weight.numel()
     return moved / total
+
+
+def _tied(model: Any) -> set[str]:
+    return set(getattr(model, "all_tied_weights_keys", None) or ())
+
+
+def _reader(base: Path, names: set[str]) -> Callable[[str], Any]:
+    """What the checkpoint holds for a parameter: read by its name, or loaded anew where loading renames or fuses.
+
+    Several families keep their experts one by one in the checkpoint and as one tensor in the model.
+    """
+    stored = _stored(base)
+    if names <= stored.keys():
+        return lambda name: _read(stored[name], name)
+    from transformers import AutoModelForCausalLM
+
+    fresh = dict(AutoModelForCausalLM.from_pretrained(base, dtype="auto").named_parameters())
+    return lambda name: fresh[name].detach()
 
 
 def _stored(base: Path) -> dict[str, Path]:
