@@ -143,7 +143,7 @@ def float8_pays(inputs: int, outputs: int) -> bool:
 
 
 def gradient_bytes_per_token(block: Block, hidden: int, width: Widths) -> int:
-    """Gradients alive while a layer is walked back: of its output, and of the MLP's product or the scan's two factors."""
+    """Gradients alive while a layer is walked back: of its output, and of the MLP's product or a scan's two factors."""
     return hidden * width.residual + max(_widest(block) * width.compute, 2 * FLOAT32 * block.scanned)
 
 
