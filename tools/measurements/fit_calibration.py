@@ -264,7 +264,9 @@ def describe(row: Row) -> str:
     """The setting of `row` in a few words."""
     setting = row.setting
     args = "".join(f" {name}={value}" for name, value in setting.optimizer_args)
-    extras = ", state offload" if setting.state_offload else ""
+    extras = ", float8" if setting.float8 else ""
+    extras += f", {setting.checkpointed_layers} layers recomputed" if setting.checkpointed_layers is not None else ""
+    extras += ", state offload" if setting.state_offload else ""
     extras += ", gradient offload" if setting.gradient_offload else ""
     extras += ", padding-free" if setting.padding_free else ""
     extras += f", {setting.gpus} GPUs" if setting.gpus > 1 else ""

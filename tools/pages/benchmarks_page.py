@@ -158,7 +158,9 @@ def _setting(row: Row) -> str:
     parts = [weights, row["optim"]]
     if row.get("optim_args"):
         parts.append(f"`{row['optim_args']}`")
-    parts.append({"false": "no checkpointing"}.get(row["gc"], f"checkpointing {row['gc']}"))
+    parts += [f"{row['compute']} products"] if "compute" in row else []
+    layers = f" of {row['checkpointed_layers']} layers" if "checkpointed_layers" in row else ""
+    parts.append({"false": "no checkpointing"}.get(row["gc"], f"checkpointing {row['gc']}{layers}"))
     if row["stack"] == "hf":
         parts.insert(0, "transformers and TRL")
     if row["state_offload"]:

@@ -213,10 +213,12 @@ def _row(answer: Answer) -> str:
     offload = f", {what} in host memory" if p.optimizer.state_offload else ""
     ends = predicted.update_survival_range or [predicted.update_survival]
     lost = f"; {' to '.join(f'{end:.1%}' for end in ends)} of updates survive" if predicted.update_survival < 1 else ""
+    count = p.memory.checkpointed_layers
+    checkpointing = p.memory.gradient_checkpointing + ("" if count is None else f" {count} layers")
     batch = f"{p.batch.per_device_train_batch_size} x {p.batch.gradient_accumulation_steps}"
     return (
         f"| {answer.card} | {answer.usable_gib:g} | {p.precision.weights} {p.optimizer.name}{offload}{lost}"
-        f" | {p.memory.gradient_checkpointing}, {batch} | {predicted.peak_vram_gib:.1f} | {predicted.host_ram_gib:.0f}"
+        f" | {checkpointing}, {batch} | {predicted.peak_vram_gib:.1f} | {predicted.host_ram_gib:.0f}"
         f" | {_speed(answer)} | {answer.plan.basis} | {answer.plan.hardware.price_per_hour:.2f} | {_cost(answer)} |"
     )
 
