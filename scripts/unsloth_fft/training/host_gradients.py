@@ -37,6 +37,7 @@ class HostGradients:
         self._norms: dict[Any, Any] = {}
         self._coefficient: Any = None
         self._copies = _Copies(self._parameters[0].device)
+        self._numbers = {parameter: number for number, parameter in enumerate(self._parameters)}
         self._handles = [p.register_post_accumulate_grad_hook(self._take) for p in self._parameters]
 
     def detach(self) -> None:
@@ -101,7 +102,7 @@ class HostGradients:
             locked = gradient.device.type == "cuda"
             buffer = host_memory.host_tensor(gradient.shape, gradient.dtype, page_locked=locked)
             self._buffers[parameter] = buffer
-        with self._copies.of(gradient):
+        with self._copies.of(gradient, self._numbers[parameter]):
             if parameter in self._arrived:
                 gradient = buffer.to(gradient.device, non_blocking=True).add_(gradient)
             if self._is_last():
@@ -131,19 +132,28 @@ class HostGradients:
 
 
 class _Copies:
-    """A stream for copies beside the backward, held back when too much is under way. Does nothing on a CPU."""
+    """Streams for copies beside the backward, held back when too much is under way. Does nothing on a CPU.
+
+    There are two, because a link carries as much in both directions at once: while one gradient goes down, the sum so
+    far of the next comes up. A tensor keeps to its own, so that its copies stay in order.
+    """
 
     def __init__(self, device: Any) -> None:
         import torch
 
-        self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._streams: list[Any] = [torch.cuda.Stream(device) for _ in range(2)] if device.type == "cuda" else []
         self._pending: deque[tuple[Any, int]] = deque()
 
-    def of(self, tensor: Any) -> Any:
-        """A context whose work waits for what made `tensor`, and keeps `tensor` alive until it is done."""
-        return contextlib.nullcontext() if self._stream is None else self._queued(tensor)
+    def of(self, tensor: Any, number: int) -> Any:
+        """A context whose work waits for what made `tensor`, and keeps `tensor` alive until it is done.
 
-    def _queued(self, tensor: Any) -> Any:
+        Work with the same `number` is done in the order it came.
+        """
+        if not self._streams:
+            return contextlib.nullcontext()
+        return self._queued(tensor, self._streams[number % len(self._streams)])
+
+    def _queued(self, tensor: Any, stream: Any) -> Any:
         import torch
 
         @contextlib.contextmanager
@@ -151,19 +161,19 @@ class _Copies:
             size = tensor.numel() * tensor.element_size()
             while self._pending and size + sum(held for _, held in self._pending) > IN_FLIGHT_BYTES:
                 self._pending.popleft()[0].synchronize()
-            self._stream.wait_stream(torch.cuda.current_stream(tensor.device))
-            with torch.cuda.stream(self._stream):
+            stream.wait_stream(torch.cuda.current_stream(tensor.device))
+            with torch.cuda.stream(stream):
                 yield
-                tensor.record_stream(self._stream)
-                self._pending.append((self._stream.record_event(), size))
+                tensor.record_stream(stream)
+                self._pending.append((stream.record_event(), size))
 
         return queued()
 
     def finish(self) -> None:
         """Wait for everything that was queued."""
-        if self._stream is not None:
-            self._stream.synchronize()
-            self._pending.clear()
+        for stream in self._streams:
+            stream.synchronize()
+        self._pending.clear()
 
 
 def keeps_gradients_on_host(trainer_class: type) -> type:
