@@ -14,7 +14,7 @@ from unsloth_fft.settings import parameters as params
 from workers import Workers
 
 OFFLOADED = {
-    "memory": {"gradient_checkpointing": "off", "gradient_offload": True},
+    "memory": {"gradient_checkpointing": "true", "gradient_offload": True, "checkpointed_layers": 1},
     "optimizer": {"name": "adamw_torch_fused", "learning_rate": 2e-3, "state_offload": True},
 }
 
@@ -31,7 +31,7 @@ def trained(workers: Workers, folder: Path, **changes: object) -> bytes:
 
 
 @pytest.mark.train
-def test_gradients_on_the_host_give_the_weights_of_an_ordinary_run(workers, tmp_path, tiny_model, rows_file):
+def test_gradients_on_the_host_and_a_recomputed_layer_give_the_weights_of_an_ordinary_run(workers, tmp_path, tiny_model, rows_file):
     batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "effective_batch_size": 8}
     same = {"model": tiny_model, "dataset": rows_file, "batch": batch}
     ordinary = trained(workers, tmp_path / "ordinary", **same)
