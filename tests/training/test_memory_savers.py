@@ -31,7 +31,9 @@ def trained(workers: Workers, folder: Path, **changes: object) -> bytes:
 
 
 @pytest.mark.train
-def test_gradients_on_the_host_and_a_recomputed_layer_give_the_weights_of_an_ordinary_run(workers, tmp_path, tiny_model, rows_file):
+def test_gradients_on_the_host_and_a_recomputed_layer_give_the_weights_of_an_ordinary_run(
+    workers, tmp_path, tiny_model, rows_file
+):
     batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "effective_batch_size": 8}
     same = {"model": tiny_model, "dataset": rows_file, "batch": batch}
     ordinary = trained(workers, tmp_path / "ordinary", **same)
