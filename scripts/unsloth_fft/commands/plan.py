@@ -47,10 +47,10 @@ DEFAULT_BATCH = 16
 DEFAULT_ALTERNATIVES = 3
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every flag, grouped by what it describes."""
+def parser(prog: str = "generate_fft_params.py") -> argparse.ArgumentParser:
+    """Every flag, grouped by what it describes; `prog` is what the program is called where it was started."""
     top = Parser(
-        prog="generate_fft_params.py",
+        prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG,
     )
@@ -188,10 +188,10 @@ def _add_output(top: argparse.ArgumentParser) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "generate_fft_params.py") -> int:
     """Plan, print the JSON, and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return terminal.run(lambda: _run(parser().parse_args(given)), as_json="--json" in given)
+    return terminal.run(lambda: _run(parser(prog).parse_args(given)), as_json="--json" in given)
 
 
 def _run(args: argparse.Namespace) -> int:

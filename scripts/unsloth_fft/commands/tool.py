@@ -30,10 +30,10 @@ exit codes: 0 done, 2 bad input, 3 nothing fits, 4 something is missing here, 5 
 130 interrupted with the state saved."""
 
 
-def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
-    """The parser of the named sub-commands."""
+def parser(names: Iterable[str] = COMMANDS, prog: str = "unsloth_fft_tool.py") -> argparse.ArgumentParser:
+    """The parser of the named sub-commands; `prog` is what the program is called where it was started."""
     top = Parser(
-        prog="unsloth_fft_tool.py",
+        prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG,
     )
@@ -45,14 +45,14 @@ def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
     return top
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "unsloth_fft_tool.py") -> int:
     """Run one sub-command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Importing the modules of all commands takes longer than many a command runs.
     needed = given[:1] if given and given[0] in COMMANDS else COMMANDS
 
     def command() -> int | None:
-        args = parser(needed).parse_args(given)
+        args = parser(needed, prog).parse_args(given)
         code: int | None = args.run(args)
         return code
 

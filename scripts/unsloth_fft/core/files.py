@@ -12,7 +12,10 @@ from typing import Any
 
 from .errors import BadInput, FFTError, MissingHere
 
-BUNDLE_ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = Path(__file__).resolve().parents[1]
+# In a checkout and in the ZIP the package lies in scripts/; a wheel carries what it needs from beside that in itself.
+_INSIDE_A_WHEEL = PACKAGE / "bundle"
+BUNDLE_ROOT = _INSIDE_A_WHEEL if _INSIDE_A_WHEEL.is_dir() else PACKAGE.parents[1]
 SCHEMA_DIR = BUNDLE_ROOT / "schemas"
 
 

@@ -12,11 +12,11 @@ import io
 import lzma
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from ..core.files import BUNDLE_ROOT
+from ..core.files import BUNDLE_ROOT, PACKAGE
 
-PACKAGE = "scripts/unsloth_fft"
+PLACE = PurePosixPath("scripts/unsloth_fft")
 LEFT_OUT = ("rendering", "demo", "benchmarking", "commands/render.py", "commands/demo.py", "commands/benchmark.py")
 BESIDE = ("pyproject.toml", "LICENSE", "schemas/*.json")
 WIDTH = 118
@@ -34,20 +34,21 @@ def archive() -> bytes:
     """A tar of the carried files, compressed with xz; nothing in it tells of the machine or the time it was made on."""
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(_files()):
+        for name, path in sorted(_files()):
             content = path.read_bytes()
-            entry = tarfile.TarInfo(path.relative_to(BUNDLE_ROOT).as_posix())
+            entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     return lzma.compress(held.getvalue(), preset=9)
 
 
-def _files() -> Iterator[Path]:
-    package = BUNDLE_ROOT / PACKAGE
-    left_out = [package / name for name in LEFT_OUT]
-    for path in package.rglob("*"):
+def _files() -> Iterator[tuple[str, Path]]:
+    """What is carried: its place in the archive, and where it lies here."""
+    left_out = [PACKAGE / name for name in (*LEFT_OUT, "bundle")]
+    for path in PACKAGE.rglob("*"):
         inside = any(path == other or other in path.parents for other in left_out)
         if path.suffix in (".py", ".json") and path.is_file() and not inside:
-            yield path
+            yield (PLACE / path.relative_to(PACKAGE).as_posix()).as_posix(), path
     for pattern in BESIDE:
-        yield from BUNDLE_ROOT.glob(pattern)
+        for path in BUNDLE_ROOT.glob(pattern):
+            yield path.relative_to(BUNDLE_ROOT).as_posix(), path

@@ -53,7 +53,7 @@ def prepare(parameters: Parameters, root: Path) -> None:
 
 def for_children() -> dict[str, str]:
     """This process's variables, with which a Python started anywhere finds this package."""
-    paths = [str(files.BUNDLE_ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(files.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
