@@ -165,7 +165,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+# Fixtures that import the training stack, which alone takes longer than the quick tier may.
+TRAINS = {"workers", "home", "new_session", "finished"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; within a file the order stays."""
+    """Whatever needs the training stack is marked `train`. Long files first; within a file the order stays."""
+    for item in items:
+        if TRAINS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("train")
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))

@@ -1,0 +1,29 @@
+# Everyday commands of the maintainers; each line can be pasted without just.
+run := "uv run --extra train --extra real --extra test"
+
+# Statements that need no training.
+test-fast:
+    {{run}} pytest -m "not train"
+
+# Everything, as CI runs it.
+test:
+    {{run}} pytest
+
+lint:
+    {{run}} ruff check scripts tests tools
+    {{run}} ruff format --check scripts tests tools
+    {{run}} mypy
+
+# Write the generated pages of references/ again.
+pages:
+    {{run}} python -m tools.pages.evidence_page
+    {{run}} python -m tools.pages.benchmarks_page
+    {{run}} python -m tools.pages.gpu_choice_page
+
+# Compare predictions with all measured rows; `just calibrate --fit` fits again.
+calibrate *flags:
+    {{run}} python -m tools.measurements.fit_calibration {{flags}}
+
+# The ZIP to upload to Claude.
+zip:
+    {{run}} python scripts/build_skill.py --output dist
