@@ -15,7 +15,7 @@ from unsloth_fft.core.arguments import Parser
 from unsloth_fft.core.errors import BadInput
 
 NAME = "unsloth-fft"
-CONTENTS = ("SKILL.md", "LICENSE", "pyproject.toml", "schemas", "references", "scripts")
+CONTENTS = ("SKILL.md", "LICENSE", "pyproject.toml", ".claude-plugin/plugin.json", "schemas", "references", "scripts")
 # What only developers of the bundle use: building it, rendering the ledger, grading answers. README.md is theirs, too.
 LEFT_OUT = {
     "__pycache__", "build_skill.py", "evals.schema.json",
@@ -24,7 +24,7 @@ SUFFIXES = {".md", ".py", ".json", ".jsonl", ".toml", ".png", ".svg", ""}
 # The oldest time a ZIP can hold (APPNOTE 4.4.6): the same bytes whenever and wherever it is built.
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 # A backslash or a colon in a name would be a folder or a drive where the ZIP is unpacked on Windows.
-PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+PLAIN_NAME = re.compile(r"\.?\w[\w.-]*", re.ASCII)
 MAX_NAME, MAX_DESCRIPTION = 64, 1024
 ALLOWED_KEYS = {"name", "description", "license", "allowed-tools", "metadata", "compatibility"}
 EPILOG = """example:
@@ -90,7 +90,7 @@ def _members(root: Path, contents: Sequence[str]) -> Iterator[Path]:
         # Sorted by name and not as paths: the same order on every system.
         inside = sorted(top.rglob("*"), key=lambda path: path.as_posix()) if top.is_dir() else [top]
         for path in inside:
-            left_out = any(part in LEFT_OUT or part.startswith(".") for part in path.relative_to(root).parts)
+            left_out = any(part in LEFT_OUT or part.startswith(".") for part in path.relative_to(top).parts)
             if path.is_file() and not path.is_symlink() and not left_out and path.suffix in SUFFIXES:
                 yield path
 

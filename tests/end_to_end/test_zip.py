@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -103,13 +104,13 @@ def test_nothing_of_the_developers_is_in_it(content: bytes) -> None:
     for name in members(content):
         parts = name.split("/")
         assert not {"tests", "evals", "__pycache__", "grading", ".ci"} & set(parts), name
-        assert not any(part.startswith(".") for part in parts), name
+        assert not any(part.startswith(".") for part in parts if part != ".claude-plugin"), name
         assert not name.endswith((".pyc", "build_skill.py", "build.py", "uv.lock", "test.py")), name
 
 
 def test_every_name_stays_in_the_folder_wherever_it_is_unpacked(content: bytes) -> None:
     for name in members(content):
-        assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", part) for part in name.split("/")), name
+        assert all(re.fullmatch(r"[.]?[A-Za-z0-9_][A-Za-z0-9_.-]*", part) for part in name.split("/")), name
     with zipfile.ZipFile(io.BytesIO(content)) as bundle:
         assert {info.external_attr >> 16 for info in bundle.infolist()} == {0o644}  # plain files, no links
 
@@ -205,6 +206,20 @@ def test_data_files_are_checked_in_a_bare_python(unpacked: Path, bare: dict[str,
 def test_bare_really_is_bare(unpacked: Path, bare: dict[str, str]) -> None:
     for package in ("torch", "numpy", "unsloth"):
         assert run_bare(["-c", f"import {package}"], bare, unpacked).returncode != 0
+
+
+def test_it_is_a_plugin_for_claude_code_too(unpacked: Path) -> None:
+    """The fields that the published schemas require (SchemaStore, claude-code-plugin-manifest and -marketplace)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    plugin = json.loads((unpacked / ".claude-plugin" / "plugin.json").read_text(encoding="utf-8"))
+    assert {key: plugin[key] for key in ("name", "version", "description", "license")} == {
+        key: project[key] for key in ("name", "version", "description", "license")
+    }
+    assert all((unpacked / folder / "SKILL.md").is_file() for folder in plugin["skills"]) and plugin["author"]["name"]
+    market = json.loads((ROOT / ".claude-plugin" / "marketplace.json").read_text(encoding="utf-8"))
+    assert market["name"] and market["owner"]["name"]
+    (listed,) = market["plugins"]
+    assert listed["name"] == plugin["name"] and (ROOT / listed["source"] / ".claude-plugin" / "plugin.json").is_file()
 
 
 def test_building_twice_writes_the_same_file(tmp_path: Path, content: bytes) -> None:
