@@ -63,6 +63,9 @@ def _by_flock(path: Path, patience: float, held: ExitStack) -> None:
 def _by_filelock(path: Path, patience: float, held: ExitStack) -> None:
     import filelock
 
+    if filelock.FileLock is filelock.SoftFileLock:  # no lock of the system's: a file whose presence says it, told stale
+        path.touch()
+        path = path.with_name(f"{path.name}.held")
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=patience, poll_interval=POLL_SECONDS)
