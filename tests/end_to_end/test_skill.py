@@ -60,12 +60,25 @@ def test_the_description_says_when_and_when_not():
 
 
 def test_the_skill_covers_what_it_promises():
-    titles = set(re.findall(r"^##+ (.+)$", BODY, re.MULTILINE))
-    assert {
-        "Decision tree", "Plan", "Present a plan to a person", "Initialize", "Train, watch, resume",
-        "Memory management", "Prove it: predict and audit", "Hand off when there is no GPU here",
-        "Continued pretraining", "Several GPUs and nodes", "Gotchas", "Read when needed",
-    } <= titles  # fmt: skip
+    """The ten commonest questions, each with a command or a remedy, and how to present its answer."""
+    sections = re.split(r"^## ", BODY, flags=re.MULTILINE)[1:]
+    titles = [section.splitlines()[0] for section in sections]
+    assert [title.split(".")[0] for title in titles[:10]] == [str(number) for number in range(1, 11)]
+    assert titles[10:] == ["Variants", "Gotchas", "Read when needed"]
+    for section in sections[:10]:
+        assert "```bash" in section or "hint" in section, section.splitlines()[0]
+    words = (
+        "--rows",
+        "--gpu any",
+        "render",
+        "audit",
+        "predict",
+        "--resume",
+        "lora",
+        "--objective pretrain",
+        "--gpus 8",
+    )
+    assert all(word in BODY for word in words)
 
 
 def test_every_page_is_linked_from_the_skill_and_from_the_index():

@@ -25,7 +25,7 @@ MAX_BYTES = 1_000_000
 # What jsonschema itself needs (its own requirements), and nothing else of the training environment.
 BARE = ("jsonschema", "jsonschema_specifications", "referencing", "rpds", "attr", "attrs", "typing_extensions.py")
 # Sub-commands and programs of SKILL.md that a bare Python runs to their end.
-RUN_BARE = {"generate_fft_params.py": 0, "predict": 0, "render": 0, "doctor": 4}
+RUN_BARE = {"generate_fft_params.py": 0, "predict": 0, "render": 0, "doctor": 4, "lora": 0}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def skill_commands() -> list[str]:
         line
         for fence in pages.fences("bash", pages=[ROOT / "SKILL.md"])
         for line in fence.text.splitlines()
-        if line.startswith("python scripts/")
+        if line.startswith('python "${CLAUDE_SKILL_DIR}/scripts/')
     ]
     return [line for line in lines if kind_of(line) in RUN_BARE]
 
@@ -168,20 +168,20 @@ def kind_of(line: str) -> str:
     return words[2] if words[1].endswith("unsloth_fft_tool.py") else Path(words[1]).name
 
 
-def test_skill_commands_run_in_a_bare_python(unpacked: Path, bare: dict[str, str]) -> None:
-    """One after another from the unpacked folder, as someone would who reads the skill from top to bottom."""
-    write_jsonl(unpacked / "rows.jsonl", conversation_rows(40))
-    (unpacked / "corpus.txt").write_text("A line of text to learn from.\n" * 500, encoding="utf-8")
+def test_skill_commands_run_in_a_bare_python(unpacked: Path, bare: dict[str, str], tmp_path: Path) -> None:
+    """One after another from a folder elsewhere, as someone would who reads the skill from top to bottom."""
+    write_jsonl(tmp_path / "rows.jsonl", conversation_rows(40))
     commands = skill_commands()
     assert {kind_of(line) for line in commands} == set(RUN_BARE)
     for line in commands:
-        finished = run_bare(shlex.split(line)[1:], bare, unpacked)
+        words = [word.replace("${CLAUDE_SKILL_DIR}", str(unpacked)) for word in shlex.split(line)[1:]]
+        finished = run_bare(words, bare, tmp_path)
         assert finished.returncode == RUN_BARE[kind_of(line)], (line, finished.stderr)
         assert "Traceback" not in finished.stderr
-    for written in ("params.json", "cpt.json", "train_fft.py", "train_fft.ipynb", "job.sh"):
-        assert (unpacked / written).is_file(), written
-    compile((unpacked / "train_fft.py").read_text(encoding="utf-8"), "train_fft.py", "exec")
-    json.loads((unpacked / "train_fft.ipynb").read_text(encoding="utf-8"))
+    for written in ("params.json", "train_fft.py", "train_fft.ipynb", "lora.py"):
+        assert (tmp_path / written).is_file(), written
+    compile((tmp_path / "train_fft.py").read_text(encoding="utf-8"), "train_fft.py", "exec")
+    json.loads((tmp_path / "train_fft.ipynb").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("command", ["demo", "train run-1", "status run-1", "init --params no.json --session s"])

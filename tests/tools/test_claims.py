@@ -115,7 +115,7 @@ def test_the_table_of_whole_runs_is_what_the_model_says():
 def test_the_rule_is_not_idle():
     """The pages do state figures: a rule that found none would hold anything."""
     skill = [claims.figures(block.text) for block in claims.blocks(path_of("SKILL.md").read_text(encoding="utf-8"))]
-    assert sum(map(len, skill)) >= 10
+    assert sum(map(len, skill)) >= 5
 
 
 BROKEN = {

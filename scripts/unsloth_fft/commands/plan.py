@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..planning.data_facts import DataFacts
     from ..planning.described_rows import Lengths
     from ..planning.search import Outcome
+    from ..settings.parameters import Parameters
 
 DESCRIPTION = """Plan a full fine-tuning run: the fastest settings that fit the memory at hand and really train every
 weight, as JSON for unsloth_fft_tool.py. Needs no GPU, no network and no torch."""
@@ -37,7 +39,8 @@ EPILOG = """examples:
   generate_fft_params.py --model meta-llama/Llama-3.1-8B --gpu L40S,A100-80GB,H200 --host-ram-gib 128 --tokens 1e9
   generate_fft_params.py --model ./my-model --gpu A100-80GB --gpus 8 --tokens 1e9 --objective pretrain
 
-stdout carries the JSON parameters and nothing else, with --output too; notes and tables go to stderr.
+stdout carries the JSON parameters and nothing else; with --output FILE they go there alone, unless --json asks for
+both. Words go to stderr.
 A --dataset path is stored as given, so run `unsloth_fft_tool.py init` from the same folder (or give a full path).
 exit codes: 0 planned, 2 bad input, 3 nothing fits (with what would make it fit), 4 something is missing here."""
 
@@ -184,7 +187,7 @@ def _add_output(top: argparse.ArgumentParser) -> None:
     group.add_argument("--alternatives", type=_not_negative_whole, default=DEFAULT_ALTERNATIVES, metavar="N",
                        help=f"runners-up in the JSON (default {DEFAULT_ALTERNATIVES})")  # fmt: skip
     group.add_argument(
-        "--json", action="store_true", help="errors as a JSON object on stdout too; the plan is JSON always"
+        "--json", action="store_true", help="errors as a JSON object on stdout, and the plan with --output, too"
     )
 
 
@@ -209,11 +212,29 @@ def _run(args: argparse.Namespace) -> int:
     if args.explain:
         for sentence in planned.parameters.plan.why if planned.parameters.plan else ():
             terminal.say(f"- {sentence}")
-    for warning in planned.parameters.plan.warnings if planned.parameters.plan else ():
-        terminal.say(f"warning: {warning}")
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    _tell(planned.parameters, args.output)
+    if args.output is None or args.json:
+        sys.stdout.write(text)
+        sys.stdout.flush()
     return 0
+
+
+def _tell(planned: Parameters, output: str | None) -> None:
+    """The plan in a few lines on stderr, what is to be known beside it, and the next command."""
+    from ..planning import summary
+
+    for line in summary.lines(planned):
+        terminal.say(line)
+    for warning in planned.plan.warnings if planned.plan else ():
+        terminal.say(f"warning: {warning}")
+    if output is None:
+        terminal.say("next: plan again with --output params.json, which keeps the JSON")
+    elif planned.data.dataset is None and not planned.data.sources:
+        terminal.say("next: plan again with --dataset, here or with --dataset-elsewhere; a run needs its data by name")
+    else:
+        file = shlex.quote(output)
+        terminal.say(f"next: unsloth_fft_tool.py init --params {file} --session run-1")
+        terminal.say(f"or elsewhere: unsloth_fft_tool.py render --params {file} --target script --output train_fft.py")
 
 
 def _contest(args: argparse.Namespace) -> tuple[Request, Outcome]:

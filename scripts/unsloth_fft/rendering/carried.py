@@ -17,7 +17,15 @@ from pathlib import Path, PurePosixPath
 from ..core.files import BUNDLE_ROOT, PACKAGE
 
 PLACE = PurePosixPath("scripts/unsloth_fft")
-LEFT_OUT = ("rendering", "demo", "benchmarking", "commands/render.py", "commands/demo.py", "commands/benchmark.py")
+LEFT_OUT = (
+    "rendering",
+    "demo",
+    "benchmarking",
+    "commands/render.py",
+    "commands/lora.py",
+    "commands/demo.py",
+    "commands/benchmark.py",
+)
 BESIDE = ("pyproject.toml", "LICENSE", "schemas/*.json")
 WIDTH = 118
 # As preset 9, with a dictionary of the archive's own size: the preset's 64 MiB would take 674 MiB of memory to pack.

@@ -24,8 +24,7 @@ def _project() -> dict[str, Any]:
 
 def requirements(parameters: Parameters) -> list[str]:
     """What to install to train with these parameters, as pyproject.toml pins it."""
-    project = _project()["project"]
-    pinned: list[str] = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    pinned = training_requirements()
     tracker = parameters.schedule.report_to  # each tracker's package has its name
     trackers = [] if tracker == "none" else [tracker]
     needed = [optimizer_of(parameters.optimizer.name, parameters.optimizer.args).package]
@@ -36,10 +35,19 @@ def requirements(parameters: Parameters) -> list[str]:
     return list(reversed(once.values()))
 
 
+def training_requirements() -> list[str]:
+    """What any training needs, as pyproject.toml pins it."""
+    project = _project()["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["train"]]
+
+
 def uv_settings() -> dict[str, Any]:
     """The resolver settings that make these requirements resolve: `override-dependencies` and `exclude-newer`."""
     settings = _project()["tool"]["uv"]
-    return {key: settings[key] for key in ("override-dependencies", "exclude-newer") if key in settings}
+    # An override that installs nothing anywhere keeps a package of another extra out, which is not asked for here.
+    overrides = [entry for entry in settings.get("override-dependencies", []) if "'none'" not in entry]
+    found = {"override-dependencies": overrides, "exclude-newer": settings.get("exclude-newer")}
+    return {key: value for key, value in found.items() if value}
 
 
 def versions(parameters: Parameters) -> dict[str, str]:

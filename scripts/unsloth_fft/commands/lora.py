@@ -1,0 +1,67 @@
+"""lora: a short Unsloth script that trains an adapter instead, for when full fine-tuning is not the answer."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..core import files, terminal
+from ..core.errors import BadInput
+from ..data import scanning, sources
+from ..data.row_format import FORMATS
+from ..rendering import lora_script
+
+EPILOG = """examples:
+  unsloth_fft_tool.py lora --model meta-llama/Llama-3.1-8B-Instruct --dataset rows.jsonl --output lora.py
+  unsloth_fft_tool.py lora --model Qwen/Qwen3-8B --dataset owner/data --format messages --output lora.py"""
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "lora",
+        help="a short script that trains an adapter instead",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--model", required=True, metavar="NAME|DIR", help="Hub name or folder")
+    command.add_argument("--dataset", required=True, metavar="PATH|NAME", help="file or Hub name")
+    command.add_argument("--format", choices=FORMATS, help="format of the rows (default: that of the file's first row)")
+    command.add_argument("--seq-length", type=int, default=2048, metavar="N", help="tokens a row (default 2048)")
+    command.add_argument("--epochs", type=float, default=1.0, metavar="X", help="passes over the data (default 1)")
+    command.add_argument("--load-in-4bit", action="store_true", help="QLoRA: the frozen model in 4 bits")
+    command.add_argument("--output", type=Path, metavar="FILE", help="written atomically (default: stdout)")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `lora` command."""
+    name = "lora.py" if args.output is None else str(args.output)
+    if not name.isprintable():
+        raise BadInput(f"--output {name!r} cannot be named in a command", hint="choose a name without line breaks")
+    text = lora_script.text(
+        model=args.model,
+        dataset=args.dataset,
+        form=args.format or _recognised(args.dataset),
+        length=args.seq_length,
+        epochs=args.epochs,
+        four_bit=args.load_in_4bit,
+        file=shlex.quote(name),
+    )
+    if args.output is None:
+        print(text, end="")
+        return 0
+    files.write_text(args.output, text)
+    terminal.say(f"wrote {args.output}: r 16 on all linear layers, rate 2e-4, one adapter in lora-adapter")
+    terminal.say(f"run it with: uv run {shlex.quote(name)}")
+    return 0
+
+
+def _recognised(dataset: str) -> str:
+    """The format of the first row of a local file. Raises BadInput where there is none to read here."""
+    found = sources.files_of(dataset) if Path(dataset).expanduser().exists() else None
+    if found is None:
+        raise BadInput(f"{dataset} is not a file here, so its format is not known", hint="say it: --format messages")
+    return scanning.format_of(next(iter(scanning.scan(found.train))))

@@ -1,0 +1,63 @@
+"""A plan in four lines of at most 80 columns: what a person asks first."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from ..settings.parameters import Parameters, Plan
+from . import duration
+
+WIDTH = 80
+_SURE = {
+    "measured": "measured: this setting was run",
+    "calibrated": "calibrated: fitted on this card and model",
+    "extrapolated": "extrapolated: an estimate, so try a few steps first",
+}
+
+
+def lines(parameters: Parameters) -> list[str]:
+    """The four lines; none without a plan."""
+    plan = parameters.plan
+    if plan is None:
+        return []
+    return [
+        textwrap.shorten(line, WIDTH, placeholder="...") if len(line) > WIDTH else line
+        for line in (_fits(parameters, plan), _lasts(plan), _does(parameters), _sure(plan))
+    ]
+
+
+def _fits(parameters: Parameters, plan: Plan) -> str:
+    hardware, predicted = plan.hardware, plan.predicted
+    count = hardware.gpus * hardware.nodes
+    card = hardware.name if count == 1 else f"{count} x {hardware.name}"
+    model = PurePath(parameters.model.name).name
+    memory = f"{predicted.peak_vram_gib:.1f} of {hardware.vram_gib:.1f} GiB"
+    return f"fits      {model} on {card}: {memory}, host {predicted.host_ram_gib:.0f} GiB"
+
+
+def _lasts(plan: Plan) -> str:
+    predicted = plan.predicted
+    hours, costs = predicted.hours_range, predicted.cost_usd_range
+    around = "" if hours is None else f" ({duration.short(hours[0])} to {duration.short(hours[1])})"
+    cost = ""
+    if predicted.cost_usd is not None:
+        cost = f"; {predicted.cost_usd:,.2f} USD"
+        cost += "" if costs is None else f" ({costs[0]:,.2f} to {costs[1]:,.2f})"
+    return f"takes     {duration.short(predicted.hours)}{around}, {predicted.tokens_per_second:,.0f} tokens/s{cost}"
+
+
+def _does(parameters: Parameters) -> str:
+    optimizer, batch = parameters.optimizer, parameters.batch
+    offload = ", offload" if optimizer.state_offload else ""
+    rows = f"{batch.per_device_train_batch_size} x {batch.gradient_accumulation_steps} rows"
+    checkpointing = parameters.memory.gradient_checkpointing
+    return (
+        f"settings  {parameters.precision.weights} {optimizer.name}{offload}, checkpointing {checkpointing},"
+        f" {rows}, rate {optimizer.learning_rate:g}"
+    )
+
+
+def _sure(plan: Plan) -> str:
+    count = len(plan.warnings)
+    warned = f"; {count} warning{'s' * (count > 1)} below" if count else ""
+    return f"sure?     {_SURE[plan.basis]}{warned}"
