@@ -20,10 +20,8 @@ def lines(parameters: Parameters) -> list[str]:
     plan = parameters.plan
     if plan is None:
         return []
-    return [
-        textwrap.shorten(line, WIDTH, placeholder="...") if len(line) > WIDTH else line
-        for line in (_fits(parameters, plan), _lasts(plan), _does(parameters), _sure(plan))
-    ]
+    told = (_fits(parameters, plan), _lasts(plan), _does(parameters), _sure(plan))
+    return [line if len(line) <= WIDTH else line[: WIDTH - 3] + "..." for line in told]
 
 
 def _fits(parameters: Parameters, plan: Plan) -> str:
