@@ -11,9 +11,10 @@ from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput, MissingHere
+from ..models import hub_cache
 from ..training import environment, session, starting
 from ..weights import multimodal
-from . import gguf, model_card
+from . import gguf, model_card, older_readers
 
 DTYPES = ("bfloat16", "float32", "float16")
 SHARD_SIZE = "5GB"
@@ -52,6 +53,9 @@ def export(
     try:
         with environment.stdout_to_stderr():
             tokenizer, context = _write_model(folder.model, staging, chosen)
+        base = hub_cache.find(state.base_model, parameters.model.revision)
+        with files.explained(staging):
+            older_readers.complete(staging, base if base is not None and base.is_dir() else None)
         written = gguf.write(tools, staging, types, to.name) if tools else []
         facts = model_card.Facts(
             name=to.name,
