@@ -81,6 +81,7 @@ MULTIMODAL = {
     "gemma3": ("gemma3_text", {"vision_config": _TOWER, "mm_tokens_per_image": 4}),
     "gemma4": ("gemma4_text", {}),
     "mistral3": ("ministral3", {"vision_config": {"model_type": "pixtral", **_TOWER}}),
+    "qwen3_vl": ("qwen3", {"vision_config": {**_QWEN_TOWER, "deepstack_visual_indexes": [0]}}),
     "qwen3_5": ("qwen3_5_text", {"vision_config": _QWEN_TOWER}),
     "qwen3_5_moe": ("qwen3_5_moe_text", {"vision_config": _QWEN_TOWER}),
 }
@@ -89,4 +90,5 @@ MULTIMODAL = {
 def multimodal(wrapper: str, text: dict) -> dict:
     """The configuration of `wrapper` around the language model of configuration `text`."""
     model_type, around = MULTIMODAL[wrapper]
-    return {"model_type": wrapper, "text_config": {**text, "model_type": model_type}, **around}
+    inner = "qwen3_vl_text" if wrapper == "qwen3_vl" else model_type
+    return {"model_type": wrapper, "text_config": {**text, "model_type": inner}, **around}

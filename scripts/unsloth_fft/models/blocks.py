@@ -161,7 +161,7 @@ def _windowed(reader: ConfigReader, family: Family) -> bool:
 def _layer(reader: ConfigReader, family: Family, index: int, kind: LayerKind) -> Block:
     reader = reader.of_layer(index)
     hidden = reader.integer("hidden_size")
-    sparse = kind is LayerKind.EXPERTS or (is_sparse(reader, family, index) and not family.one_mixer)
+    sparse = kind is LayerKind.EXPERTS or (not family.one_mixer and is_sparse(reader, family, index))
     heads = heads_of(reader, family, index, kind) if kind in ATTENDING else Heads()
     mixer = attention(reader, family, heads, hidden) if kind in ATTENDING else Part()
     beside = recurrence(reader, family, hidden) if kind is LayerKind.RECURRENT or family.beside else Part()

@@ -348,6 +348,9 @@ TEXT_TYPE_OF_WRAPPER = {
     "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
+    # Its language model is Qwen3's: with text alone every position is the same in all three axes.
+    "qwen3_vl": "qwen3",
+    "qwen3_vl_text": "qwen3",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
 }

@@ -81,6 +81,9 @@ def text_config(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The config.json of the language model alone; special tokens are the wrapper's where it does not say."""
     values, _ = text_part(config, name)
     values["model_type"] = TEXT_TYPE_OF_WRAPPER.get(values["model_type"], values["model_type"])
+    for key in ("rope_scaling", "rope_parameters"):  # positions in a picture, which text does not have
+        if isinstance(values.get(key), Mapping) and values["model_type"] == "qwen3":
+            values[key] = {name: value for name, value in values[key].items() if not name.startswith("mrope")}
     for key in TOKENS:
         if values.get(key) is None and config.get(key) is not None:
             values[key] = config[key]
