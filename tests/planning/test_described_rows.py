@@ -31,7 +31,8 @@ def planned(capsys: pytest.CaptureFixture[str]):
 def test_described_rows_give_the_plan_that_the_rows_themselves_give(planned, tmp_path: Path) -> None:
     chance = random.Random(3)
     lengths = [max(chance.lognormvariate(6.0, 0.6), 20) for _ in range(1500)]
-    rows = [{"prompt": "a" * 100, "completion": "b" * round(4 * length - 116)} for length in lengths]
+    # A word of four letters is estimated as 0.89 tokens (data_doctor/token_estimate.py).
+    rows = [{"prompt": "word " * 10, "completion": "word " * round(length / 0.89 - 10)} for length in lengths]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     read = planned(f"{MODEL} --dataset {file} --epochs 3")[1]

@@ -329,8 +329,9 @@ def _facts(args: argparse.Namespace, columns: dict[str, str]) -> DataFacts | Non
     from ..planning import data_facts
 
     read_here = args.dataset is not None and not args.dataset_elsewhere
-    read = data_facts.read_facts
-    found = read(args.dataset, args.sample_by, columns, args.ignore_columns) if read_here else None
+    told = (args.sample_by, columns, args.ignore_columns)
+    named = {"form": args.format or "auto", "model": args.model, "template": args.chat_template}
+    found = data_facts.read_facts(args.dataset, *told, **named) if read_here else None
     if args.rows is None and args.tokens_per_row is None:
         return found
     if found is not None:

@@ -107,7 +107,7 @@ def _planned(base: Path, data: Path) -> Parameters:
         objective="sft",
         amount=Amount(epochs=EPOCHS),
         learning_rate=LEARNING_RATE,
-        data=data_facts.read_facts(str(data)),
+        data=data_facts.read_facts(str(data), model=str(base)),
         pins=Pins(micro_batch=EFFECTIVE_BATCH),  # padding is cheap here, a step of its own for each row is not
     )
     parameters = plan.make_plan(request, alternatives=3, dataset=str(data)).parameters

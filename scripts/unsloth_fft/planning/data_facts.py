@@ -1,4 +1,4 @@
-"""Facts about local data that planning needs: how many rows, and about how many tokens each, without a tokenizer.
+"""Facts about local data that planning needs: how many rows, and how many tokens each.
 
 Rows are read as training reads them (data/scanning.py), and nothing is kept but lengths.
 """
@@ -12,25 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.errors import BadInput
 from ..data.splitting import held_out_count
 
 if TYPE_CHECKING:
     from ..data.folders import Files
-    from ..data.row_format import Content, Reader
-
-# "1 token ~= 4 characters in English" (OpenAI, Tokenizer page, read 2026-11-23); bytes are counted here, so other
-# scripts come out longer, which is the safe side. A plan says that its token counts are estimates.
-BYTES_PER_TOKEN = 4.0
-# What a chat template adds to a turn: role markers and separators.
-TOKENS_PER_TURN = 4
+    from ..data.row_format import Reader
+    from ..data_doctor.row_tokens import RowTokens
 
 
 @dataclass(frozen=True, eq=False)
 class DataFacts:
-    """`lengths` are sorted estimates of tokens a row, before cutting to the sequence length.
+    """`lengths` are sorted tokens a row, before cutting to the sequence length.
+
+    `basis` says how they were found: data_doctor.row_tokens counts, samples or estimates them.
 
     `form` is one of row_format.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
     folder holds out by their names; nothing else is held out then. `empty` rows hold nothing, are left out, and are
@@ -45,11 +42,17 @@ class DataFacts:
     set_apart: int = 0
     empty: int = 0
     described: str | None = None
+    basis: str = "estimated"
 
     @property
     def each(self) -> float:
         """How many rows one of `lengths` stands for: 1 where every row was read."""
         return self.rows / len(self.lengths)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether every row went through the model's own tokenizer and template."""
+        return self.basis == "counted"
 
     def held_out(self, fraction: float) -> int:
         """How many rows are not learned, where `fraction` of them was asked for."""
@@ -105,12 +108,20 @@ def looks_like_a_file(name: str) -> bool:
 
 
 def read_facts(
-    name: str, sample_by: str = "line", columns: Mapping[str, str] | None = None, ignored: Sequence[str] = ()
+    name: str,
+    sample_by: str = "line",
+    columns: Mapping[str, str] | None = None,
+    ignored: Sequence[str] = (),
+    *,
+    form: str = "auto",
+    model: str | None = None,
+    template: str | None = None,
 ) -> DataFacts | None:
-    """Facts about the local file or folder `name`, or None where it cannot be counted here (a Hub name, Parquet).
+    """Facts about the local file or folder `name`, or None where it cannot be counted here (a Hub name).
 
-    `sample_by` says what a row of a text file is, `columns` and `ignored` what its columns are. Raises BadInput for
-    what is missing, of a kind that cannot be read, or has a row that training would refuse, named by its line.
+    `sample_by` says what a row of a text file is, `form`, `columns` and `ignored` how rows are read; they go through
+    the tokenizer in the folder `model`, unless `template` names another chat template. Raises BadInput for what is
+    missing, of a kind that cannot be read, or has a row that training would refuse, named by its line.
     """
     if not looks_like_a_file(name):
         return None
@@ -122,45 +133,27 @@ def read_facts(
     from ..data import opening, sources  # only a plan with data pays for it
     from ..data.folders import ARROW
     from ..data.row_format import Reader
+    from ..data_doctor.row_tokens import RowTokens
 
     files = sources.files_of(name)
     if files is None:
         return None
     if importlib.util.find_spec("pyarrow") is None and any(opening.kind(path) in ARROW for path in files.all):
         return None
-    return _counted(name, files, Reader("auto", columns, ignored), sample_by)
+    folder = Path(model) if model is not None and os.path.isdir(model) else None
+    return _counted(name, files, Reader(form, columns, ignored), sample_by, RowTokens(folder, template))
 
 
-def _counted(name: str, files: Files, reader: Reader, sample_by: str) -> DataFacts:
+def _counted(name: str, files: Files, reader: Reader, sample_by: str, tokens: RowTokens) -> DataFacts:
     from ..data import scanning
 
-    lengths: list[int] = []
-    set_apart = empty = 0
+    rows = set_apart = empty = 0
     for row, content in scanning.checked(name, files, reader, sample_by):
         if content is None:
             empty += 1
             continue
-        lengths.append(_tokens(content))
+        rows += 1
+        tokens.add(content)
         set_apart += row.file in files.held_out
-    return DataFacts(len(lengths), tuple(sorted(lengths)), reader.form, set_apart, empty)
-
-
-def _tokens(content: Content) -> int:
-    """About how many tokens `content` has, its turns set apart."""
-    turns = len(getattr(content, "messages", ())) or 1
-    return max(round(_text_bytes(_words(content)) / BYTES_PER_TOKEN), 1) + TOKENS_PER_TURN * turns
-
-
-def _words(content: Content) -> Any:
-    return [getattr(content, name) for name in content.__dataclass_fields__ if name != "unlearned"]
-
-
-def _text_bytes(value: Any) -> int:
-    """Bytes of all strings in `value`, keys and roles not counted."""
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "surrogatepass"))
-    if isinstance(value, dict):
-        return sum(_text_bytes(part) for key, part in value.items() if key != "role")
-    if isinstance(value, list):
-        return sum(map(_text_bytes, value))
-    return 0
+    lengths = tuple(sorted(tokens.lengths()))
+    return DataFacts(rows, lengths, reader.form, set_apart, empty, basis=tokens.basis)

@@ -52,7 +52,15 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         objective=data.objective,
         amount=_amount(parameters),
         learning_rate=parameters.optimizer.learning_rate,
-        data=data_facts.read_facts(data.dataset, data.sample_by, data.columns, data.ignored_columns)
+        data=data_facts.read_facts(
+            data.dataset,
+            data.sample_by,
+            data.columns,
+            data.ignored_columns,
+            form=data.format,
+            model=parameters.model.name,
+            template=data.chat_template,
+        )
         if data.dataset
         else None,
         price_per_hour=plan.hardware.price_per_hour,

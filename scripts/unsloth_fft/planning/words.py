@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from ..data import cut_ends
 from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from ..estimates.speed import float8_share, launches_decide
 from ..estimates.survival import WANTED_SHARE
@@ -324,9 +327,21 @@ def _data_warnings(request: Request) -> list[str]:
         return []
     described = request.data.described
     return [
-        *([f"The rows were not read: {described}."] if described else []),
+        *([f"The rows were not read: {described}."] if described else _basis_warnings(request.data)),
         *_held_out_warnings(request, request.data),
         *_length_warnings(request, request.data),
+    ]
+
+
+def _basis_warnings(data: DataFacts) -> list[str]:
+    if data.is_counted:
+        return []
+    if data.basis == "sampled":
+        return ["Tokens were counted in one row of twenty, and scaled by characters in the others."]
+    return [
+        "Tokens of rows are estimated from their characters: within 15% in Latin letters and code, 50% in other"
+        " scripts, without what the chat template adds of its own (a default system turn). They are counted where"
+        " --model is a folder with its tokenizer and the packages tokenizers and jinja2 are installed."
     ]
 
 
@@ -355,12 +370,32 @@ def _held_out_warnings(request: Request, data: DataFacts) -> list[str]:
 
 def _length_warnings(request: Request, data: DataFacts) -> list[str]:
     longer = round(data.each * sum(length > request.seq_length for length in data.lengths))
+    about = "" if data.is_counted else "about "
     if longer and data.form != "text":  # a long text goes on in the next sequence
-        return [f"About {longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut."]
+        return [_cut_warning(request, data, longer, about)]
     longest = max(data.lengths, default=0)
     if request.objective == "sft" and longest <= request.seq_length / 4:
+        way = f"--seq-length {_kept_by(longest)} cuts none of them, and"
+        if not data.is_counted:
+            way = "count them (data FILE --model DIR) before you choose a shorter --seq-length, which"
         return [
-            f"Memory is that of rows of {request.seq_length:,} tokens, and the longest here has about"
-            f" {longest:,}: a shorter --seq-length plans what these need."
+            f"Memory is that of rows of {request.seq_length:,} tokens, and the longest here has {about}"
+            f"{longest:,}: {way} plans what these need."
         ]
     return []
+
+
+def _cut_warning(request: Request, data: DataFacts, longer: int, about: str) -> str:
+    cut = f"{about}{longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut"
+    cut = cut[0].upper() + cut[1:]
+    if request.reading.allow_cut_ends or not cut_ends.is_too_many(longer, data.rows):
+        return f"{cut}."
+    kept = _kept_by(data.lengths[math.ceil(len(data.lengths) * (1 - cut_ends.ALLOWED)) - 1])
+    limit = request.shape.max_positions
+    way = f"--seq-length {kept} keeps them" if kept <= limit else f"the model has {limit:,} positions: split the rows"
+    return f"{cut}; they lose the end of their last answer, which init refuses: {way}, --allow-cut-ends accepts it."
+
+
+def _kept_by(length: int) -> int:
+    """The multiple of 64 that rows of `length` tokens fit into."""
+    return -(-length // 64) * 64
