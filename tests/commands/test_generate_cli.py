@@ -188,12 +188,14 @@ def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(t
     (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")
     asked = ("--model", model, "--gpu", "L4", "--max-steps", 5, "--dataset", "owner/data")
     bare = generate(*asked, "--output", "bare.json", cwd=tmp_path)
-    found = json.loads(bare.stdout)
+    assert bare.stdout == "", "with --output the JSON goes there alone"
+    found = json.loads((tmp_path / "bare.json").read_text())
     assert found["model"]["name"] == model
     assert any("--model-name" in warning for warning in found["plan"]["warnings"])
     refused = run_script(TOOL, "render", "--params", "bare.json", "--target", "script", cwd=tmp_path)
     assert_clear_error(refused, 2, "model/name", model, "--model-name")
-    named = json.loads(generate(*asked, "--model-name", "owner/model", "--output", "p.json", cwd=tmp_path).stdout)
+    generate(*asked, "--model-name", "owner/model", "--output", "p.json", cwd=tmp_path)
+    named = json.loads((tmp_path / "p.json").read_text())
     assert named["model"] == {**found["model"], "name": "owner/model"}
     assert not any("--model-name" in warning for warning in named["plan"]["warnings"])
     rendered = run_script(TOOL, "render", "--params", "p.json", "--target", "script", cwd=tmp_path)
@@ -309,7 +311,7 @@ def test_data_on_another_machine_is_planned_for_when_that_is_said(tmp_path: Path
     assert_clear_error(generate(*asked), 2, "/data/there.jsonl", "--dataset-elsewhere")
     finished = generate(*asked, "--dataset-elsewhere", "--output", tmp_path / "p.json")
     assert finished.returncode == 0, finished.stderr
-    found = json.loads(finished.stdout)
+    found = json.loads((tmp_path / "p.json").read_text())
     assert (found["data"]["dataset"], found["data"]["rows"]) == ("/data/there.jsonl", None)
     assert any("/data/there.jsonl was not read" in warning for warning in found["plan"]["warnings"])
     rendered = run_script(TOOL, "render", "--params", tmp_path / "p.json", "--target", "slurm")
