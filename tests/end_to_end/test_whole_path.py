@@ -23,7 +23,9 @@ def answer_of(finished: Finished | subprocess.CompletedProcess) -> dict:
 def test_a_users_rows_and_model_go_from_plan_to_audit(workers, tmp_path, tiny_model, rows_file):
     params, session = tmp_path / "p.json", tmp_path / "s"
     length = ("--seq-length", 128, "--effective-batch", 8, "--learning-rate", 0.002)
-    planned = answer_of(run_script(PLANNER, "--model", tiny_model, "--dataset", rows_file, "--output", params, "--json", *length))
+    planned = answer_of(
+        run_script(PLANNER, "--model", tiny_model, "--dataset", rows_file, "--output", params, "--json", *length)
+    )
     assert json.loads(params.read_text()) == planned and schema.problems(planned, "parameters") == []
 
     made = answer_of(run_script(TOOL, "init", "--params", params, "--session", session, "--json"))

@@ -12,6 +12,7 @@ from ..core.errors import BadInput, FFTError, MissingHere
 from ..data import embedded, sources
 from ..hardware import detection
 from ..models import catalogue, hub_cache
+from ..planning import file_warnings
 from ..settings import parameters
 from ..settings.parameters import Parameters
 from ..training import environment, model, preflight, session, tasks
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         return _check(args)
     folder, state = initialize(args.params, args.session)
+    _warn(state_rows(session.load(folder.root)[2], state))
     if args.json:
         terminal.emit(dataclasses.asdict(state))
     else:
@@ -54,9 +56,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _warn(found: Parameters) -> None:
+    """What the planner would have warned of, had it made these settings."""
+    for sentence in file_warnings.warnings(found):
+        terminal.say(f"warning: {sentence}")
+
+
+def state_rows(found: Parameters, state: session.Session) -> Parameters:
+    """The parameters with the number of rows that was counted here."""
+    rows = state.data.rows or found.data.rows
+    return dataclasses.replace(found, data=dataclasses.replace(found.data, rows=rows))
+
+
 def _check(args: argparse.Namespace) -> int:
     """The parameters file by itself: data, model and machine are not looked at."""
     found = parameters.load(args.params)
+    _warn(found)
     named = found.data.dataset is not None or bool(found.data.sources)
     if args.json:
         checked = {"params": str(args.params), "valid": True, "names_data": named}

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..core import files, terminal
 from ..core.errors import BadInput
-from ..data import scanning, sources
+from ..data import row_format, scanning, sources
+from ..data.json_objects import Fault
 from ..data.row_format import FORMATS
 from ..rendering import lora_script
 
@@ -64,4 +65,10 @@ def _recognised(dataset: str) -> str:
     found = sources.files_of(dataset) if Path(dataset).expanduser().exists() else None
     if found is None:
         raise BadInput(f"{dataset} is not a file here, so its format is not known", hint="say it: --format messages")
-    return scanning.format_of(next(iter(scanning.scan(found.train))))
+    row = next(iter(scanning.scan(found.train)), None)
+    if row is None or isinstance(row.value, Fault):
+        raise BadInput(f"{dataset}: its first row cannot be read", hint=f"unsloth_fft_tool.py data {dataset}")
+    try:
+        return row_format.recognise(row.value)
+    except row_format.RowProblem as problem:
+        raise BadInput(f"{scanning.place(row)} {problem}", hint="say the format: --format messages") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core import files, terminal
 from ..core.errors import BadInput
+from ..planning import file_warnings
 from ..rendering import made_for, targets
 from ..rendering.target import Rendered
 from ..settings import parameters
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     target = targets.find(args.target)
     given = parameters.load(args.params)
     rendered = target.render(given, _named(args.output))
+    for sentence in file_warnings.warnings(given):
+        terminal.say(f"warning: {sentence}")
     _refuse_broken(target.name, rendered, args.accept_lost)
     if args.output is not None:
         files.write_text(args.output, rendered.text)

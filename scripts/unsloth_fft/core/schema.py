@@ -18,6 +18,9 @@ from .files import SCHEMA_DIR
 SCHEMA_VERSION = "1.0"
 
 
+MOST_SHOWN = 50  # violations that one error names
+
+
 @functools.cache
 def load(name: str) -> dict[str, Any]:
     """The schema called `name`, for example "parameters"."""
@@ -49,21 +52,49 @@ def check(value: Any, name: str, where: str) -> None:
     """Raise BadInput naming the first violations of schema `name` in `value`, which came from `where`."""
     found = problems(value, name)
     if found:
-        shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-        renames = list(_renames(value, name))[:3]
+        more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise BadInput(
-            f"{where} does not match schemas/{name}.schema.json: {shown}",
-            hint="; ".join([*renames, f"see schemas/{name}.schema.json"]),
+            f"{where} does not match schemas/{name}.schema.json: {'; '.join(found[:MOST_SHOWN])}{more}",
+            hint="; ".join([*_remedies(value, name)[:MOST_SHOWN], f"see schemas/{name}.schema.json"]),
         )
 
 
-def _renames(value: Any, name: str) -> Iterator[str]:
-    """What to rename: each unknown key of `value` that is close to an allowed one which is not there yet."""
-    for error in _errors(value, name):
-        place = "/".join(str(part) for part in error.absolute_path)
-        for key, close in _unknown_keys(error):
-            if close is not None and close not in error.instance and key.isprintable():
-                yield f"rename {key} to {close}" + (f" (in {place})" if place else "")
+def _remedies(value: Any, name: str) -> list[str]:
+    """What to do about each violation, in their order, each remedy once."""
+    return list(dict.fromkeys(remedy for error in _errors(value, name) for remedy in _remedies_of(error)))
+
+
+def _remedies_of(error: Any) -> Iterator[str]:
+    place = "/".join(str(part) for part in error.absolute_path)
+    inside = f" (in {place})" if place else ""
+    for key, close in _unknown_keys(error):
+        if not key.isprintable():
+            continue
+        if close is not None and close not in error.instance:
+            yield f"rename {key} to {close}{inside}"
+        else:
+            yield f"remove {key}{inside}"
+    asked: Any = error.schema.get(error.validator) if isinstance(error.schema, dict) else None
+    if error.validator == "type":
+        wanted = asked if isinstance(asked, list) else [asked]
+        yield f"make {place or 'the top level'} {' or '.join(_TYPES.get(kind, kind) for kind in wanted)}"
+    elif error.validator == "enum":
+        choices = ", ".join("null" if choice is None else str(choice) for choice in asked or ())
+        yield f"set {place} to one of: {choices}"
+    elif error.validator == "required" and isinstance(error.instance, dict):
+        missing = [key for key in asked or () if key not in error.instance]
+        yield f"add {', '.join(missing)}{inside}"
+    elif error.validator in _BOUNDS:
+        yield f"set {place} {_BOUNDS[error.validator]} {asked}"
+
+
+_TYPES = {
+    "integer": "a whole number", "number": "a number", "string": "a text in quotes", "boolean": "true or false",
+    "array": "a list", "object": "an object", "null": "null",
+}  # fmt: skip
+_BOUNDS = {
+    "minimum": "to at least", "maximum": "to at most", "exclusiveMinimum": "above", "exclusiveMaximum": "below",
+}  # fmt: skip
 
 
 def _sentences(error: Any) -> Iterator[str]:

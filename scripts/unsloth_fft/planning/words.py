@@ -25,6 +25,8 @@ NAME_IT = "--model-name OWNER/MODEL or the folder that holds the weights"
 FEW_ROWS, LARGE_MODEL, MANY_PASSES = 1000, 10**9, 10
 # A rate this many times the default is no full fine-tuning rate (a judgement), but for models as small as this.
 HIGH_RATE, TINY_MODEL = 4, 50 * 10**6
+# Less than this of one pass leaves rows unlearned that somebody meant to learn.
+NEARLY_A_PASS = 0.95
 # Row formats that go through a chat template.
 CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
@@ -234,11 +236,15 @@ def _name_warnings(name: str) -> list[str]:
 
 
 def _rate_warnings(request: Request) -> list[str]:
+    given = request.learning_rate
+    return [] if given is None else rate_warnings(given, request.objective, request.shape.parameters)
+
+
+def rate_warnings(given: float, objective: str, parameters: int) -> list[str]:
     """Rates carried over from LoRA; the smallest models do learn at such rates."""
-    given, parameters = request.learning_rate, request.shape.parameters
-    if given is None or parameters < TINY_MODEL:
+    if parameters < TINY_MODEL:
         return []
-    usual = defaults_for(request.objective, parameters).learning_rate
+    usual = defaults_for(objective, parameters).learning_rate
     if given <= HIGH_RATE * usual:
         return []
     return [
@@ -307,14 +313,18 @@ def _amount_warnings(request: Request, setting: Setting, steps: int) -> list[str
             " for a small instruction set LoRA is usually the better answer (references/evidence.md,"
             f" fft-for-knowledge; where small ends, here at {FEW_ROWS:,}, is a judgement)."
         )
-    times = amount.passes(request, setting, steps)
-    if times is not None and times > MANY_PASSES:
-        found.append(
-            f"The run goes over the data about {times:,.0f} times: the recipes in references/hyperparameters.md take 1"
-            f" to 5 passes, and beyond about {MANY_PASSES} a model tends to learn its rows by heart (a judgement)."
-            " Train for less, or with more data."
-        )
-    return found
+    return [*found, *passes_warnings(amount.passes(request, setting, steps))]
+
+
+def passes_warnings(times: float | None) -> list[str]:
+    """Many passes over the same rows."""
+    if times is None or times <= MANY_PASSES:
+        return []
+    return [
+        f"The run goes over the data about {times:,.0f} times: the recipes in references/hyperparameters.md take 1"
+        f" to 5 passes, and beyond about {MANY_PASSES} a model tends to learn its rows by heart (a judgement)."
+        " Train for less, or with more data."
+    ]
 
 
 def _data_warnings(request: Request) -> list[str]:

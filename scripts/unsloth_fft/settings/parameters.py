@@ -228,8 +228,10 @@ def from_json(value: Any, where: str) -> Parameters:
         distributed=Distributed(**filled["distributed"]),
         plan=_plan(filled["plan"]) if "plan" in filled else None,
     )
-    for problem in contradictions(parameters):
-        raise BadInput(f"{where}: {problem}", hint=_way_out(problem))
+    problems = contradictions(parameters)
+    if problems:
+        ways_out = dict.fromkeys(_way_out(problem) for problem in problems)
+        raise BadInput(f"{where}: {'; '.join(problems)}", hint="; ".join(ways_out))
     return parameters
 
 
