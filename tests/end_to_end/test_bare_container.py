@@ -32,6 +32,13 @@ BROUGHT = (
     *("jsonschema", "jsonschema_specifications", "referencing", "rpds", "attr", "attrs", "typing_extensions.py"),
     *("numpy", "numpy.libs", "pyarrow", "pyarrow.libs"),
 )
+BESIDES = (
+    *("data rows.jsonl --json", "data corpus.txt", "init --params params.json --check", "doctor --json"),
+    *(
+        f"render --params params.json --target {target} --output {target}.out"
+        for target in ("slurm", "docker", "modal")
+    ),
+)
 # How a command ends without packages: everything that needs tensors says so in two lines.
 NEEDS_MORE = ("init", "train", "eval", "export", "audit", "demo", "status")
 EXPECTED = {"doctor": (4,), **dict.fromkeys(NEEDS_MORE, (2, 4))}
@@ -83,9 +90,10 @@ def from_anywhere(line: str) -> str:
 
 
 def skill_lines() -> list[str]:
-    """Every command of SKILL.md, in its order."""
+    """Every command of SKILL.md, in its order, and what else needs no tensors."""
     fences = pages.fences("bash", pages=[ROOT / "SKILL.md"])
-    return [line for fence in fences for line in fence.text.splitlines() if line.startswith("python ")]
+    told = [line for fence in fences for line in fence.text.splitlines() if line.startswith("python ")]
+    return [*told, *(f"python scripts/unsloth_fft_tool.py {words}" for words in BESIDES)]
 
 
 def kind_of(line: str) -> str:
@@ -209,6 +217,33 @@ def test_parquet_is_counted_where_pyarrow_is_and_else_named_once(
     assert json.loads(found.stdout)["rows"] == 12, found.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("train_fft.py", "uv run train_fft.py --output fft-output"),
+        ("train_fft.ipynb", "run all cells"),
+        ("slurm.out", "sbatch slurm.out"),
+        ("docker.out", "docker build"),
+        ("modal.out", "modal run"),
+    ],
+)
+def test_the_file_to_take_home_says_in_its_first_lines_how_it_is_run(bare: Container, file: str, command: str) -> None:
+    first = (bare.work / file).read_text(encoding="utf-8").splitlines()[:30]
+    assert any(command in line for line in first), "\n".join(first)
+    assert not any(str(bare.work.parent) in line for line in first), "a path of this machine means nothing at home"
+
+
+def test_the_script_taken_home_alone_says_what_it_lacks_there(bare: Container, tmp_path: Path) -> None:
+    """From the other machine's side, with a fresh Python, before anything is installed."""
+    shutil.copy(bare.work / "train_fft.py", tmp_path)
+    home = Container(bare.skill, tmp_path, bare.python, {})
+    helped = home.run("python train_fft.py --help")
+    assert helped.returncode == 0 and "--resume" in helped.stdout, helped.stderr
+    started = home.run("python train_fft.py --output fft-output")
+    assert started.returncode in (2, 4) and "Traceback" not in started.stderr, started.stderr
+    assert [line.split(":")[0] for line in started.stderr.splitlines()][-2:] == ["error", "hint"]
+
+
 # Windows and macOS, as far as Linux lets them be played: no POSIX modules, no fork, a console of code page 1252.
 HIDE = """
 import os, signal, sys
@@ -236,7 +271,7 @@ def test_without_posix_and_on_a_code_page_the_same_plans_checks_and_renderings(
     bare: Container, elsewhere: Container
 ) -> None:
     for line in skill_lines():
-        if kind_of(line) not in ("train", "eval", "export", "audit", "demo"):
+        if kind_of(line) not in (*NEEDS_MORE, "render") or "--target script" in line:
             check(line, elsewhere.run(line))
     assert planned(elsewhere.work).keys() <= planned(bare.work).keys()
     for name, content in planned(elsewhere.work).items():

@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     """The `render` command."""
     target = targets.find(args.target)
     given = parameters.load(args.params)
-    rendered = target.render(given, _named(args.output))
+    here = _named(args.output)
+    rendered = target.render(given, here and Path(here).name)  # the file will be taken elsewhere
+    rendered = dataclasses.replace(rendered, run=target.render(given, here).run)
     for sentence in file_warnings.warnings(given):
         terminal.say(f"warning: {sentence}")
     _refuse_broken(target.name, rendered, args.accept_lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import textwrap
 from collections.abc import Callable, Sequence
@@ -32,6 +33,9 @@ class Loss:
         return f"{self.setting}: {self.wanted} becomes {self.becomes}"
 
 
+FIRST_LINES = 30  # the lines within which a file says how it is run
+
+
 @dataclass(frozen=True)
 class Rendered:
     """A finished file: its text, how to run it, what is lost, and the environment variables it reads."""
@@ -55,9 +59,23 @@ class Target:
     write: Callable[[Parameters, str], Rendered]
 
     def render(self, parameters: Parameters, file: str | None = None) -> Rendered:
-        """The finished file, which will be called `file` (default: `file_name`). Raises BadInput where it cannot be."""
+        """The finished file, which will be called `file` (default: `file_name`). Raises BadInput where it cannot be.
+
+        Its first lines say how it is run: the file may be all that its reader has.
+        """
         require_model(parameters)
-        return self.write(parameters, shlex.quote(file or self.file_name))
+        rendered = self.write(parameters, shlex.quote(file or self.file_name))
+        return dataclasses.replace(rendered, text=_saying_how(rendered))
+
+
+def _saying_how(rendered: Rendered) -> str:
+    """The text with its command in a comment at the top (below a line that must be the first) unless it is there."""
+    said = " ".join(rendered.run.split())
+    lines = rendered.text.split("\n")
+    if not lines[0].startswith("#") or any(said in line for line in lines[:FIRST_LINES]):
+        return rendered.text  # JSON takes no comments: a notebook says it in its first cell
+    below = 1 if lines[0].startswith(("#!", "# syntax=")) else 0
+    return "\n".join([*lines[:below], f"# Run it with: {said}", *lines[below:]])
 
 
 def plan_comment(parameters: Parameters, lost: Sequence[Loss] = ()) -> list[str]:

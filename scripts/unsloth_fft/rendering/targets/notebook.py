@@ -82,7 +82,10 @@ def _notebook(parameters: Parameters) -> dict[str, Any]:
     plan = "\n".join(f"{line}  " if line else "" for line in plan_comment(parameters))
     readable = script.readable(parameters, SCRIPT)
     cells = [
-        _markdown(f"# Full fine-tuning with Unsloth\n\n{plan}"),
+        _markdown(
+            "# Full fine-tuning with Unsloth\n\nOpen this in Jupyter, Colab or Kaggle with a GPU, and run all cells."
+            f"\n\n{plan}"
+        ),
         _markdown("## Install"),
         _code(_install(parameters)),
         _markdown(
