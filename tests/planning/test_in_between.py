@@ -20,16 +20,13 @@ def held_to(vram_gib: float, host_ram_gib: float = 256.0):
 
 
 def test_between_two_card_sizes_speed_rises_without_a_cliff() -> None:
-    """8B from 24 GiB, where it first fits, to a whole H200, in steps of a tenth.
-
-    The largest is where gradients stop being summed in host memory: 16 rows at once fit, and no number lies between.
-    """
+    """8B from 24 GiB to a whole H200, in steps of a tenth."""
     sizes = [24 * 1.1**step for step in range(19)]
     plans = [search(request(machine=held_to(size))).best for size in sizes]
     speeds = [found.speed.tokens_per_second for found in plans if found is not None]
     assert len(speeds) == len(sizes)
     steps = [after / before for before, after in zip(speeds, speeds[1:], strict=False)]
-    assert min(steps) >= 1 and max(steps) < 1.16, [round(step, 3) for step in steps]
+    assert min(steps) >= 1 and max(steps) < 1.12, [round(step, 3) for step in steps]
 
 
 def test_as_few_layers_are_recomputed_as_fit() -> None:

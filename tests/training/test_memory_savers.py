@@ -84,7 +84,7 @@ def test_a_step_in_slices_gives_the_weights_and_state_of_a_whole_one(monkeypatch
     for gradient in gradients:
         whole.grad = gradient.clone().mul_(0.5)
         plain.step()
-        sliced_step.step(by_slices, sliced, gradient, torch.tensor(0.5))
+        sliced_step.step(by_slices, sliced, gradient, 0.5)
     assert torch.equal(whole, sliced)
     ours, theirs = by_slices.state[sliced], plain.state[whole]
     assert int(ours["step"]) == int(theirs["step"]) == 4

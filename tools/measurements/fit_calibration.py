@@ -124,6 +124,7 @@ def _row(record: dict[str, Any]) -> Row:
             gradient_offload=record.get("gradient_offload", False),
             checkpointed_layers=record.get("checkpointed_layers"),
             float8=record.get("compute") == "float8",
+            both_ways=record.get("both_ways", False),
             # A row alone in its micro-batch shares a sequence with none.
             padding_free=record.get("padding_free", True) and record["bs"] > 1,
         ),

@@ -78,6 +78,8 @@ def row_of(parameters: Parameters, seen: Seen, variables: dict[str, str]) -> dic
         "gradient_offload": parameters.memory.gradient_offload,
         "world": count,
     }
+    if optimizer.state_offload and seen.stack == "unsloth":
+        row["both_ways"] = True
     if parameters.precision.compute == "float8":
         row["compute"] = "float8"
     if parameters.memory.checkpointed_layers is not None:

@@ -29,6 +29,9 @@ ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2
 # Managed memory that finds no room moves page by page: at this share of the host link's rate. A judgement on the slow
 # side; asking for more managed memory than is free can hang a GPU, so it was not measured.
 SPILL_SHARE = 0.25
+# Of what leaves for the host while other state comes, the share that takes no time of its own: 22,372 tokens/s became
+# 25,578 (rows h200-2026-12-01-09 and 10).
+BESIDE_SHARE = 0.73
 # What casting to float8 costs: at this hidden size as much as bfloat16 products. Taken from one pair of runs, 11,851
 # and 14,400 tokens/s of an 8B shape (H200, 2026-12-01); the form is a judgement.
 FLOAT8_CAST_WIDTH = 1147.0
@@ -207,15 +210,21 @@ def _host_transfer(
         # State both ways, and every micro-batch's gradients down; all but the first come up again to be added to,
         # and the sum once more for the step. Copies of gradients run beside the backward and are mostly hidden.
         gradients = setting.weight_bytes * shape.parameters
+        inward, outward = memory.state + gradients, memory.state
         copies = setting.accumulation * 2 * gradients / (link * constants.gradient_copy_share)
         shown = max(copies - _backward_s(shape, setting, gpu, constants), 0.0)
-        return (2 * memory.state + gradients) / link + shown
+        return _there_and_back(inward, outward, setting) / link + shown
     if setting.state_offload:
-        return 2 * memory.state / setting.gpus / link
+        return _there_and_back(memory.state, memory.state, setting) / setting.gpus / link
     if memory.paged:
         spilled = 2 * spilled_gib * 2**30 / SPILL_SHARE
         return (constants.paged_extra_share * 2 * memory.paged / setting.gpus + spilled) / link
     return 0.0
+
+
+def _there_and_back(inward: float, outward: float, setting: Setting) -> float:
+    """Bytes that the link's time is taken for, where what leaves does so beside what comes."""
+    return inward + outward - (BESIDE_SHARE * min(inward, outward) if setting.both_ways else 0.0)
 
 
 def _backward_s(shape: ModelShape, setting: Setting, gpu: Gpu, constants: SpeedConstants) -> float:

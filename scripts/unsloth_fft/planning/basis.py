@@ -115,6 +115,7 @@ def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
         "gpus": setting.gpus,
         "float8": setting.float8,
         "checkpointed_layers": setting.checkpointed_layers or False,
+        "both_ways": setting.state_offload and setting.both_ways,
     }
     rows: list[dict[str, Any]] = calibration()["rows"]
     return next((row for row in rows if all(row.get(key, False) == value for key, value in wanted.items())), None)

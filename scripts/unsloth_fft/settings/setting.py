@@ -17,7 +17,8 @@ class Setting:
     `padding_free` says that rows share a sequence, packed or laid end to end: one kernel serves both.
     `micro_batch` rows of `seq_length` tokens go through one GPU at a time, `accumulation` times before an
     optimizer step; `gpus` counts all GPUs of all nodes. `checkpointed_layers` of the layers are recomputed, None: all
-    of them. `float8` says that the layers' matrix products are float8.
+    of them. `float8` says that the layers' matrix products are float8. `both_ways`: what is
+    offloaded goes to the host while other things come from there, as it has since 2026-12-01.
     """
 
     weights: str
@@ -34,6 +35,7 @@ class Setting:
     padding_free: bool = False
     checkpointed_layers: int | None = None
     float8: bool = False
+    both_ways: bool = True
 
     @property
     def strategy(self) -> str:

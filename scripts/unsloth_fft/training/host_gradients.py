@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import host_memory, outward, sliced_step
+from . import clipping, host_memory, outward, sliced_step
 
 # Gradients on their way to the host may hold this much of the GPU; then the backward waits for the copies.
 IN_FLIGHT_BYTES = 512 * 2**20
@@ -35,7 +35,7 @@ class HostGradients:
         self._buffers: dict[Any, Any] = {}
         self._arrived: set[Any] = set()
         self._norms: dict[Any, Any] = {}
-        self._coefficient: Any = None
+        self._coefficient: float | None = None
         self._copies = _Copies(self._parameters[0].device)
         self._numbers = {parameter: number for number, parameter in enumerate(self._parameters)}
         self._handles = [p.register_post_accumulate_grad_hook(self._take) for p in self._parameters]
@@ -58,7 +58,7 @@ class HostGradients:
     def clip(self, max_norm: float) -> Any:
         """Have the coming step scale the gradients down to `max_norm`; returns the norm they have."""
         norm = self.norm()
-        self._coefficient = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        self._coefficient = clipping.coefficient(norm, max_norm)
         return norm
 
     def step(self) -> None:
@@ -112,7 +112,7 @@ class HostGradients:
 
     def _brought_back(self, parameter: Any) -> Any:
         gradient = self._buffers[parameter].to(parameter.device, non_blocking=True, copy=True)
-        return gradient if self._coefficient is None else gradient.mul_(self._coefficient.to(gradient.device))
+        return gradient if self._coefficient is None else gradient.mul_(self._coefficient)
 
     def _chunks(self) -> Iterator[list[Any]]:
         """Parameters that got a gradient, in pieces whose state (taken as 8 bytes an element) is about a chunk."""

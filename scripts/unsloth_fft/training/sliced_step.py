@@ -26,7 +26,7 @@ def can_slice(optimizer: Any, parameter: Any) -> bool:
 
 
 def step(
-    optimizer: Any, parameter: Any, gradient: Any, coefficient: Any | None, outward: Outward | None = None
+    optimizer: Any, parameter: Any, gradient: Any, coefficient: float | None, outward: Outward | None = None
 ) -> None:
     """One step of `parameter`, whose gradient and state are host tensors; the gradient is scaled by `coefficient`.
 
@@ -45,7 +45,7 @@ def step(
         part = torch.nn.Parameter(parameter.data[piece])  # a view: what it becomes, the parameter becomes
         part.grad = gradient[piece].to(part.device, non_blocking=True)
         if coefficient is not None:
-            part.grad.mul_(coefficient.to(part.device))
+            part.grad.mul_(coefficient)
         if before:
             optimizer.state[part] = {name: _cut(value, piece, part.device) for name, value in before.items()}
         optimizer.step_param(part, group)

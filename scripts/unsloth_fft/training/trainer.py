@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ..settings.parameters import Parameters
-from . import checkpoints, experts, held_out, host_gradients, host_memory, partial_checkpointing, processes, sharding
+from . import (
+    checkpoints,
+    clipping,
+    experts,
+    held_out,
+    host_gradients,
+    host_memory,
+    partial_checkpointing,
+    processes,
+    sharding,
+)
 from .arguments import training_arguments
 
 
@@ -39,6 +49,8 @@ def build(
         trainer_class = host_memory.offloads_without_waste(trainer_class)
     if parameters.memory.gradient_offload:
         trainer_class = host_gradients.keeps_gradients_on_host(trainer_class)
+    elif processes.COUNT == 1 and parameters.precision.compute != "float16":
+        trainer_class = clipping.clips_at_once(trainer_class)
     if parameters.memory.checkpointed_layers is not None:
         trainer_class = partial_checkpointing.recomputes(parameters.memory.checkpointed_layers)(trainer_class)
     experts.name_their_number(base.config)
