@@ -30,10 +30,10 @@ ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2
 # side; asking for more managed memory than is free can hang a GPU, so it was not measured.
 SPILL_SHARE = 0.25
 # Of what leaves for the host while other state comes, the share that takes no time of its own: 22,372 tokens/s became
-# 25,578 (rows h200-2026-12-01-09 and 10).
+# 25,578 (references/measurements/offload-host-h200-2026-12-01.json).
 BESIDE_SHARE = 0.73
 # What casting to float8 costs: at this hidden size as much as bfloat16 products. Taken from one pair of runs, 11,851
-# and 14,400 tokens/s of an 8B shape (H200, 2026-12-01); the form is a judgement.
+# and 14,400 tokens/s of an 8B shape (another: rows h200-2026-12-01-speed-01 and 02); the form is a judgement.
 FLOAT8_CAST_WIDTH = 1147.0
 # A CPU core's float32 rate in such training: 20 GFLOP/s, the order seen on 2 cores; the range says how little it is.
 CPU_FLOPS = 4e10

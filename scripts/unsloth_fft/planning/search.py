@@ -118,14 +118,19 @@ def partly_checkpointed(request: Request, candidates: list[Candidate]) -> list[C
         return []
     if request.pins.checkpointed_layers is not None:
         return []
-    best = max((one.learned for one in candidates if one.fits), default=0.0)
+    best = {name: _most_learned(candidates, rank) for name, rank in RANK.items()}
     found = []
     for whole in candidates:
         if whole.fits and whole.setting.checkpointing != OFF:
-            partly = _least_recomputed(request, whole, best)
+            partly = _least_recomputed(request, whole, best[whole.exactness])
             if partly is not None:
                 found.append(partly)
     return found
+
+
+def _most_learned(candidates: list[Candidate], rank: int) -> float:
+    """What the best plan that fits learns a second, of those that keep updates at least this well."""
+    return max((one.learned for one in candidates if one.fits and RANK[one.exactness] >= rank), default=0.0)
 
 
 def _least_recomputed(request: Request, whole: Candidate, best: float) -> Candidate | None:

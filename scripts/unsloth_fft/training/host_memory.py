@@ -2,7 +2,7 @@
 
 torch's allocator of such memory rounds every block up to a power of two (torch 2.14.1, CachingHostAllocator.h,
 "PowerOf2Ceil"): 86 GiB for the state and gradients of 8 billion weights, which are 75. A setting against it
-(`pinned_max_round_threshold_mb`) came with a late version, so large tensors lie here in memory that is mapped for each
+(`pinned_max_round_threshold_mb`) came after torch 2.11, so large tensors lie here in memory that is mapped for each
 of them and registered with CUDA; small ones stay with torch.
 """
 
