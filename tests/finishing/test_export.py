@@ -17,8 +17,8 @@ import yaml
 from conftest import assert_clear_error
 from render_helpers import consumer, program, trained_session
 from unsloth_fft.core.errors import BadInput
-from unsloth_fft.finishing import export, gguf, model_card
-from unsloth_fft.training import session
+from unsloth_fft.finishing import evaluate, export, gguf, model_card, stored
+from unsloth_fft.training import held_out, master, session
 
 pytestmark = pytest.mark.train
 
@@ -60,9 +60,83 @@ def test_another_dtype_is_the_rounded_model(trained, tmp_path):
 
     to = tmp_path / "half"
     export.export(trained, to, dtype="bfloat16", push_to=None)
-    stored, original = load_file(to / "model.safetensors"), load_file(trained / "model" / "model.safetensors")
-    assert all(torch.equal(tensor, original[name].to(torch.bfloat16)) for name, tensor in stored.items())
+    kept, original = load_file(to / "model.safetensors"), load_file(trained / "model" / "model.safetensors")
+    assert all(torch.equal(tensor, original[name].to(torch.bfloat16)) for name, tensor in kept.items())
     assert json.loads((to / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_the_files_are_audited_and_evaluated_as_they_are_stored(workers, trained, exported, tmp_path):
+    """Not what was trained: bfloat16 puts many weights back where they were."""
+    to = tmp_path / "half"
+    told = json.loads(workers.run("export", trained, "--to", to, "--dtype", "bfloat16", "--json").stdout)
+    audit, of_run = json.loads((to / "audit.json").read_text()), json.loads((trained / "audit.json").read_text())
+    assert told["audit"]["changed_fraction"] == audit["changed_fraction"] < of_run["changed_fraction"]
+    result = json.loads((trained / "session.json").read_text())["result"]
+    assert told["held_out"]["loss_trained"] == pytest.approx(result["eval_loss_after"], abs=1e-4)
+    assert told["held_out"]["loss_exported"] == pytest.approx(result["eval_loss_bfloat16"], abs=1e-4)
+    assert told["held_out"]["rows"] == told["held_out"]["rows_in_all"] == result["eval_rows"]
+    card = (to / "README.md").read_text()
+    for figure in (f"{of_run['changed_fraction']:.2%}", f"{audit['changed_fraction']:.2%}"):
+        assert figure in card
+    for loss in (told["held_out"]["loss_trained"], told["held_out"]["loss_exported"]):
+        assert f"{loss:.4f}" in card
+    whole = json.loads((exported / "audit.json").read_text())
+    assert whole["changed_fraction"] == of_run["changed_fraction"], "float32 files hold all of it"
+
+
+def changed_copy(trained: Path, folder: Path, change) -> Path:
+    """A copy of the session whose weights went through `change`."""
+    from safetensors.torch import load_file, save_file
+
+    session_folder = shutil.copytree(trained, folder / "session")
+    file = session_folder / "model" / "model.safetensors"
+    save_file({name: change(name, tensor) for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    return session_folder
+
+
+def test_a_weight_beyond_float16_is_refused_and_nothing_is_left(trained, tmp_path):
+    copy = changed_copy(trained, tmp_path, lambda name, tensor: tensor * (3e6 if name == "model.norm.weight" else 1))
+    with pytest.raises(BadInput, match="model.norm.weight"):
+        export.export(copy, tmp_path / "half", dtype="float16", push_to=None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["session"]
+
+
+def test_the_float32_export_of_an_adamw_flash_run_is_its_master(trained, tmp_path):
+    """As such a run leaves it: bfloat16 weights, and beside them what float32 has more."""
+    import torch
+    from safetensors.torch import load_file
+
+    copy = changed_copy(trained, tmp_path, lambda name, tensor: tensor.to(torch.bfloat16))
+    weights = load_file(copy / "model" / "model.safetensors")
+    torch.manual_seed(1)
+    kept = {name: torch.randint(-32767, 32767, one.shape, dtype=torch.int16) for name, one in weights.items()}
+    master.save(kept, copy / "correction")
+    done = export.export(copy, tmp_path / "wide", dtype="float32", push_to=None)
+    written = load_file(tmp_path / "wide" / "model.safetensors")
+    assert all(torch.equal(written[name], master.joined(weights[name], kept[name])) for name in weights)
+    assert done.stored.held_out.before == pytest.approx(done.stored.held_out.after, abs=1e-6)
+    narrow = export.export(copy, tmp_path / "narrow", dtype="bfloat16", push_to=None)
+    assert all(
+        torch.equal(one, weights[name]) for name, one in load_file(tmp_path / "narrow/model.safetensors").items()
+    )
+    assert narrow.stored.held_out.before == pytest.approx(done.stored.held_out.before, abs=1e-6)
+    assert narrow.stored.held_out.after != narrow.stored.held_out.before
+
+
+@pytest.mark.parametrize(("largest", "better"), [(1.0, "float16"), (3e6, "float32")])
+def test_the_type_that_keeps_the_gain_is_proposed_where_the_stored_one_gives_it_up(
+    trained, tmp_path, monkeypatch, largest, better
+):
+    copy = changed_copy(trained, tmp_path, lambda name, one: one * (largest if name == "model.norm.weight" else 1))
+    folder, _, parameters = session.load(copy)
+    rows = evaluate.held_out_rows(folder, parameters)
+    measured = held_out.row_losses(evaluate.loaded(str(folder.model)), rows)
+    worse = [held_out.RowLoss(row.nats + 0.1 * row.tokens, row.tokens) for row in measured]
+    monkeypatch.setattr(stored, "_losses_of", lambda *_: worse)
+    found, proposed = stored._compared(folder, folder.model, "bfloat16", rows, tmp_path)
+    assert proposed == better and found.after - found.before == pytest.approx(0.1, abs=1e-4)
+    told = stored.Stored("bfloat16", None, "", found, len(rows), proposed)
+    assert f"--dtype {better} keeps it" in told.advice and "gives up 0.1000" in told.advice
 
 
 def test_the_folder_is_complete(exported):
@@ -121,6 +195,7 @@ def facts_of(trained: Path, format: str = "messages", objective: str = "sft") ->
         ggufs=["m.gguf"],
         has_template=True,
         context=128,
+        stored=stored.Stored("float32", None, "no base here", None, 0, None),
     )
 
 
@@ -147,7 +222,7 @@ def test_an_existing_folder_is_refused_and_then_replaced_when_asked(workers, tra
     assert_clear_error(workers.run("export", trained, "--to", to), 2, "already exists", "--overwrite")
     assert (to / "README.md").read_text() == "mine"
     export.export(trained, to, dtype=None, overwrite=True, push_to=None)
-    assert "Audit verdict" in (to / "README.md").read_text()
+    assert "audit verdict" in (to / "README.md").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 

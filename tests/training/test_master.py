@@ -68,7 +68,7 @@ def test_what_is_kept_beside_the_model_makes_it_the_master_again(tmp_path: Path)
     master.save(kept, tmp_path / "correction")
     master.save(kept, tmp_path / "correction")  # a second time, in the place of the first
     wide = model_of(torch.bfloat16).float()
-    master.add_to(wide, tmp_path / "correction")
+    master.add_to(wide, master.read(tmp_path / "correction"))
     for (name, weight), narrow in zip(wide.named_parameters(), stored.parameters(), strict=True):
         expected = master.joined(narrow.data, kept[name]) if name in kept else narrow.float()
         assert torch.equal(weight.data, expected)
@@ -76,9 +76,11 @@ def test_what_is_kept_beside_the_model_makes_it_the_master_again(tmp_path: Path)
 
 
 def test_corrections_of_another_model_are_refused(tmp_path: Path):
-    master.save({"2.weight": torch.zeros(3, dtype=torch.int16)}, tmp_path / "correction")
     with pytest.raises(BadInput, match="2.weight"):
-        master.add_to(model_of(torch.float32), tmp_path / "correction")
+        master.add_to(model_of(torch.float32), {"2.weight": torch.zeros(3, dtype=torch.int16)})
+    (tmp_path / "correction.safetensors").write_bytes(b"cut")
+    with pytest.raises(BadInput, match="cannot be read"):
+        master.read(tmp_path)
 
 
 def test_a_checkpoint_gives_the_corrections_of_its_own_step(tmp_path: Path):

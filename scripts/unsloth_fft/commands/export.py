@@ -9,6 +9,7 @@ from typing import Any
 from ..core import terminal
 from ..finishing import export as exporting
 from ..finishing import gguf
+from ..finishing.stored import Stored
 from . import session_folder
 
 EPILOG = """examples:
@@ -48,7 +49,27 @@ def run(args: argparse.Namespace) -> int:
         terminal.emit(exporting.summary(done))
     else:
         terminal.say(f"wrote {done.folder}: {', '.join(done.files)}")
+        for line in told(done.stored):
+            terminal.say(line)
         if done.pushed_to:
             terminal.say(f"pushed to {done.pushed_to} (private)")
         terminal.say(f"how to run it: {done.folder / 'README.md'}")
     return 0
+
+
+def told(found: Stored) -> list[str]:
+    """What the exported files hold, beside what was trained, in a few lines."""
+    lines = []
+    if found.audit is not None:
+        lines.append(
+            f"audit    of these files: {found.audit['changed_fraction']:.2%} of the weights differ from the base"
+        )
+    else:
+        lines.append(f"audit    not of these files: {found.not_audited}")
+    if found.held_out is not None:
+        one = found.held_out
+        on = f"{one.rows} of {found.rows_of} held-out rows" if one.rows < found.rows_of else f"{one.rows} held-out rows"
+        lines.append(f"held out loss {one.before:.4f} as trained, {one.after:.4f} in these files ({found.dtype}), {on}")
+    if found.advice is not None:
+        lines.append(f"advice   {found.advice}")
+    return lines

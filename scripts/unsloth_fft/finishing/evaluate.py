@@ -87,11 +87,11 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
     with environment.stdout_to_stderr():
         rows, windows = held_out_rows(folder, parameters), _windows(folder, parameters, known)
         with preparing.scratch(folder.root) as space:
-            name, revision = _text_only(parameters.model.name, parameters.model.revision, space / "before")
+            name, revision = text_only(parameters.model.name, parameters.model.revision, space / "before")
             before = _measure(name, revision, folder.model, rows, windows, asked)
-            name, revision = _text_only(str(folder.model), None, space / "after")
+            name, revision = text_only(str(folder.model), None, space / "after")
             after = _measure(name, revision, folder.model, rows, windows, asked)
-        scores = None if tasks is None else harness.compare(parameters.model.name, folder.model, tasks, _device())
+        scores = None if tasks is None else harness.compare(parameters.model.name, folder.model, tasks, device())
     answers = zip(asked, before.answers, after.answers, strict=True)
     return Evaluation(
         session=str(root),
@@ -158,7 +158,7 @@ def _windows(folder: session.Folder, parameters: Any, known: str | None) -> list
     return [(example.input_ids, example.labels) for example in supervisor.windows(known)]
 
 
-def _text_only(name: str, revision: str | None, space: Path) -> tuple[str, str | None]:
+def text_only(name: str, revision: str | None, space: Path) -> tuple[str, str | None]:
     """What to load for `name`: itself, or the language model of a multimodal checkpoint, written to `space`."""
     base = text_model.multimodal_base(name, revision)
     if base is None:
@@ -171,13 +171,9 @@ def _measure(
     name: str, revision: str | None, tokenizer_folder: Path, rows: list[Row], windows: list[Row], prompts: Sequence[str]
 ) -> _Measured:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto").eval().to(_device())
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"model {name} cannot be loaded: {reason}", hint="put it back where it was") from None
+    model = loaded(name, revision)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     measured = _Measured(
         held_out=held_out.row_losses(model, rows),
@@ -209,7 +205,19 @@ def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
     return words.strip()
 
 
-def _device() -> str:
+def loaded(name: str, revision: str | None = None) -> Any:
+    """A model folder or name in the type it is stored in, on the GPU if there is one. Raises BadInput."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto").eval().to(device())
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadInput(f"model {name} cannot be loaded: {reason}", hint="put it back where it was") from None
+
+
+def device() -> str:
+    """Where models are evaluated here: cuda or cpu."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, MissingHere
 from ..models import hub_cache
-from ..training import environment, session, starting
+from ..training import environment, master, session, starting
 from ..weights import multimodal
-from . import gguf, model_card, older_readers
+from . import gguf, model_card, older_readers, stored
 
 DTYPES = ("bfloat16", "float32", "float16")
 SHARD_SIZE = "5GB"
@@ -23,13 +23,14 @@ BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written; `pushed_to` is the repository's address, or None."""
+    """What was written; `pushed_to` is the repository's address, or None. `stored` is what the files hold."""
 
     folder: Path
     dtype: str
     files: tuple[str, ...]
     ggufs: tuple[str, ...]
     pushed_to: str | None
+    stored: stored.Stored
 
 
 def export(
@@ -52,10 +53,11 @@ def export(
     staging = to.parent / f".{to.name}.export.tmp"  # one name, so that the next export clears what a kill left
     try:
         with environment.stdout_to_stderr():
-            tokenizer, context = _write_model(folder.model, staging, chosen)
-        base = hub_cache.find(state.base_model, parameters.model.revision)
-        with files.explained(staging):
-            older_readers.complete(staging, base if base is not None and base.is_dir() else None)
+            tokenizer, context = _write_model(folder, staging, chosen)
+            base = hub_cache.find(state.base_model, parameters.model.revision)
+            with files.explained(staging):
+                older_readers.complete(staging, base if base is not None and base.is_dir() else None)
+            found = stored.look_at(folder, state, parameters, staging, chosen)
         written = gguf.write(tools, staging, types, to.name) if tools else []
         facts = model_card.Facts(
             name=to.name,
@@ -66,6 +68,7 @@ def export(
             ggufs=[path.name for path in written],
             has_template=tokenizer.chat_template is not None,
             context=context,
+            stored=found,
         )
         _write_records(folder, staging, facts, tokenizer)
         _put_in_place(staging, to)
@@ -73,7 +76,7 @@ def export(
         shutil.rmtree(staging, ignore_errors=True)
     address = _push(to, push_to, given) if push_to else None
     names = tuple(sorted(str(path.relative_to(to)) for path in to.rglob("*") if path.is_file()))
-    return Exported(to, chosen, names, tuple(facts.ggufs), address)
+    return Exported(to, chosen, names, tuple(facts.ggufs), address, found)
 
 
 def _check_ready(folder: session.Folder, state: session.Session) -> None:
@@ -125,18 +128,17 @@ def token(push_to: str | None) -> str | None:
     return os.environ["HF_TOKEN"]
 
 
-def _write_model(source: Path, staging: Path, dtype: str) -> tuple[Any, int]:
+def _write_model(folder: session.Folder, staging: Path, dtype: str) -> tuple[Any, int]:
     """Weights in `dtype`, sharded, with tokenizer and generation settings; returns (tokenizer, context length)."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     shutil.rmtree(staging, ignore_errors=True)
-    if multimodal.is_multimodal(files.read_json(source / "config.json", "model configuration")):
-        return _write_multimodal(source, staging, dtype)
+    if multimodal.is_multimodal(files.read_json(folder.model / "config.json", "model configuration")):
+        return _write_multimodal(folder, staging, dtype)
     with files.explained(staging):
         staging.mkdir()
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = _model_as(folder, dtype)
+        tokenizer = AutoTokenizer.from_pretrained(folder.model)
         if tokenizer.eos_token_id is not None and model.generation_config.eos_token_id is None:
             model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.save_pretrained(staging, max_shard_size=SHARD_SIZE)
@@ -146,18 +148,25 @@ def _write_model(source: Path, staging: Path, dtype: str) -> tuple[Any, int]:
     return tokenizer, int(getattr(model.config, "max_position_embeddings", 0) or 4096)
 
 
-def _write_multimodal(source: Path, staging: Path, dtype: str) -> tuple[Any, int]:
+def _write_multimodal(folder: session.Folder, staging: Path, dtype: str) -> tuple[Any, int]:
     """The checkpoint as it lies, names and shards included, with every weight in `dtype`; returns as `_write_model`."""
     import torch
     from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer
 
+    source, wanted = folder.model, getattr(torch, dtype)
+    corrections = _corrections_for(folder, dtype)
     with files.explained(staging):
         shutil.copytree(source, staging, ignore=shutil.ignore_patterns("*.safetensors"))
         for shard in sorted(source.glob("*.safetensors")):
-            wanted = getattr(torch, dtype)
-            stored = load_file(shard)
-            cast = {name: value.to(wanted) if value.is_floating_point() else value for name, value in stored.items()}
+            cast = load_file(shard)
+            for name, value in cast.items():
+                correction = corrections.get(multimodal.text_name(name) or "")
+                if correction is not None:
+                    value = master.joined(value, correction)
+                if value.is_floating_point():
+                    cast[name] = value.to(wanted)
+            _refuse_overflow(cast.items(), dtype)
             save_file(cast, staging / shard.name, metadata={"format": "pt"})
         config = files.read_json(staging / "config.json", "model configuration")
         files.write_json(staging / "config.json", multimodal.with_dtype(config, dtype))
@@ -165,10 +174,43 @@ def _write_multimodal(source: Path, staging: Path, dtype: str) -> tuple[Any, int
     return AutoTokenizer.from_pretrained(source), int(config["text_config"].get("max_position_embeddings") or 4096)
 
 
+def _model_as(folder: session.Folder, dtype: str) -> Any:
+    """The session's model in `dtype`; from its float32 master where there is one and the type can hold more of it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    wanted, corrections = getattr(torch, dtype), _corrections_for(folder, dtype)
+    if corrections:
+        model = AutoModelForCausalLM.from_pretrained(folder.model, dtype=torch.float32)
+        master.add_to(model, corrections)
+        model = model.to(wanted)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder.model, dtype=wanted)
+    _refuse_overflow(model.named_parameters(), dtype)
+    return model
+
+
+def _corrections_for(folder: session.Folder, dtype: str) -> dict[str, Any]:
+    """What an adamw_flash run keeps beside its bfloat16 weights; nothing where these are what is wanted."""
+    return {} if dtype == "bfloat16" or not folder.correction.is_dir() else master.read(folder.correction)
+
+
+def _refuse_overflow(weights: Iterable[tuple[str, Any]], dtype: str) -> None:
+    """Raise BadInput where a weight became infinite: float16 ends at 65,504."""
+    import torch
+
+    for name, weight in weights:
+        if dtype == "float16" and not bool(torch.isfinite(weight).all()):
+            raise BadInput(
+                f"'{name}' holds a value beyond {stored.FLOAT16_LARGEST:,.0f}, where float16 ends; nothing was written",
+                hint="--dtype float32, or --dtype bfloat16",
+            )
+
+
 def _write_records(folder: session.Folder, staging: Path, facts: model_card.Facts, tokenizer: Any) -> None:
     with files.explained(staging):
         shutil.copyfile(folder.loss_plot, staging / "loss.png")
-    files.write_json(staging / "audit.json", _without_paths(facts.audit))
+    files.write_json(staging / "audit.json", _without_paths(facts.stored.audit or facts.audit))
     files.write_text(staging / "README.md", model_card.model_card(facts))
     if facts.ggufs:
         stop = [tokenizer.eos_token] if tokenizer.eos_token else []
@@ -229,4 +271,5 @@ def summary(exported: Exported) -> dict[str, Any]:
         "files": list(exported.files),
         "gguf": list(exported.ggufs),
         "pushed_to": exported.pushed_to,
+        **exported.stored.to_json(),
     }

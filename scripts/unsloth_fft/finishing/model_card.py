@@ -11,6 +11,7 @@ from ..core import yaml_text
 from ..reporting.explanations import BASES, VERDICTS
 from ..settings.parameters import Parameters
 from ..training.session import Session
+from .stored import Stored
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Facts:
     ggufs: Sequence[str]
     has_template: bool
     context: int
+    stored: Stored
 
 
 ASK = """
@@ -46,7 +48,7 @@ def model_card(facts: Facts) -> str:
     parts = [
         _metadata(facts),
         f"# {facts.name}\n\n{_lead(facts)}",
-        _section("Which weights moved", _moved(facts.audit)),
+        _section("Which weights moved", _moved(facts)),
         _section("How the loss fell", _loss(facts)),
         _section("How it was trained", _settings(facts)),
         _section("Planned and measured", _measured(facts)),
@@ -75,29 +77,55 @@ def _lead(facts: Facts) -> str:
     )
 
 
-def _moved(audit: dict[str, Any]) -> str:
+def _moved(facts: Facts) -> str:
+    trained, stored = facts.audit, facts.stored
+    shown = stored.audit or trained
     rows = "\n".join(
         f"| {name} | {group['elements']:,} | {group['changed']:,} | {group['changed_fraction']:.2%} |"
-        for name, group in sorted(audit["groups"].items())
+        for name, group in sorted(shown["groups"].items())
     )
     return (
-        f"Audit verdict: **{audit['verdict']}**. {VERDICTS[audit['verdict']]} {audit['changed']:,} of"
-        f" {audit['elements']:,} weights differ from the base model ({audit['changed_fraction']:.2%}), counted in the"
-        " files as trained.\n\n"
-        f"| group | weights | moved | share |\n|---|---:|---:|---:|\n{rows}\n"
+        f"As trained: audit verdict **{trained['verdict']}**. {VERDICTS[trained['verdict']]} {trained['changed']:,} of"
+        f" {trained['elements']:,} weights differ from the base model ({trained['changed_fraction']:.2%}).\n\n"
+        f"{_in_these_files(stored)}\n\n| group | weights | moved | share |\n|---|---:|---:|---:|\n{rows}\n"
+    )
+
+
+def _in_these_files(stored: Stored) -> str:
+    if stored.audit is None:
+        return f"These files were not compared with the base model ({stored.not_audited}); the table is of the run."
+    found = stored.audit
+    return (
+        f"In these files, stored as {stored.dtype}: {found['changed']:,} of {found['elements']:,} weights differ from"
+        f" the base model ({found['changed_fraction']:.2%}); the table is of them."
     )
 
 
 def _loss(facts: Facts) -> str:
-    result = facts.session.result
+    result, found = facts.session.result, facts.stored.held_out
     assert result is not None
-    held_out = ""
+    words = ""
     if result.eval_loss_before is not None and result.eval_loss_after is not None:
-        held_out = (
+        words = (
             f"Held-out loss {result.eval_loss_before:.4f} before and {result.eval_loss_after:.4f} after, in nats a"
-            f" token (lower is better), on {result.eval_rows:,} rows that were not trained on.\n\n"
+            f" token (lower is better), the mean over all tokens of {result.eval_rows:,} rows that were not trained"
+            " on.\n\n"
         )
-    return f"{held_out}![Loss over optimizer steps, training and held-out rows](loss.png)\n"
+    if found is not None:
+        rows = (
+            f"the same {found.rows:,} rows" if found.rows == facts.stored.rows_of else f"{found.rows:,} of these rows"
+        )
+        words += (
+            f"These files (stored as {facts.dtype}): {found.after:.4f} on {rows}, where the weights as trained have"
+            f" {found.before:.4f}.\n\n"
+        )
+    if facts.stored.better_type is not None:
+        words += f"{_first_up(facts.stored.advice or '')}.\n\n"
+    return f"{words}![Loss over optimizer steps, training and held-out rows](loss.png)\n"
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _settings(facts: Facts) -> str:

@@ -23,18 +23,20 @@ _FRACTION_BITS, _BIAS = 7, 127  # of bfloat16
 
 
 def joined(weight: Any, correction: Any) -> Any:
-    """The float32 master of a bfloat16 `weight`: weight + correction / largest * half the gap to its neighbour.
+    """The float32 master of a bfloat16 weight: weight + correction / largest * half the gap to its neighbour.
 
-    `correction` is an int16 or int8 tensor of the same shape, as flashoptim stores it in `error_bits`.
+    `weight` may be widened already; `correction` is an int16 or int8 tensor of the same shape, as flashoptim stores it
+    in `error_bits`.
     """
     import torch
 
-    field = (weight.contiguous().view(torch.int16) & 0x7FFF) >> _FRACTION_BITS
+    narrow = weight.to(torch.bfloat16).contiguous()
+    field = (narrow.view(torch.int16) & 0x7FFF) >> _FRACTION_BITS
     exponent = field.clamp(min=1).to(torch.int32) - _BIAS - _FRACTION_BITS - 1
     # In two steps, as flashoptim does: half the gap of the smallest weights is itself below float32's smallest normal.
     half = torch.div(exponent, 2, rounding_mode="floor")
     fraction = correction.to(torch.float32) / torch.iinfo(correction.dtype).max
-    return weight.float() + fraction * torch.exp2(half.float()) * torch.exp2((exponent - half).float())
+    return narrow.float() + fraction * torch.exp2(half.float()) * torch.exp2((exponent - half).float())
 
 
 def corrections_of(optimizer: Any, model: Any) -> dict[str, Any]:
@@ -97,24 +99,34 @@ def save(corrections: Mapping[str, Any], folder: Path) -> None:
         staging.rename(folder)
 
 
-def add_to(model: Any, folder: Path) -> None:
+def read(folder: Path) -> dict[str, Any]:
+    """The corrections that `save` wrote, by name. Raises BadInput where a file cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            found |= load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{file} cannot be read: {error}", hint="remove correction/, or train again") from None
+    return found
+
+
+def add_to(model: Any, corrections: Mapping[str, Any]) -> None:
     """Put the master into `model`, which holds a session's bfloat16 weights widened to float32, in place.
 
-    Raises BadInput where the corrections in `folder` do not belong to these weights.
+    Raises BadInput where the corrections do not belong to these weights.
     """
     import torch
-    from safetensors import safe_open
 
     weights = dict(model.named_parameters())
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118  (no dictionary)
-                weight = weights.get(name)
-                correction = opened.get_tensor(name)
-                if weight is None or weight.shape != correction.shape:
-                    raise BadInput(
-                        f"{file} holds a correction of '{name}', which the model does not have in that shape",
-                        hint="train again: model/ and correction/ of a session belong together",
-                    )
-                with torch.no_grad():
-                    weight.copy_(joined(weight.to(torch.bfloat16), correction))
+    for name, correction in corrections.items():
+        weight = weights.get(name)
+        if weight is None or weight.shape != correction.shape:
+            raise BadInput(
+                f"the session keeps a correction of '{name}', which its model does not have in that shape",
+                hint="remove correction/ to export what model/ holds, or train again: the two belong together",
+            )
+        with torch.no_grad():
+            weight.copy_(joined(weight, correction))
