@@ -16,7 +16,8 @@ from ..training import run as training_run
 from . import finish, init
 
 EPILOG = """examples:
-  unsloth_fft_tool.py demo                                      trains on shipped questions about full fine-tuning
+  unsloth_fft_tool.py demo                                      trains a pretrained model on shipped questions
+  unsloth_fft_tool.py demo --tiny                               the same in a minute, with a tiny random model
   unsloth_fft_tool.py demo --dataset rows.jsonl --session s     trains on your own rows"""
 DEFAULT_SESSION = "demo-session"
 
@@ -31,6 +32,7 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("--session", type=Path, metavar="DIR", help="new session folder (default: demo-session)")
     command.add_argument("--dataset", type=Path, metavar="FILE", help="your own JSONL instead of the shipped data")
+    command.add_argument("--tiny", action="store_true", help="a tiny random model instead of the pretrained one")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
 
@@ -43,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     root = args.session or _free_name()
     session.refuse_existing(root)
-    prepared = demo_run.prepare(root, args.dataset)
+    prepared = demo_run.prepare(root, args.dataset, tiny=args.tiny)
     init.initialize(prepared.parameters, root)
     state = training_run.train(root, training_run.Options())
     folder = session.Folder(root)
     with environment.stdout_to_stderr():
         compared = samples.compare(prepared.base, folder.model, prepared.questions)
     moved = finish.audit_and_report(root, compared)
-    for sample in compared[:1]:
+    for sample in compared if prepared.is_real else compared[:1]:
         say(f"\nquestion   {sample.question}\nbefore     {_line(sample.before)}\nafter      {_line(sample.after)}")
     finish.tell(folder, state, moved)
     say(f"done       in {time.perf_counter() - began:.0f} s; nothing left this machine")
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
                 "session": dataclasses.asdict(state),
                 "verdict": moved["verdict"],
                 "changed_fraction": moved["changed_fraction"],
+                "base": prepared.base.name,
                 "samples": [dataclasses.asdict(sample) for sample in compared],
                 "folder": str(folder.root),
                 "report": str(folder.report),
@@ -77,4 +80,4 @@ def _free_name() -> Path:
 
 def _line(text: str) -> str:
     shown = " ".join(text.split())
-    return shown if len(shown) <= 160 else shown[:157] + "..."
+    return shown if len(shown) <= 320 else shown[:317] + "..."

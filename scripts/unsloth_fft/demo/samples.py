@@ -8,7 +8,7 @@ from typing import Any
 
 from ..reporting.report import Sample
 
-SHORTEST_ANSWER, LONGEST_ANSWER = 12, 110  # tokens; a random model would often say nothing at all
+SHORTEST_ANSWER, LONGEST_ANSWER = 12, 70  # tokens; a random model would often say nothing at all
 LONGEST_REPEAT = 6  # tokens; greedy decoding of so small a model turns in circles
 
 

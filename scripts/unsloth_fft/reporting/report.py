@@ -244,7 +244,7 @@ def _samples(samples: Sequence[Sample], weights: int) -> str:
     )
     return (
         '<p class="soft">The same questions to the base model and to the trained one, each taking its likeliest token'
-        f" every time. A base that was never trained answers noise.{_few(weights)}</p>{shown}"
+        f" every time.{_few(weights)}</p>{shown}"
     )
 
 
@@ -252,7 +252,10 @@ def _few(weights: int) -> str:
     """What not to expect of a model as small as the demo's."""
     if weights >= FEW_WEIGHTS:
         return ""
-    return f" With only {weights:,} weights it learns words and the shape of an answer; a right answer would be luck."
+    return (
+        f" A base that was never trained answers noise. With only {weights:,} weights it learns words and the shape of an"
+        " answer; a right answer would be luck."
+    )
 
 
 def _plan(state: Session, parameters: Parameters, steady_speed: float | None) -> str:
