@@ -61,7 +61,7 @@ class Prepared:
 
 
 def takes_real_model(tiny: bool) -> bool:
-    """Whether the pretrained model is taken: not where `tiny` is asked for or its packages are missing, which is said."""
+    """Whether the pretrained model is taken: not where `tiny` is asked for, or its packages are missing, as it says."""
     if tiny:
         return False
     missing = pretrained.missing()

@@ -253,8 +253,8 @@ def _few(weights: int) -> str:
     if weights >= FEW_WEIGHTS:
         return ""
     return (
-        f" A base that was never trained answers noise. With only {weights:,} weights it learns words and the shape of an"
-        " answer; a right answer would be luck."
+        f" A base that was never trained answers noise. With only {weights:,} weights it learns words and the shape of"
+        " an answer; a right answer would be luck."
     )
 
 
