@@ -231,6 +231,37 @@ def test_parts_of_llama_factory_are_words_reasoning_and_calls():
     assert answer["tool_calls"][0]["function"]["name"] == "get_tide"
 
 
+@pytest.mark.parametrize("arguments", [None, "null", "", {}, "{}"])
+def test_a_call_without_arguments_has_none_however_it_is_written(arguments):
+    """vllm#43861: some servers write null."""
+    row = asked(turn("assistant", None, tool_calls=[{"function": {"name": "now", "arguments": arguments}}]))
+    assert read(row).messages[1]["tool_calls"][0]["function"]["arguments"] == {}
+
+
+def test_thoughts_in_the_words_of_an_earlier_answer_that_the_template_drops_are_refused(tmp_path):
+    """ms-swift#4939 and #4810: Qwen3's template keeps the last answer's thoughts alone; the others learned none."""
+    dropping = CHATML.replace(
+        "message['content'] }}",
+        "(message['content'] if loop.last or message['role'] != 'assistant' else"
+        " message['content'].split('</think>')[-1].lstrip()) }}",
+    )
+    folder = tokenizer_folder(tmp_path / "dropping", dropping)
+    answers = [turn("assistant", f"<think>\nTHOUGHT {n}\n</think>\n\nANSWER {n}") for n in ("one", "two")]
+    rows = write_jsonl(tmp_path / "rows.jsonl", [asked(answers[0]), asked(*answers)])
+    faults = doctor_report(rows, folder).faults.shown
+    assert [fault.line for fault in faults] == [2]
+    assert "an answer that the chat template leaves out" in faults[0].message and "one row for each" in faults[0].hint
+    marked = asked({**answers[0], "weight": 0}, answers[1])
+    assert learned(tmp_path, folder, marked) == [f"<think>\nTHOUGHT two\n</think>\n\nANSWER two{END}"]
+
+
+def test_tools_may_be_json_text_and_nothing_else():
+    """NeMo-Automodel#2324: tools as text became none, and calls to tools never shown were learned."""
+    content = read({**asked(turn("assistant", "a")), "tools": json.dumps([TOOL])})
+    assert content.tools == [TOOL]
+    assert "no list of objects" in str(problem_of({**asked(turn("assistant", "a")), "tools": TOOL}))
+
+
 # --- other trainings: preference, labels, media (trl#1116 and #2248, ms-swift#4535, LLaMA-Factory's demos) ---
 
 ANSWERED = {"prompt": "a", "completion": "b"}
@@ -370,6 +401,10 @@ CALLS = [
 ]
 
 
+def as_cell(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def write_as(folder: Path, kind: str, rows: list[dict]) -> Path:
     path = folder / f"rows.{kind}"
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -383,13 +418,13 @@ def write_as(folder: Path, kind: str, rows: list[dict]) -> Path:
             file.write(lines)
     elif kind == "json":
         path.write_text(json.dumps(rows))
-    elif kind == "csv":
+    elif kind in ("csv", "tsv"):
         import csv
 
         with path.open("w", newline="") as file:
-            table = csv.DictWriter(file, rows[0])
+            table = csv.DictWriter(file, rows[0], delimiter="\t" if kind == "tsv" else ",")
             table.writeheader()
-            table.writerows({key: json.dumps(value) for key, value in row.items()} for row in rows)
+            table.writerows({key: as_cell(value) for key, value in row.items()} for row in rows)
     elif kind == "parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
         import pyarrow
@@ -440,9 +475,6 @@ def test_messages_written_as_text_are_read_as_turns(tmp_path, kind):
 
     rows = [{"messages": json.dumps(row["messages"]), "tools": json.dumps(row["tools"])} for row in CALLS]
     path = write_as(tmp_path, kind, rows)
-    if kind == "csv":
-        path.write_text(path.read_text().replace('""""', '"'))
-        path = write_as(tmp_path, "csv", CALLS)
     reader = Reader()
     assert [scanning.content_of(row, reader).messages for row in scanning.scan((path,))] == [
         row_format.read(row, "messages").messages for row in CALLS

@@ -163,9 +163,9 @@ def test_a_length_that_cuts_ends_off_is_refused_with_the_one_that_keeps_them(tmp
     with pytest.raises(BadInput, match="234 of 234 rows lose the end") as caught:
         before_training.check(data_settings(dataset=str(file)), model, longest - 8)
     assert f"--seq-length {-(-longest // 64) * 64}" in caught.value.hint and "--allow-cut-ends" in caught.value.hint
-    assert before_training.check(data_settings(dataset=str(file)), model, longest).lost == 0
+    assert before_training.check(data_settings(dataset=str(file)), model, longest).remarks == []
     allowed = data_settings(dataset=str(file), allow_cut_ends=True)
-    assert before_training.check(allowed, model, longest - 8).lost == 234
+    assert before_training.check(allowed, model, longest - 8).ends.lost == 234
     report = doctor_report(file, model, length=longest - 8)
     assert report.is_refused and "learn not to stop" in report.warnings[0]
     finding = symptoms.of_data(report)[0]

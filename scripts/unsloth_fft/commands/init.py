@@ -10,6 +10,7 @@ from typing import Any
 from ..core import terminal
 from ..core.errors import BadInput, FFTError, MissingHere
 from ..data import embedded, sources
+from ..data.scanning import Counts
 from ..hardware import detection
 from ..models import catalogue, hub_cache
 from ..planning import file_warnings
@@ -153,12 +154,23 @@ def _data_record(found: Parameters, task: str) -> DataRecord:
     mix = sources.sources_of(found.data)
     checked = [tasks.check(task, source, found.data) for source in mix]
     counts = [source.rows for source in checked]
+    for source in checked:
+        _say_what_was_not_used(source)
     return DataRecord(
         path=", ".join(source.dataset for source in mix),
         sha256=sources.fingerprint(mix),
         format=" + ".join(dict.fromkeys(source.form for source in checked)),
         rows=found.data.rows if None in counts else sum(count or 0 for count in counts),
     )
+
+
+def _say_what_was_not_used(source: Counts) -> None:
+    if source.unused:
+        keys = ", ".join(f"{key} ({rows:,} rows)" for key, rows in list(source.unused.items())[:12])
+        terminal.say(f"note: keys that were not used: {keys}")
+    if source.skipped:
+        more = f" and {len(source.skipped) - 6} more" if len(source.skipped) > 6 else ""
+        terminal.say(f"note: files that were not read: {', '.join(path.name for path in source.skipped[:6])}{more}")
 
 
 def _check_rows(found: Parameters) -> None:
@@ -172,14 +184,14 @@ def _check_rows(found: Parameters) -> None:
     from ..data_doctor import before_training, every_row
 
     try:
-        ends = before_training.check(found.data, folder, found.model.max_seq_length)
+        seen = before_training.check(found.data, folder, found.model.max_seq_length)
     except (before_training.Unreadable, MissingHere, ModuleNotFoundError) as error:
         terminal.say(f"note: rows were not tokenized here ({error}); train looks at them before it starts")
     except every_row.OutOfTime:
         terminal.say("note: there are too many rows to tokenize them now; train looks at them before it starts")
     else:
-        if ends.lost:
-            terminal.say(f"warning: {ends.lost:,} of {ends.rows:,} rows lose the end of their last answer to the cut")
+        for sentence in seen.remarks:
+            terminal.say(f"warning: {sentence}")
 
 
 def _check_memory(found: Parameters) -> None:

@@ -242,9 +242,10 @@ def _tool_call(call: Any, number: int) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise RowProblem(f"has a message {number} with a tool call that names no function")
-    arguments = function.get("arguments", {})
+    arguments = function.get("arguments")
     if isinstance(arguments, str):
         arguments = read_json(arguments, f"the arguments of message {number}'s tool call") if arguments.strip() else {}
+    arguments = {} if arguments is None else arguments  # a call without arguments, written as null by some servers
     if not isinstance(arguments, dict):
         raise RowProblem(f"has a message {number} with tool call arguments that are no object")
     kept = {key: value for key, value in call.items() if key not in ("name", "arguments", "function")}

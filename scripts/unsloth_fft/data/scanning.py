@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,7 @@ from ..core import installing
 from ..core.errors import BadInput
 from ..settings.parameters import Data
 from . import folders
-from .json_objects import MAX_ROW_BYTES, Fault
+from .json_objects import MAX_ROW_BYTES, Fault, Refused, parse_object
 from .json_rows import encoding_fault, scan_json_rows
 from .opening import DAMAGED, PACKED, kind, opened
 from .row_format import Content, Reader
@@ -38,11 +38,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many rows a source has, how many of them are empty, and in which format they are."""
+    """How many rows a source has, how many of them are empty, and in which format they are.
+
+    `unused` counts rows by the key that was not looked at, `skipped` are files of a folder that were not read.
+    """
 
     rows: int | None
     empty: int
     form: str
+    unused: dict[str, int] = field(default_factory=dict)
+    skipped: tuple[Path, ...] = ()
 
 
 def scan(files: Sequence[Path], sample_by: str = "line") -> Iterator[Row]:
@@ -83,7 +88,7 @@ def check(source: Source, data: Data) -> Counts:
     for _, content in checked(source.dataset, files, reader, data.sample_by):
         count += 1
         empty += content is None
-    return Counts(count, empty, reader.form)
+    return Counts(count, empty, reader.form, dict(reader.unused), files.skipped)
 
 
 def checked(dataset: str, files: Files, reader: Reader, sample_by: str) -> Iterator[tuple[Row, Content | None]]:
@@ -283,11 +288,24 @@ def _seekable(path: Path, file: BinaryIO) -> BinaryIO:
 def _scan_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     try:
         with opened(path) as file:
+            first = True
             for number, text in enumerate(_decoded_lines(file), start=1):
+                if first and _is_json_row(text):
+                    yield number, Fault("is a JSON row in a file that is named as text", "name the file .jsonl")
+                    return
                 if text.strip():
+                    first = False
                     yield number, {"text": text.rstrip("\r\n")}
     except _BadLine as bad:
         yield bad.number, bad.fault
+
+
+def _is_json_row(text: str) -> bool:
+    """Whether a line of a text file is an object: it would be learned with its braces and keys."""
+    try:
+        return text.lstrip().startswith('{"') and bool(parse_object(text.strip()))
+    except Refused:
+        return False
 
 
 def _scan_paragraphs(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:

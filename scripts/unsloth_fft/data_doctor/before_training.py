@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BadInput, FFTError
@@ -9,6 +10,7 @@ from ..data import cut_ends
 from ..settings.parameters import Data
 from . import every_row, tokenizer
 from .counting import Counter
+from .oddities import sentences
 
 MOST_SECONDS = 120.0
 
@@ -17,8 +19,16 @@ class Unreadable(Exception):
     """The model's tokenizer cannot be read without the training stack."""
 
 
-def check(data: Data, model: Path, limit: int) -> cut_ends.Ends:
-    """Read every row through the tokenizer in the folder `model`, and return where the rows' answers end.
+@dataclass(frozen=True)
+class Found:
+    """Where the rows' answers end, and what else is worth a word before training, in sentences."""
+
+    ends: cut_ends.Ends
+    remarks: list[str]
+
+
+def check(data: Data, model: Path, limit: int) -> Found:
+    """Read every row through the tokenizer in the folder `model`.
 
     Raises BadInput at the first row that training would refuse and when too many rows lose their end, Unreadable where
     rows cannot be tokenized here, every_row.OutOfTime after MOST_SECONDS.
@@ -38,4 +48,7 @@ def check(data: Data, model: Path, limit: int) -> cut_ends.Ends:
         )
     found = cut_ends.Ends(counter.ends(), limit)
     cut_ends.refuse(found, data, loaded.longest)
-    return found
+    remarks = sentences(counter.oddities())
+    if found.lost:
+        remarks.append(f"{found.lost:,} of {found.rows:,} rows lose the end of their last answer to the cut.")
+    return Found(found, remarks)

@@ -162,6 +162,10 @@ class Counter:
         rows = zip(columns["tokens"], columns["last"], columns["windowed"], strict=True)
         return [0 if windowed or not tokens else last + 1 for tokens, last, windowed in rows]
 
+    def oddities(self) -> Oddities:
+        """What is odd about the rows taken so far."""
+        return self._odd.result()
+
     def result(self) -> Counted:
         """What was counted. The counter is used up."""
         import numpy
