@@ -24,6 +24,7 @@ import pytest
 import pages
 from conftest import ROOT, conversation_rows, write_jsonl
 from tools import build_zip
+from tools.grading import checks, outputs
 
 MIB = 1024  # in the unit of ulimit -v
 LEAST, PLAIN = 256 * MIB, 512 * MIB
@@ -277,3 +278,77 @@ def test_without_posix_and_on_a_code_page_the_same_plans_checks_and_renderings(
     for name, content in planned(elsewhere.work).items():
         assert content == planned(bare.work)[name], name
     assert (elsewhere.work / "train_fft.py").read_bytes() == (bare.work / "train_fft.py").read_bytes()
+
+
+# The questions of evals/: what answers each, run there; the checks on files and commands then hold.
+ON_L40S = "--model meta-llama/Llama-3.1-8B --gpu L40S --host-ram-gib 128"
+ON_8_H100 = "--model meta-llama/Llama-3.1-70B --gpu H100 --gpus 8 --host-ram-gib 1536 --dataset rows.jsonl"
+ANSWERS = {
+    "sizing-8b-on-l40s": (f"PLAN {ON_L40S} --max-steps 500 --seq-length 2048 --output params.json",),
+    "nothing-fits-24gb": ("PLAN --model meta-llama/Llama-3.1-8B --gpu 'RTX 4090' --host-ram-gib 64 --max-steps 500",),
+    "predict-before-training": (
+        "TOOL predict --model Qwen/Qwen2.5-0.5B --learning-rate 1e-5 --precision bfloat16 --output prediction.json",
+    ),
+    "weights-did-not-move": ("TOOL audit base trained --output audit.json",),
+    "out-of-memory": (f"PLAN {ON_L40S} --vram-gib 39.2 --dataset rows.jsonl --output params.json",),
+    "data-fault-on-a-line": ("TOOL data faulty.jsonl",),
+    "several-gpus-70b": (
+        f"PLAN {ON_8_H100} --output params.json",
+        "TOOL render --params params.json --target slurm --output job.sh",
+    ),
+    "hand-off-without-gpu": (
+        f"PLAN {ON_L40S} --dataset rows.jsonl --output params.json",
+        "TOOL render --params params.json --target script --output train_fft.py",
+    ),
+    "continued-pretraining": (
+        "PLAN --model Qwen/Qwen2.5-7B --gpu H100 --host-ram-gib 256 --objective pretrain --epochs 1"
+        " --dataset corpus.txt --output params.json",
+    ),
+    "cheapest-card": (
+        "PLAN --model meta-llama/Llama-3.1-8B --gpu L40S,'RTX A6000',H100,H200 --host-ram-gib 128 --tokens 1e9"
+        ' --prices "$CLAUDE_SKILL_DIR/scripts/unsloth_fft/hardware/prices.json"',
+    ),
+    "exactness-given-up": (
+        "PLAN --model meta-llama/Llama-3.2-3B --gpu 'RTX 4090' --host-ram-gib 64 --exactness any --precision bfloat16"
+        " --optimizer adamw_8bit --prefer memory --max-steps 500 --output params.json",
+    ),
+    "unknown-model-offline": (
+        "PLAN --model config.json --model-name acme/press-llm-3b --gpu 'RTX 5090' --host-ram-gib 128 --max-steps 1000"
+        " --output params.json",
+    ),
+}
+EVALS = {one["name"]: one for one in json.loads((ROOT / "evals/evals.json").read_text(encoding="utf-8"))["evals"]}
+OF_THE_PROGRAM = (
+    "command_ran",
+    "file_valid",
+    "file_matches",
+    "json_equals",
+    "json_at_most",
+    "python_compiles",
+    "answer_quotes",
+)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_question_of_the_evals_is_answered_there_with_its_files(
+    name: str, bare: Container, brought: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "evals" / "files", tmp_path, dirs_exist_ok=True)
+    audits = name == "weights-did-not-move"  # which needs numpy, as Claude's container has it
+    place = Container(bare.skill, tmp_path, bare.python, brought if audits else {})
+    ran, said = [], []
+    for words in ANSWERS[name]:
+        line = words.replace("PLAN", "python scripts/generate_fft_params.py").replace(
+            "TOOL", "python scripts/unsloth_fft_tool.py"
+        )
+        finished = place.run(line, 8 * 1024 * MIB if audits else PLAIN)
+        assert "Traceback" not in finished.stderr, finished.stderr
+        ran.append(outputs.Ran(line, finished.returncode))
+        said += [finished.stdout, finished.stderr]
+    output = outputs.Output(tmp_path, "\n".join(said), tuple(ran))
+    graded = [
+        checks.grade(output, one["check"])
+        for one in EVALS[name]["expectations"]
+        if one["check"]["kind"] in OF_THE_PROGRAM
+    ]
+    assert all(passed for passed, _ in graded), (graded, said)
