@@ -1,7 +1,7 @@
 """Keeps Python's bytecode out of this package's folder, which may be a skill's, read-only or another's.
 
-It goes to the folder for temporary files, where one is there that nobody else can write to: with it a plan takes a third
-less time. Only this package is kept so: the training stack's bytecode is worth minutes. PYTHONPYCACHEPREFIX still works.
+It goes to the folder for temporary files, where one is there that nobody else can write to: a plan is a third quicker
+with it. Only this package is kept so: the training stack's bytecode is worth minutes. PYTHONPYCACHEPREFIX works, too.
 """
 
 from __future__ import annotations
