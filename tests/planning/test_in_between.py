@@ -88,3 +88,14 @@ def test_host_memory_holds_state_and_gradients_and_little_more() -> None:
     assert found is not None and found.setting.gradient_offload
     held = (8 + 2) * 14_768_307_200 / 2**30
     assert held <= found.memory.pinned <= 1.01 * held
+
+
+def test_float8_is_offered_to_who_looks_where_it_is_faster(capsys: pytest.CaptureFixture[str]) -> None:
+    from unsloth_fft.commands import plan as command
+
+    offered = {}
+    for model, card in (("meta-llama/Llama-3.1-8B", "H200"), ("Qwen/Qwen2.5-0.5B", "H200"), ("Qwen/Qwen3-4B", "L40S")):
+        arguments = ["--model", model, "--gpu", card, "--host-ram-gib", "256", "--max-steps", "10", "--explain"]
+        assert command.main(arguments) == 0
+        offered[model] = "--compute float8" in capsys.readouterr().err
+    assert list(offered.values()) == [True, False, False]

@@ -199,6 +199,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "generate_fft_param
 
 def _run(args: argparse.Namespace) -> int:
     # Imported here: --help must not wait for them.
+    from ..planning import float8_offer
     from ..planning.plan import plan_from
     from ..planning.table import explain
 
@@ -211,6 +212,8 @@ def _run(args: argparse.Namespace) -> int:
         files.write_text(Path(args.output), text)
     if args.explain:
         for sentence in planned.parameters.plan.why if planned.parameters.plan else ():
+            terminal.say(f"- {sentence}")
+        for sentence in float8_offer.sentences(request, outcome):
             terminal.say(f"- {sentence}")
     _tell(planned.parameters, args.output)
     if args.output is None or args.json:
