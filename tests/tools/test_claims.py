@@ -44,10 +44,6 @@ BY_SECTION = {
 # Sections with figures that have no source in them, and why that is right.
 EXCUSED = {
     ("data.md", "Limits"): "limits of the reader, held by tests/data/test_malformed_data.py",
-    (
-        "exactness.md",
-        "Verdicts",
-    ): "thresholds chosen here (auditing/verdict.py), with the rows that led to them in the page",
     ("hardware.md", "The table"): "every row's source is a key of gpus.json, listed under Sources",
     ("hardware.md", "Host link"): "computed from the bus's rate and coding, shown in the sentence",
     ("hardware.md", "Reading the machine"): "the code's own constant, explained under Usable memory",
