@@ -96,6 +96,10 @@ class Workers:
         """Start a command; `file_bytes` limits the size of any file it writes (RLIMIT_FSIZE)."""
         return self._start(arguments, env=env, file_bytes=file_bytes)
 
+    def killed_after(self, step: int, *arguments: object) -> Finished:
+        """Run a command that SIGKILL ends as soon as metrics.jsonl holds a training line of `step`: no race."""
+        return self._start(arguments, env=None, kill_after=step).wait()
+
     def _start(self, arguments: tuple[object, ...], *, env: dict[str, str] | None, **order: object) -> Run:
         self._count += 1
         folder = Path(self._scratch.name) / str(self._count)
@@ -176,6 +180,8 @@ def _child(order: dict[str, Any]) -> None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
+        if "kill_after" in order:
+            _kill_after(order["kill_after"])
         code = _script(Path(order["script"]), order["argv"]) if "script" in order else _command(order["argv"])
     except BaseException:
         import traceback
@@ -185,6 +191,19 @@ def _child(order: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _kill_after(step: int) -> None:
+    from unsloth_fft.training import metrics
+
+    append = metrics.append
+
+    def last(path: Path, line: Any) -> None:
+        append(path, line)
+        if line.kind == "train" and line.step >= step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    metrics.append = last
 
 
 def _command(arguments: list[str]) -> int:

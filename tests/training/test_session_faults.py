@@ -469,7 +469,7 @@ def test_early_stopping_ends_the_run_and_the_best_checkpoint_is_the_model(best):
 
 def test_a_resumed_run_stops_early_where_the_unbroken_one_did(tmp_path, workers, new_session, best):
     session = new_session(tmp_path, **BEST)
-    assert stopped_at(workers, session, 7, signal.SIGKILL).returncode == -signal.SIGKILL
+    assert workers.killed_after(7, "train", session).returncode == -signal.SIGKILL
     moved = session.rename(tmp_path / "elsewhere")
     completed(workers, moved, "--resume")
     assert state_of(moved)["step"] == state_of(best)["step"]
