@@ -28,6 +28,7 @@ TARGET_NAMES = (
     "docker",
     "accelerate",
     "unsloth-cli",
+    "unsloth-studio",
     "axolotl",
     "trl",
     "dpo",

@@ -25,8 +25,8 @@ from unsloth_fft.settings import parameters
 REFUSED = {
     "offload": {"hf-jobs", "axolotl", "trl", "dpo"},
     "pretrain": set(),
-    "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "axolotl", "trl", "dpo"},
-    "eight-cards": {"hf-jobs", "unsloth-cli", "dpo"},
+    "two-nodes": {"notebook", "modal", "hf-jobs", "docker", "unsloth-cli", "unsloth-studio", "axolotl", "trl", "dpo"},
+    "eight-cards": {"hf-jobs", "unsloth-cli", "unsloth-studio", "dpo"},
     "one-card": {"axolotl", "trl", "dpo"},
     "float32": set(),
 }
@@ -159,7 +159,7 @@ def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_el
     small = json.loads(three["float32"].read_text())
     small["optimizer"]["state_offload"] = small["memory"]["gradient_offload"] = True
     params = write_parameters(tmp_path / "p.json", small)
-    for target in ("unsloth-cli", "axolotl", "trl", "dpo"):
+    for target in ("unsloth-cli", "unsloth-studio", "axolotl", "trl", "dpo"):
         lost = {loss.setting: loss for loss in targets.find(target).render(parameters.load(params)).lost}
         assert lost["memory/gradient_offload"].breaks, target
         assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes

@@ -5,6 +5,7 @@ Install them apart from the training stack and name their Pythons in FFT_CONSUME
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -70,6 +71,40 @@ def test_unsloth_cli_reads_local_data(for_cpu, tmp_path):
 
     config = load_config(written(tmp_path, "c.yaml", rendered(for_cpu, "unsloth-cli")))
     assert config.data.dataset is None and len(config.data.local_dataset) == 1
+
+
+# --- Unsloth Studio ---
+
+STUDIO = """
+import json, sys
+from models.training import TrainingStartRequest
+asked = json.load(open(sys.argv[1]))["start_training"]
+unknown = set(asked["config"]) - set(TrainingStartRequest.model_fields)
+assert not unknown, unknown
+print(TrainingStartRequest.model_validate(asked["config"]).model_dump_json())
+"""
+
+
+@pytest.mark.parametrize("name", ["offload", "pretrain", "one-card", "float32"])
+def test_unsloth_studio_reads_it(three, name, tmp_path):
+    """By the class that its tool `start_training` validates with."""
+    spec = importlib.util.find_spec("studio")
+    if spec is None or spec.submodule_search_locations is None:
+        pytest.skip("unsloth's studio is not installed here")
+    backend = Path(next(iter(spec.submodule_search_locations))) / "backend"
+    path = written(tmp_path, "s.json", rendered(three[name], "unsloth-studio"))
+    env = {**os.environ, "PYTHONPATH": str(backend), "HOME": str(tmp_path)}
+    finished = subprocess.run(
+        [sys.executable, "-c", STUDIO, path], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    if "ModuleNotFoundError" in finished.stderr:
+        pytest.skip(f"studio's own packages are not installed: {finished.stderr.splitlines()[-1]}")
+    assert finished.returncode == 0, finished.stderr
+    read, plan = json.loads(finished.stdout.splitlines()[-1]), json.loads(three[name].read_text())
+    assert read["training_type"] == ("Continued Pretraining" if name == "pretrain" else "Full Finetuning")
+    assert float(read["learning_rate"]) == plan["optimizer"]["learning_rate"] and read["load_in_4bit"] is False
+    assert read["batch_size"] == plan["batch"]["per_device_train_batch_size"]
+    assert read["max_steps"] == plan["schedule"]["max_steps"] and read["hf_dataset"] == plan["data"]["dataset"]
 
 
 # --- TRL ---

@@ -17,6 +17,7 @@ from . import (
     slurm,
     trl,
     unsloth_cli,
+    unsloth_studio,
 )
 
 TARGETS: dict[str, Target] = {
@@ -31,6 +32,7 @@ TARGETS: dict[str, Target] = {
         docker,
         accelerate,
         unsloth_cli,
+        unsloth_studio,
         axolotl,
         trl,
         dpo,

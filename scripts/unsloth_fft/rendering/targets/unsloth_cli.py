@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...core import yaml_text
@@ -19,11 +20,11 @@ FORMATS = {"auto": "auto", "messages": "auto", "sharegpt": "sharegpt", "alpaca":
 def render(parameters: Parameters, file: str) -> Rendered:
     """The YAML file. Raises BadInput for several GPUs, a revision, or rows of prompt and completion."""
     dataset = require_dataset(parameters, "unsloth-cli")
-    _refuse(parameters)
+    refuse(parameters, "unsloth-cli", FORMATS)
     data: dict[str, Any] = {"local_dataset": [dataset]} if is_local_data(dataset) else {"dataset": dataset}
     data["format_type"] = FORMATS[parameters.data.format]
     config = {"model": parameters.model.name, "data": data, "training": _training(parameters)}
-    lost = _lost(parameters)
+    lost = losses(parameters)
     run = f"unsloth train --config {file}"
     if parameters.optimizer.state_offload:
         run = f"UNSLOTH_OFFLOAD_OPTIMIZER_STATE=1 {run}"
@@ -31,41 +32,57 @@ def render(parameters: Parameters, file: str) -> Rendered:
     return Rendered(comments + yaml_text.dump(config), run=run, lost=tuple(lost), variables=("HF_TOKEN",))
 
 
-def _refuse(parameters: Parameters) -> None:
+def refuse(parameters: Parameters, target: str, formats: Mapping[str, str]) -> None:
+    """Raise BadInput for what Unsloth's own trainer takes no setting for: GPUs, a revision, rows of other `formats`."""
     if parameters.distributed.gpus * parameters.distributed.nodes > 1:
-        raise BadInput("unsloth-cli: a plan for several GPUs cannot be kept", hint="render --target script or slurm")
+        raise BadInput(f"{target}: a plan for several GPUs cannot be kept", hint="render --target script or slurm")
     if parameters.model.revision is not None:
         raise BadInput(
-            "unsloth-cli: model/revision cannot be kept", hint="download that revision and plan with its folder"
+            f"{target}: model/revision cannot be kept", hint="download that revision and plan with its folder"
         )
-    if parameters.data.format not in FORMATS:
+    if parameters.data.format not in formats:
         raise BadInput(
-            f"unsloth-cli: data/format '{parameters.data.format}' is not known to it",
-            hint=f"rewrite the rows as one of: {', '.join(FORMATS)}",
+            f"{target}: data/format '{parameters.data.format}' is not known to it",
+            hint=f"rewrite the rows as one of: {', '.join(formats)}",
         )
 
 
 def _training(parameters: Parameters) -> dict[str, Any]:
     batch, schedule = parameters.batch, parameters.schedule
-    checkpointing = parameters.memory.gradient_checkpointing
     return {
         "training_type": "full",
         "max_seq_length": parameters.model.max_seq_length,
         "load_in_4bit": False,
         "output_dir": "fft-output",
-        "num_epochs": 1 if schedule.num_train_epochs is None else max(1, round(schedule.num_train_epochs)),
+        "num_epochs": whole_epochs(schedule.num_train_epochs),
         "max_steps": schedule.max_steps or 0,
         "learning_rate": parameters.optimizer.learning_rate,
         "batch_size": batch.per_device_train_batch_size,
         "gradient_accumulation_steps": batch.gradient_accumulation_steps,
-        "warmup_steps": _warmup_steps(parameters),
+        **warmup(parameters),
         "save_steps": schedule.save_steps or 0,
         "weight_decay": parameters.optimizer.weight_decay,
         "random_seed": schedule.seed,
         "packing": parameters.data.packing,
         "train_on_completions": parameters.data.loss_on == "responses" and parameters.data.format != "text",
-        "gradient_checkpointing": "none" if checkpointing == "off" else checkpointing,
+        "gradient_checkpointing": checkpointing(parameters),
     }
+
+
+def whole_epochs(epochs: float | None) -> int:
+    """Passes as Unsloth's own trainer counts them."""
+    return 1 if epochs is None else max(1, round(epochs))
+
+
+def checkpointing(parameters: Parameters) -> str:
+    """Its name for the plan's checkpointing."""
+    mode = parameters.memory.gradient_checkpointing
+    return "none" if mode == "off" else mode
+
+
+def warmup(parameters: Parameters) -> dict[str, int]:
+    """The warm-up in whole steps."""
+    return {"warmup_steps": _warmup_steps(parameters)}
 
 
 def _warmup_steps(parameters: Parameters) -> int:
@@ -76,7 +93,8 @@ def _warmup_steps(parameters: Parameters) -> int:
     return max(1, round(wanted * steps))
 
 
-def _lost(parameters: Parameters) -> list[Loss]:
+def losses(parameters: Parameters) -> list[Loss]:
+    """What Unsloth's own trainer cannot be told."""
     optimizer, precision, schedule = parameters.optimizer, parameters.precision, parameters.schedule
     lost = [Loss("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED")]
     lost += [*lost_settings.layer_losses(parameters), *lost_settings.float8_losses(parameters)]
