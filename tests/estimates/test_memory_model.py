@@ -8,7 +8,7 @@ import pytest
 
 from tools.measurements.fit_calibration import NOT_UNDERSTOOD, Row, read_rows
 from tools.measurements.whole_runs import WholeRun, read_runs
-from unsloth_fft.estimates import calibration, memory
+from unsloth_fft.estimates import calibration, kinds, memory
 from unsloth_fft.estimates.activations import Widths, activations, layer_bytes_per_token
 from unsloth_fft.models import catalogue
 from unsloth_fft.models.shape import ModelShape
@@ -75,7 +75,7 @@ def test_peak_memory_of_whole_runs_through_train_is_within_the_same_bounds(run: 
 @pytest.mark.parametrize("run", read_runs(), ids=lambda run: run.name)
 def test_whole_runs_stay_within_the_margin_that_plans_leave(run: WholeRun) -> None:
     predicted = run.predicted_gib()
-    left = memory.margin_gib(predicted, run.setting, is_cpu=False) - memory.CUDA_CONTEXT_GIB
+    left = memory.margin_gib(predicted, run.setting, kinds.DENSE, is_cpu=False) - memory.CUDA_CONTEXT_GIB
     assert run.measured_gib <= predicted + left
 
 

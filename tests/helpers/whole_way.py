@@ -122,7 +122,8 @@ def _make(values: dict[str, Any], folder: Path) -> int:
     texts = [turn["content"] for row in _conversations(60) for turn in row["messages"]]
     small_model.tiny_tokenizer(texts, 128).save_pretrained(folder)
     text = model.model.language_model if "text_config" in values else model
-    head = 0 if text is model or model.config.get_text_config().tie_word_embeddings else model.lm_head.weight.numel()
+    tied = any(getattr(part, "tie_word_embeddings", False) for part in (model.config, model.config.get_text_config()))
+    head = 0 if text is model or tied else model.lm_head.weight.numel()
     return sum(weight.numel() for weight in text.parameters()) + head
 
 

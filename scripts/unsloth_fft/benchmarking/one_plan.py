@@ -84,8 +84,9 @@ def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> S
     try:
         if args.stack == "hf":
             taken, model = plain_trl.measure(parameters, args.model, data, args.steps, args.profile)
+            share = moved.share_moved(model, args.model) if processes.COUNT == 1 else None
         else:
-            taken, model = _with_unsloth(parameters, args, data)
+            taken, share = _with_unsloth(parameters, args, data)
     except torch.OutOfMemoryError as error:
         allocated, reserved = trial.peaks_gib()
         return Seen(**facts, peak_allocated_gib=allocated, peak_reserved_gib=reserved, oom=str(error))
@@ -95,7 +96,7 @@ def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> S
         peak_reserved_gib=taken.peak_reserved_gib,
         trial=taken,
         host_peak_gib=_host_peak_gib(),
-        moved=moved.share_moved(model, args.model) if processes.COUNT == 1 else None,
+        moved=share,
     )
 
 
@@ -117,18 +118,21 @@ def _try_switches(torch: Any) -> None:
         torch.backends.cuda.enable_flash_sdp(False)
 
 
-def _with_unsloth(parameters: Parameters, args: argparse.Namespace, data: Any) -> tuple[trial.Trial, Any]:
+def _with_unsloth(parameters: Parameters, args: argparse.Namespace, data: Any) -> tuple[trial.Trial, float | None]:
+    """What the steps needed, and the share of weights that they moved."""
     import dataclasses
     import tempfile
 
     from ..training import model as models
     from ..training import text_model
+    from . import moved
 
     local = dataclasses.replace(parameters, model=dataclasses.replace(parameters.model, name=str(args.model)))
     with tempfile.TemporaryDirectory(dir=Path(args.model).parent) as scratch:
         local, _ = text_model.taken_out(local, Path(scratch))
         base, tokenizer = models.load(local)
-        return trial.measure(local, base, tokenizer, data, args.steps, Path(scratch), args.profile), base
+        taken = trial.measure(local, base, tokenizer, data, args.steps, Path(scratch), args.profile)
+        return taken, moved.share_moved(base, Path(local.model.name)) if processes.COUNT == 1 else None
 
 
 if __name__ == "__main__":

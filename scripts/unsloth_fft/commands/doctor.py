@@ -20,6 +20,15 @@ OPTIONAL = {
     "matplotlib": "draw plots",
 }
 
+# Kernels that transformers uses where they are installed (5.17.0, modeling_granitemoehybrid.py, modeling_lfm2.py); what
+# Qwen3-Next and Qwen3.5 need, Unsloth brings (unsloth_zoo 2026.10.9, temporary_patches/fla_vendor.py).
+FAST_KERNELS = {
+    "mamba_ssm": "run Mamba-2 layers (Granite 4 H, Falcon-H1, Nemotron-H, Bamba) by their kernels: plain torch is many"
+    " times slower and takes gigabytes more; pip install --no-build-isolation mamba-ssm",
+    "causal_conv1d": "run their convolutions, and LFM2's, by one kernel: plain torch is slower;"
+    " pip install --no-build-isolation causal-conv1d",
+}
+
 EPILOG = """example:
   unsloth_fft_tool.py doctor --json"""
 
@@ -54,7 +63,8 @@ def examine() -> dict[str, Any]:
     problems = (
         [{"problem": f"not installed: {', '.join(missing)}", "fix": environment.how_to_install()}] if missing else []
     )
-    without = {name: use for name, use in OPTIONAL.items() if importlib.util.find_spec(name) is None}
+    useful = OPTIONAL if here.is_cpu else OPTIONAL | FAST_KERNELS
+    without = {name: use for name, use in useful.items() if importlib.util.find_spec(name) is None}
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return {
         "can_plan": True,

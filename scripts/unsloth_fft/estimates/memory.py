@@ -13,6 +13,7 @@ from ..models.tensors import largest
 from ..settings.setting import OFF, TRUE, Setting
 from .activations import Activations, activations
 from .calibration import MemoryConstants, memory_constants
+from .kinds import Kind
 from .optimizer_memory import OptimizerMemory, optimizer_memory
 
 GIB = 2**30
@@ -327,13 +328,14 @@ def _pinned(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> 
     return (optimizer.state + gradients) / setting.gpus
 
 
-def margin_gib(peak_gib: float, setting: Setting, *, is_cpu: bool) -> float:
+def margin_gib(peak_gib: float, setting: Setting, kind: Kind, *, is_cpu: bool) -> float:
     """Memory left free on purpose: the CUDA context, and what the estimate may be wrong by.
 
-    3% of the peak: no measured row needs more than that above its estimate, and shapes not measured may. 6% where
-    float32 weights meet recomputed layers: a whole run with padded rows needed 5.7% more. At least half a GiB.
+    The share of the peak that models of this kind ask for. At least 6% where float32 weights meet recomputed layers: a
+    whole run with padded rows needed 5.7% more. At least half a GiB.
     """
     if is_cpu:
         return max(0.1 * peak_gib, 1.0) + CPU_PROCESS_GIB
-    share = 0.06 if setting.weights == "float32" and setting.checkpointing != OFF else 0.03
+    least = 0.06 if setting.weights == "float32" and setting.checkpointing != OFF else 0.0
+    share = max(kind.margin, least)
     return CUDA_CONTEXT_GIB + max(share * peak_gib, 0.5)

@@ -21,6 +21,9 @@ from .memory import fsdp2_keeps_gathered
 from .optimizer_memory import optimizer_memory
 
 TERA, GIGA = 1e12, 1e9
+# How often a state-space scan without its own kernels passes over its largest product, forward and backward: one row of
+# a model like granite-4.0-h-350m on an H200 (references/measurements/families-h200-2026-12-01.json).
+SCAN_PASSES = 9
 
 # Between nodes: one 400 Gb/s port for every GPU, the usual build of H100 clusters; an assumption, said in the plan.
 NETWORK_GBS = 50.0
@@ -128,6 +131,7 @@ def _micro_batch(shape: ModelShape, setting: Setting, gpu: Gpu, constants: Speed
         compute *= constants.padding_free_slowdown
     if setting.dense_mask:
         compute += setting.tokens * _dense_attention_s(shape, setting, peak, constants)
+    compute += setting.tokens * _scan_s(shape, gpu, constants)
     # Gradients are written, then read, added and written again.
     traffic = 4 * setting.weight_bytes * shape.parameters / _bandwidth(gpu, constants)
     launch = _launch_s(shape, setting, constants)
@@ -138,6 +142,12 @@ def float8_share(shape: ModelShape) -> float:
     """Time of a layer's float8 products as a share of that of bfloat16 ones: half, and casts that weigh the more the
     narrower the matrices are. Above 1 they are slower."""
     return 0.5 + FLOAT8_CAST_WIDTH / shape.hidden_size
+
+
+def _scan_s(shape: ModelShape, gpu: Gpu, constants: SpeedConstants) -> float:
+    """Seconds a token of state-space scans in plain torch: their large products are written and read many times."""
+    scanned = sum(block.count * block.scanned for block in shape.blocks)
+    return SCAN_PASSES * 4 * scanned / _bandwidth(gpu, constants)
 
 
 def _launch_s(shape: ModelShape, setting: Setting, constants: SpeedConstants) -> float:

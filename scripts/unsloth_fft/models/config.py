@@ -178,7 +178,8 @@ class ConfigReader:
 def text_part(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], bool]:
     """The part of `config` that describes the text model, and whether it stood inside a multimodal wrapper.
 
-    The wrapper's `tie_word_embeddings` and stored dtype hold where the text part does not say.
+    Whether the head is tied is the wrapper's to say, as transformers 5 reads it (modeling_utils.py, tie_weights); its
+    stored dtype holds where the text part has none.
     """
     if not isinstance(config, Mapping):
         raise BadInput(
@@ -194,9 +195,11 @@ def text_part(config: Mapping[str, Any], name: str) -> tuple[dict[str, Any], boo
             hint="name a config.json published with a model",
         )
     part = dict(inner)
-    for key in ("tie_word_embeddings", "torch_dtype", "dtype"):
+    for key in ("torch_dtype", "dtype"):
         if part.get(key) is None and config.get(key) is not None:
             part[key] = config[key]
+    if config.get("tie_word_embeddings") is not None:
+        part["tie_word_embeddings"] = config["tie_word_embeddings"]
     part.setdefault("model_type", config.get("model_type"))
     return part, True
 

@@ -167,9 +167,9 @@ def _mamba2(reader: ConfigReader, keys: StateSpace, hidden: int) -> Part:
         biases=biases,
         other=channels * reader.integer(keys.taps) + 2 * heads,
         passed=2 * inputs + 2 * inner,
-        # Keys and queries spread over heads, decays and attention-like weights within chunks, and values
-        # (modeling_granitemoehybrid.py, mamba2_chunk_scan).
-        scan_kept=heads * (4 * state + 6 * chunk) + 8 * inner,
+        # Keys and queries spread over heads, what a chunk's state is made of, decays and weights within chunks, values
+        # (modeling_granitemoehybrid.py, mamba2_chunk_scan; what one layer held was recorded on an H200, 2026-12-01).
+        scan_kept=heads * (3 * state + 3 * chunk) + 6 * inner,
         scanned=heads * state * chunk,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..estimates.calibration import calibration
+from ..estimates.kinds import Kind, kind_of
 from ..models.shape import ModelShape
 from ..settings.recipes import is_nvidia
 from ..settings.setting import Setting
@@ -14,7 +15,6 @@ from .row_joining import packs
 # Smaller models are bound by how fast the host launches kernels, and say little of larger ones.
 LARGE = 10**9
 # Factors below and above an extrapolated speed. Judged, not measured: no other card has been tried.
-OTHER_SHAPE = (0.8, 1.15)
 OTHER_CARD = (0.6, 1.2)
 NO_BF16 = (0.3, 1.2)
 NOT_NVIDIA = (0.35, 1.1)
@@ -88,7 +88,15 @@ def _factors(request: Request) -> tuple[float, float]:
         return NOT_NVIDIA
     if not hardware.has_bf16:
         return NO_BF16
-    return OTHER_SHAPE if hardware.name in calibration()["scope"]["gpus"] else OTHER_CARD
+    low, high = kind_of_model(request).speed
+    if hardware.name in calibration()["scope"]["gpus"]:
+        return low, high
+    return min(low, OTHER_CARD[0]), max(high, OTHER_CARD[1])
+
+
+def kind_of_model(request: Request) -> Kind:
+    """The kind of the request's model, which says how far its estimates may be off."""
+    return kind_of(request.shape, fitted=shape_key(request.shape) in calibration()["scope"]["shapes"])
 
 
 def shape_key(shape: ModelShape) -> str:

@@ -11,7 +11,7 @@ from ..estimates.memory import MemoryEstimate, margin_gib
 from ..estimates.speed import SpeedEstimate
 from ..settings.recipes import RANK, RECIPES, Recipe, objection
 from ..settings.setting import OFF, TRUE, UNSLOTH, Setting
-from . import amount, duration, pinned, row_joining
+from . import amount, basis, duration, pinned, row_joining
 from .request import Request
 
 # More rows at once than this bring no speed and only cost search time.
@@ -175,7 +175,7 @@ def _candidate(request: Request, exactness: str, setting: Setting) -> Candidate:
     joined = row_joining.packs(request, setting) or row_joining.lays_end_to_end(request, setting)
     setting = replace(setting, padding_free=joined)
     needed = memory.estimate(request.shape, setting, hardware.vram_gib, is_cpu=hardware.is_cpu)
-    margin = margin_gib(needed.peak, setting, is_cpu=hardware.is_cpu)
+    margin = margin_gib(needed.peak, setting, basis.kind_of_model(request), is_cpu=hardware.is_cpu)
     missing = needed.peak + margin - hardware.vram_gib
     spilled = min(max(missing + needed.paged, 0.0), needed.paged)
     rate = speed.estimate(request.shape, setting, hardware, spilled_gib=spilled)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from ..data import cut_ends
+from ..estimates.kinds import kind_of, tunes_kernels
 from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from ..estimates.speed import float8_share, launches_decide
 from ..estimates.survival import WANTED_SHARE
 from ..models import source
 from ..models.shape import ModelShape
-from ..models.traits import LayerKind
 from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting
@@ -294,13 +294,22 @@ def template_for(model: str) -> str:
 
 
 def _shape_warnings(shape: ModelShape) -> list[str]:
-    found = []
+    kind = kind_of(shape)
+    found = [kind.words] if kind.words else []
+    if kind.words:
+        found[0] += f" {kind.margin:.0%} of the peak is left free for that."
     if shape.experts:
-        found.append("Mixture of experts: activation memory and speed are derived from the shape, not measured.")
-    if any(block.kind is LayerKind.RECURRENT for block in shape.blocks):
-        found.append("Recurrent layers: their activation memory and speed are approximated.")
+        found.append("The loss contains the router's load-balancing loss where the model's own config has one.")
+    if tunes_kernels(shape):
+        found.append(
+            "The first step tunes kernels, once for each kind of card: more than 5 minutes on an H200. The results stay"
+            " in Triton's cache (~/.triton/cache, or TRITON_CACHE_DIR): keep that folder between machines."
+        )
     if shape.multimodal:
-        found.append("Only the language model was counted; vision and audio parts come on top.")
+        found.append(
+            "The language model alone is loaded and trained; vision and audio parts take no GPU memory, are kept as"
+            " they are, and stand beside it in the saved model."
+        )
     if shape.assumed_llama_like:
         found.append(
             f"model_type {shape.model_type} is not known; its config has exactly Llama's keys, so Llama was assumed."

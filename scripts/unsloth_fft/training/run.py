@@ -26,6 +26,7 @@ from . import (
     experts,
     foreign_launcher,
     gpu_limit,
+    kernel_tuning,
     launcher,
     metrics,
     model,
@@ -322,7 +323,8 @@ def _run(
         runner.evaluate()
     began = time.perf_counter()
     try:
-        _train_from(runner, start, keeper)
+        with kernel_tuning.told():
+            _train_from(runner, start, keeper)
     finally:
         recorder.finished()
     seconds = time.perf_counter() - began

@@ -96,7 +96,10 @@ def write_text_model(base: Path, to: Path) -> Parted:
     parted = part(checkpoint)
     with files.explained(to):
         to.mkdir(parents=True)
-    files.write_json(to / "config.json", text_config(checkpoint.config, str(base)))
+    config = text_config(checkpoint.config, str(base))
+    if HEAD not in parted.text:
+        config["tie_word_embeddings"] = True  # else transformers would make a head of random weights
+    files.write_json(to / "config.json", config)
     _copy_others(checkpoint, to, without=("config.json", "preprocessor_config.json", "processor_config.json"))
     _template_from_processor(to)
     _write_weights(checkpoint, {tensor.name: (alone, tensor) for alone, tensor in parted.text.items()}, to)
