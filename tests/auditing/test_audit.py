@@ -479,7 +479,7 @@ REFUSED: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("header length", lambda data: b"\xff" * 8 + data[8:], "header would be"),
     ("not JSON", lambda data: data[:8] + b"}" + data[9:], "malformed"),
     ("not an object", lambda data: (8).to_bytes(8, "little") + b"[1, 2 ] ", "an object was expected"),
-    ("name twice", lambda data: (24).to_bytes(8, "little") + b'{"a": null, "a": null } ', "appears 2 times"),
+    ("name twice", lambda data: (24).to_bytes(8, "little") + b'{"a": null, "a": null } ', "given twice"),
     ("overlap", lambda data: with_header(data, move(QUERY, -2)), "overlaps"),
     ("hole", lambda data: with_header(data, move(QUERY, 2)), "hole"),
     ("type", lambda data: with_header(data, put(QUERY, "dtype", "F3")), "unknown type F3"),

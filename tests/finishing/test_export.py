@@ -16,7 +16,8 @@ import yaml
 
 from conftest import assert_clear_error
 from render_helpers import consumer, program, trained_session
-from unsloth_fft.core.errors import BadInput
+from unsloth_fft.core import staging_folders
+from unsloth_fft.core.errors import BadInput, MissingHere
 from unsloth_fft.finishing import evaluate, export, gguf, model_card, stored
 from unsloth_fft.training import held_out, master, session
 
@@ -232,16 +233,76 @@ def test_overwrite_never_takes_a_folder_that_is_no_model(workers, trained, tmp_p
     assert (tmp_path / "thesis.tex").exists()
 
 
+@pytest.mark.parametrize("own", ["notes.txt", "deeper/notes.txt"])
+def test_overwrite_never_takes_an_export_that_somebody_put_files_into(trained, exported, tmp_path, own):
+    to = shutil.copytree(exported, tmp_path / "model")
+    (to / own).parent.mkdir(exist_ok=True)
+    (to / own).write_text("mine")
+    with pytest.raises(BadInput, match="which no export wrote"):
+        export.export(trained, to, dtype=None, overwrite=True, push_to=None)
+    assert (to / own).read_text() == "mine"
+
+
+def test_overwrite_never_takes_what_the_export_comes_from(trained, tiny_model, tmp_path):
+    session_copy = shutil.copytree(trained, tmp_path / "s")
+    for to in (session_copy / "model", session_copy, tmp_path, tiny_model, session_copy / "checkpoints" / "x"):
+        before = sorted(tmp_path.rglob("*")), sorted(tiny_model.rglob("*"))
+        with pytest.raises(BadInput, match="comes from|lies inside"):
+            export.export(session_copy, to, dtype="float16", overwrite=True, push_to=None)
+        assert (sorted(tmp_path.rglob("*")), sorted(tiny_model.rglob("*"))) == before
+
+
+def test_a_refused_export_leaves_no_folder_behind(trained, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(MissingHere, match="HF_TOKEN"):
+        export.export(trained, tmp_path / "a" / "b" / "out", dtype=None, push_to="me/model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_audit_is_refused_before_anything_is_written(trained, tmp_path):
+    session_copy = shutil.copytree(trained, tmp_path / "s")
+    for text in ("{}", "{", "[]", "null"):
+        (session_copy / "audit.json").write_text(text)
+        with pytest.raises(BadInput, match="audit"):
+            export.export(session_copy, tmp_path / "out", dtype=None, push_to=None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_a_narrow_type_cannot_hold_are_refused(trained, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    session_copy = shutil.copytree(trained, tmp_path / "s")
+    weights = load_file(session_copy / "model" / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = 70_000.0
+    save_file(weights, session_copy / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadInput, match="65,504|65504"):
+        export.export(session_copy, tmp_path / "out", dtype="float16", push_to=None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
+
+
+def test_a_limit_on_the_size_of_files_is_told_of_and_leaves_nothing(workers, trained, tmp_path):
+    ended = workers.run("export", trained, "--to", tmp_path / "out", file_bytes=60 * 1024)
+    assert_clear_error(ended, 4, "no room on disk")
+    assert not list(tmp_path.iterdir())
+
+
+def staged(folder: Path) -> list[Path]:
+    return list(folder.glob(".model.export.*"))
+
+
+def wait_for_staging(folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not staged(folder) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
 def test_a_killed_export_leaves_no_folder_and_the_next_one_clears_up(workers, trained, tmp_path):
     to = tmp_path / "model"
     process = workers.start("export", trained, "--to", to)
-    staging = tmp_path / ".model.export.tmp"
-    deadline = time.monotonic() + 120
-    while not staging.exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for_staging(tmp_path)
     process.send(signal.SIGKILL)
     process.wait()
-    assert staging.exists() and not to.exists()  # killed in the middle of writing
+    assert staged(tmp_path) and not to.exists()  # killed in the middle of writing
     export.export(trained, to, dtype=None, overwrite=True, push_to=None)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -255,9 +316,7 @@ def test_an_export_killed_while_replacing_leaves_the_old_folder_or_the_new_one(
     shutil.copytree(exported, to)
     (to / "README.md").write_text("the old one")
     process = workers.start("export", trained, "--to", to, "--overwrite")
-    deadline = time.monotonic() + 120
-    while not (tmp_path / ".model.export.tmp").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for_staging(tmp_path)
     time.sleep(after)
     process.send(signal.SIGKILL)
     process.wait()
@@ -268,7 +327,9 @@ def test_an_export_killed_while_replacing_leaves_the_old_folder_or_the_new_one(
 
 @pytest.mark.parametrize("new_is_there", [False, True])
 def test_a_kill_between_the_last_two_moves_loses_nothing(trained, exported, tmp_path, new_is_there):
-    to, old = tmp_path / "model", tmp_path / ".model.export.old"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    to, old = tmp_path / "model", tmp_path / f".model.export.{staging_folders.HOST}.{gone.pid}.abcd.old"
     shutil.copytree(exported, old)
     (old / "README.md").write_text("the old one")
     if new_is_there:

@@ -177,20 +177,6 @@ def test_float8_and_a_number_of_layers_are_kept_by_the_script_and_told_lost_else
     assert any("torchao" in requirement for requirement in made_for.requirements(parameters.load(params)))
 
 
-def test_docker_mounts_files_and_not_volumes(three, tmp_path):
-    value = json.loads(three["float32"].read_text())
-    for given, mounted in (
-        ("rows.jsonl", "$PWD/rows.jsonl"),
-        ("./rows.jsonl", "$PWD/rows.jsonl"),
-        ("/data/rows.jsonl", "/data/rows.jsonl"),
-        ("~/rows.jsonl", "$HOME/rows.jsonl"),
-        ("/data/$(x)/rows.jsonl", r"/data/\$(x)/rows.jsonl"),
-    ):
-        value["data"]["dataset"] = given
-        text = rendered(write_parameters(tmp_path / "p.json", value), "docker")
-        assert f'-v "{mounted}:/data/rows.jsonl:ro"' in text
-
-
 def test_rows_laid_end_to_end_stay_so_in_the_script_and_are_named_where_they_do_not(three, tmp_path):
     value = json.loads(three["float32"].read_text())
     value["batch"].update(per_device_train_batch_size=8, gradient_accumulation_steps=2, effective_batch_size=16)
@@ -237,7 +223,7 @@ def test_a_job_cannot_read_a_file_of_this_machine(three, rows_file, tmp_path):
         run_script(TOOL, "render", "--params", params, "--target", "hf-jobs"), 2, str(rows_file), "hf upload"
     )
     modal = rendered(params, "modal")
-    assert f'.add_local_file("{rows_file}", "/data/{rows_file.name}")' in modal
+    assert f".add_local_file('{rows_file}', '/data/{rows_file.name}')" in modal
     assert f'"--dataset", "/data/{rows_file.name}"' in modal
 
 

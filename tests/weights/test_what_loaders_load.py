@@ -12,7 +12,7 @@ from checkpoints import EMBEDDING, HEAD, NORM, QUERY, bf16, f32, small_weights, 
 from unsloth_fft.auditing.audit import audit_folders
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.reporting.audit_table import render
-from unsloth_fft.training import model_folder
+from unsloth_fft.weights import model_folder
 from unsloth_fft.weights.checkpoint import open_checkpoint
 
 

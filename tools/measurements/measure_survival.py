@@ -120,12 +120,12 @@ def _sentence(number: int) -> str:
 def small_base(folder: Path) -> Path:
     """A random bfloat16 model of 1.7 million weights with a tied head, made here."""
     import unsloth  # noqa: F401  (first: it patches what the others define)
-    from transformers import AutoModelForCausalLM
 
     from unsloth_fft.demo import small_model
+    from unsloth_fft.weights import loading
 
     small_model.make(folder, [_sentence(number) for number in range(200)], max_length=SEQUENCE)
-    AutoModelForCausalLM.from_pretrained(str(folder), dtype="bfloat16").save_pretrained(str(folder))
+    loading.model(folder, dtype="bfloat16").save_pretrained(str(folder))
     return folder
 
 

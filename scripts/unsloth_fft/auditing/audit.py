@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import schema
+from ..core.shell_words import word
 from ..weights import floats
 from ..weights.checkpoint import locate, open_checkpoint
 from ..weights.multimodal import outside_text
@@ -140,7 +141,7 @@ def audit_session(root: Path, *, progress: Progress | None = None) -> Audit:
     if not folder.model.is_dir():
         raise BadInput(
             f"session {root} has no trained model yet (state: {state.state})",
-            hint=f"unsloth_fft_tool.py train {root}" + ("" if state.state == "initialized" else " --resume"),
+            hint=f"unsloth_fft_tool.py train {word(root)}" + ("" if state.state == "initialized" else " --resume"),
         )
     base, context = locate(state.base_model, parameters.model.revision), context_of(folder, parameters)
     return audit_folders(base, folder.model, context=context, progress=progress)

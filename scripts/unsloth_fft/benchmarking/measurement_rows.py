@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files, schema
+from ..core.errors import BadInput
 from ..estimates import speed
 from ..models import catalogue
 from ..settings.parameters import Parameters, optim_args_text
@@ -141,11 +142,18 @@ def variables_that_matter() -> dict[str, str]:
     return {name: value for name, value in sorted(os.environ.items()) if pattern.match(name) and name not in quiet}
 
 
+def _number_of(line: str, path: Path) -> int:
+    try:
+        return int(json.loads(line)["id"].rsplit("-", 1)[1])
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise BadInput(f"{path} holds a line that is no measured row: {line[:60]}", hint="name another file") from None
+
+
 def append(path: Path, row: dict[str, Any]) -> dict[str, Any]:
     """Give `row` the next id of the file `path`, check it against its schema and add it; returns the finished row."""
-    earlier = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    earlier = files.read_text(path, "measured rows").splitlines() if path.is_file() else []
     stem = re.sub(r"[^a-z0-9.]+", "-", path.stem.lower()).strip("-")
-    numbers = [int(json.loads(line)["id"].rsplit("-", 1)[1]) for line in earlier]
+    numbers = [_number_of(line, path) for line in earlier if line.strip()]
     finished = {"id": f"{stem}-{max(numbers, default=0) + 1:02d}", **row}
     schema.check(finished, "measurement", "the measurement row")
     files.append_line(path, finished)

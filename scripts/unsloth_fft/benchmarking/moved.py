@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..weights import loading
+
 
 def share_moved(model: Any, base: Path) -> float:
     """Elements of `model`'s trainable parameters that are not what the folder `base` holds, as a share of all."""
@@ -33,9 +35,8 @@ def _reader(base: Path, names: set[str]) -> Callable[[str], Any]:
     stored = _stored(base)
     if names <= stored.keys():
         return lambda name: _read(stored[name], name)
-    from transformers import AutoModelForCausalLM
 
-    fresh = dict(AutoModelForCausalLM.from_pretrained(base, dtype="auto").named_parameters())
+    fresh = dict(loading.model(base).named_parameters())
     return lambda name: fresh[name].detach()
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files
+from ..core.redaction import plain_line
+from ..core.terminal import say
 from ..settings import parameters as params
 from ..settings.parameters import Parameters
 from ..training import environment, gpu_limit, processes, trial
@@ -41,8 +43,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         import traceback
 
-        traceback.print_exc()
-        row = {"error": f"{type(error).__name__}: {error}"[:500]}
+        say(traceback.format_exc())
+        row = {"error": plain_line(f"{type(error).__name__}: {error}"[:500])}
     if processes.is_first():
         files.write_json(args.output, row)
     return 0

@@ -12,6 +12,7 @@ from ..settings.recipes import OPTIMIZERS
 from ..training import trial
 from ..training.arguments import training_arguments
 from ..training.trial import Trial
+from ..weights import loading
 
 # What only Unsloth's trainer has.
 UNSLOTH_ONLY = tuple(name for name, optimizer in OPTIMIZERS.items() if optimizer.only_unsloth)
@@ -30,11 +31,10 @@ def measure(
             hint="benchmark this plan without --stack trl",
         )
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
     float32 = parameters.precision.weights == "float32"
-    base = AutoModelForCausalLM.from_pretrained(
+    base = loading.model(
         model, dtype=torch.float32 if float32 else torch.bfloat16, attn_implementation="sdpa", device_map={"": 0}
     )
     clock = trial.Clock(profile, steps)
@@ -51,7 +51,7 @@ def measure(
         )
         trainer = SFTTrainer(
             model=base,
-            processing_class=AutoTokenizer.from_pretrained(model),
+            processing_class=loading.tokenizer(model),
             train_dataset=rows,
             args=SFTConfig(**arguments),
             callbacks=[clock.callback()],

@@ -5,7 +5,6 @@ Nothing is downloaded: the shape comes from the catalogue, the text is the sourc
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..core import files, staging_folders
 from ..core.errors import TrainingFailed
 from ..models import catalogue
 from ..training import environment
@@ -29,9 +29,6 @@ def make(name: str, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    staging = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
     values = _text_config(name)
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     # Ids that the small tokenizer has; the published ones may lie outside it.
@@ -39,9 +36,11 @@ def make(name: str, folder: Path) -> None:
     torch.manual_seed(SEED)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(staging)
-    tokenizer().save_pretrained(staging)
-    staging.rename(folder)
+    with files.folders_above(folder), staging_folders.beside(folder, "model") as staging:
+        model.save_pretrained(staging)
+        tokenizer().save_pretrained(staging)
+        if not folder.exists():  # else another process has made the same one meanwhile
+            staging.rename(folder)
 
 
 def make_apart(name: str, folder: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import files, outputs, terminal
 from ..core.errors import EXIT_DONE, EXIT_TRAINING_FAILED, BadInput
 
 EPILOG = """examples:
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             "audit needs either two checkpoints, BASE and TRAINED, or --session DIR",
             hint="unsloth_fft_tool.py audit --help",
         )
+    outputs.refuse_overwriting({"--output": args.output}, **_inputs(root, named))
     progress = _bar if sys.stderr.isatty() else None
     if root is not None:
         found = audit.audit_session(root, progress=progress)
@@ -79,8 +80,18 @@ def run(args: argparse.Namespace) -> int:
     elif args.json:
         terminal.emit_short(summary.of_audit(value))
     else:
-        print(audit_table.render(value), flush=True)
+        terminal.show(audit_table.render(value))
     return _exit_code(args.require, found.verdict, found.summary)
+
+
+def _inputs(root: Path | None, named: list[str]) -> dict[str, list[Any]]:
+    """What the audit reads, by its kind."""
+    if root is None:
+        return {"models": named}
+    from ..training import session
+
+    _, state, parameters = session.load(root)
+    return {"sessions": [root], "models": [state.base_model], "data": parameters.data.named}
 
 
 def _is_session(name: str) -> bool:

@@ -7,7 +7,7 @@ memory, tokens/s, the rate of a plain matrix product in the same process, losses
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import subprocess
 import sys
 import time
@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import children, terminal
+from ..core import children, files, outputs, staging_folders, terminal
+from ..core.arguments import number, whole
 from ..core.errors import BadInput, MissingHere, TrainingFailed
+from ..core.redaction import plain_line
 from ..models import catalogue
 from ..settings import parameters as params
 from ..settings.parameters import Parameters
 from ..training import environment
-from ..training import model as models
 from ..training.trial import WARM_UP_STEPS
+from ..weights import model_folder
 
 EPILOG = """examples:
   unsloth_fft_tool.py benchmark plan.json --output rows.jsonl
@@ -59,10 +61,14 @@ def add_parser(commands: Any) -> None:
         "--trl", action="append", type=Path, default=[], metavar="PLAN", help="through plain transformers and TRL"
     )
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON lines to append to")
-    command.add_argument("--steps", type=int, default=6, metavar="N", help="optimizer steps of each (default 6)")
+    command.add_argument(
+        "--steps", type=whole(1, 10_000), default=6, metavar="N", help="optimizer steps of each (default 6)"
+    )
     command.add_argument("--work", type=Path, metavar="DIR", help="keeps the random models (default: a folder by FILE)")
     command.add_argument("--hold-to-plan", action="store_true", help="limit memory to the card each plan is for")
-    command.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for one plan (default 600)")
+    command.add_argument(
+        "--timeout", type=number(0, 10**6), default=600, metavar="S", help="seconds for one plan (default 600)"
+    )
     command.add_argument("--profile", action="store_true", help="profile the last step of each into DIR/profile-N.txt")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
@@ -80,6 +86,14 @@ def run(args: argparse.Namespace) -> int:
             f"--steps {args.steps} is too few: the first {WARM_UP_STEPS} compile and are not timed",
             hint=f"use --steps {WARM_UP_STEPS + 1} or more",
         )
+    outputs.refuse_overwriting(
+        {"--output": args.output},
+        files=[*args.plans, *args.trl],
+        models=[job.parameters.model.name for job in jobs],
+        data=[name for job in jobs for name in job.parameters.data.named],
+    )
+    if args.output.is_dir() or not args.output.name:
+        raise BadInput(f"--output {args.output} is a folder, a file was expected", hint="name a .jsonl file")
     work = args.work or args.output.with_suffix(".work")
     found, failed = [], []
     for job, answer in _answers(jobs, work, args):
@@ -103,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _loaded(path: Path) -> Parameters:
     parameters = params.load(path)
-    if Path(parameters.model.name).is_dir():
-        models.check_local(parameters.model.name)
+    if os.path.isdir(parameters.model.name):
+        model_folder.check_local(parameters.model.name)
     else:
         catalogue.find_entry(parameters.model.name)  # refuses what cannot be made here
     return parameters
@@ -122,23 +136,28 @@ def _told(row: dict[str, Any]) -> str:
 
 def _answers(jobs: Sequence[Job], work: Path, args: argparse.Namespace) -> Any:
     """Each job with its row or error. The next process imports while one runs, and waits for its turn."""
-    work.mkdir(parents=True, exist_ok=True)
-    waiting = [_started(job, number, work, args) for number, job in enumerate(jobs[:AHEAD])]
-    try:
-        for number, job in enumerate(jobs):
-            _make_model(job.parameters.model.name, work)
-            (work / f"gate-{number}").touch()
-            if number + AHEAD < len(jobs):
-                waiting.append(_started(jobs[number + AHEAD], number + AHEAD, work, args))
-            yield job, _answer(waiting[number], work / f"row-{number}.json", args.timeout)
-    finally:
-        for process in waiting:  # an error or Ctrl-C leaves none at its gate
-            _end(process)
+    with files.explained(work):
+        work.mkdir(parents=True, exist_ok=True)
+    waiting: list[subprocess.Popen[bytes]] = []
+    # What the processes tell each other by files is this benchmark's own: another one may use the same folder.
+    with staging_folders.beside(work / "run", "benchmark") as room:
+        try:
+            waiting += [_started(job, number, room, work, args) for number, job in enumerate(jobs[:AHEAD])]
+            for number, job in enumerate(jobs):
+                _make_model(job.parameters.model.name, work)
+                (room / f"gate-{number}").touch()
+                if number + AHEAD < len(jobs):
+                    waiting.append(_started(jobs[number + AHEAD], number + AHEAD, room, work, args))
+                yield (
+                    job,
+                    _answer(waiting[number], room / f"row-{number}.json", work / f"log-{number}.txt", args.timeout),
+                )
+        finally:
+            for process in waiting:  # an error or Ctrl-C leaves none at its gate
+                _end(process)
 
 
-def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> subprocess.Popen[bytes]:
-    for leftover in (work / f"gate-{number}", work / f"row-{number}.json"):
-        leftover.unlink(missing_ok=True)
+def _started(job: Job, number: int, room: Path, work: Path, args: argparse.Namespace) -> subprocess.Popen[bytes]:
     count = job.parameters.distributed.gpus
     if job.parameters.distributed.nodes > 1:
         raise MissingHere("benchmark runs on one machine", hint="plan for one node")
@@ -147,8 +166,8 @@ def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> sub
         module += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "--module"]
     command = [*module, "unsloth_fft.benchmarking.one_plan", "--params", str(job.file.absolute()), "--stack", job.stack,
                "--model", str(_model_folder(job.parameters.model.name, work)), "--steps", str(args.steps),
-               "--output", str((work / f"row-{number}.json").absolute()),
-               "--gate", str((work / f"gate-{number}").absolute())]  # fmt: skip
+               "--output", str((room / f"row-{number}.json").absolute()),
+               "--gate", str((room / f"gate-{number}").absolute())]  # fmt: skip
     command += ["--hold-to-plan"] if args.hold_to_plan else []
     command += ["--profile", str((work / f"profile-{number}.txt").absolute())] if args.profile else []
     with (work / f"log-{number}.txt").open("wb") as log:
@@ -162,7 +181,7 @@ def _started(job: Job, number: int, work: Path, args: argparse.Namespace) -> sub
         )
 
 
-def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict[str, Any]:
+def _answer(process: subprocess.Popen[bytes], row: Path, log: Path, timeout: float) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -170,10 +189,9 @@ def _answer(process: subprocess.Popen[bytes], row: Path, timeout: float) -> dict
         _end(process)
         return {"error": f"not done after {timeout:.0f} s"}
     if not row.exists():
-        log = row.with_name(row.name.replace("row-", "log-")).with_suffix(".txt")
         tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        return {"error": f"ended with {process.returncode} and no row: {' '.join(tail)[:300]}"}
-    answer: dict[str, Any] = json.loads(row.read_text(encoding="utf-8"))
+        return {"error": plain_line(f"ended with {process.returncode} and no row: {' '.join(tail)[:300]}")}
+    answer: dict[str, Any] = files.read_json(row, "measured row")
     return answer
 
 

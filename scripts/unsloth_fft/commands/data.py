@@ -8,7 +8,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from ..core import files, installing, schema, terminal
+from ..core import files, installing, outputs, schema, terminal
+from ..core.arguments import number, whole
 from ..core.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, MissingHere
 from ..data.row_format import FORMATS
 from ..data_doctor import checking
@@ -53,7 +54,7 @@ def add_parser(commands: Any) -> None:
         "--max-seq-length",
         "--seq-length",
         dest="max_seq_length",
-        type=int,
+        type=whole(1, 2**21),
         metavar="N",
         help="tokens at which rows are cut (recommended)",
     )
@@ -61,10 +62,16 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--format", choices=["auto", *FORMATS], help="row format (auto)")
     command.add_argument("--loss-on", choices=["responses", "all"], help="what is learned (responses)")
     command.add_argument("--chat-template", metavar="NAME", help="one of Unsloth's templates in place of the model's")
-    command.add_argument("--eval-fraction", type=float, metavar="X", help="share of rows held out (0.1)")
-    command.add_argument("--seed", type=int, metavar="N", help="seed of the split")
-    command.add_argument("--micro-batch", type=int, metavar="N", help=f"rows padded together ({DEFAULT_MICRO_BATCH})")
-    command.add_argument("--effective-batch", type=int, metavar="N", help=f"rows a step ({DEFAULT_EFFECTIVE_BATCH})")
+    command.add_argument(
+        "--eval-fraction", type=number(0, 0.5, least=0), metavar="X", help="share of rows held out (0.1)"
+    )
+    command.add_argument("--seed", type=whole(0, 2**32 - 1), metavar="N", help="seed of the split")
+    command.add_argument(
+        "--micro-batch", type=whole(1, 2**16), metavar="N", help=f"rows padded together ({DEFAULT_MICRO_BATCH})"
+    )
+    command.add_argument(
+        "--effective-batch", type=whole(1, 2**20), metavar="N", help=f"rows a step ({DEFAULT_EFFECTIVE_BATCH})"
+    )
     command.add_argument("--sample-by", choices=["line", "paragraph", "document"], help="rows of a text file (line)")
     command.add_argument("--report", type=Path, metavar="FILE.html", help="also write a page")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -75,7 +82,12 @@ def run(args: argparse.Namespace) -> int:
     """The `data` command."""
     given = parameters.load(args.params) if args.params else None
     data, model = _data(args, given), _model(args, given)
-    _refuse_numbers(args)
+    outputs.refuse_overwriting(
+        {"--report": args.report},
+        files=[args.params],
+        models=[model],
+        data=data.named,
+    )
     if model is None:
         return _check_files(args, data)
     missing = [name for name in TO_COUNT if importlib.util.find_spec(name) is None]
@@ -156,16 +168,3 @@ def _model(args: argparse.Namespace, given: Parameters | None) -> Path | None:
     if args.model:
         return hub_cache.find(str(args.model)) or Path(args.model)
     return None if given is None else hub_cache.find(given.model.name, given.model.revision) or Path(given.model.name)
-
-
-def _refuse_numbers(args: argparse.Namespace) -> None:
-    for name in ("max_seq_length", "micro_batch", "effective_batch"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise BadInput(f"--{name.replace('_', '-')} is {value}; at least 1 was expected", hint="give a number >= 1")
-    if args.seed is not None and not 0 <= args.seed < 2**32:
-        raise BadInput(f"--seed is {args.seed}; 0 to 4294967295 was expected", hint="give a number in that range")
-    if args.eval_fraction is not None and not 0 <= args.eval_fraction <= 0.5:
-        raise BadInput(
-            f"--eval-fraction is {args.eval_fraction}; 0 to 0.5 was expected", hint="for a tenth of the rows: 0.1"
-        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
+from ..core.terminal import show
 from ..hardware import detection
 from ..training import environment
 
@@ -86,17 +87,17 @@ def _show(found: dict[str, Any]) -> None:
     card = (
         found["accelerator"] or "none: small models train on the CPU; plan for a GPU with generate_fft_params.py --gpu"
     )
-    print(f"system        {found['system']}")
-    print(f"accelerator   {card}")
+    show(f"system        {found['system']}")
+    show(f"accelerator   {card}")
     if found["vram_gib"] is not None:
-        print(f"GPU memory    {found['gpus']} x {found['vram_gib']} GiB usable")
-    print(f"host memory   {found['host_ram_gib']} GiB")
-    print(f"disk here     {found['disk_free_gib']} GiB free")
-    print("versions      " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
+        show(f"GPU memory    {found['gpus']} x {found['vram_gib']} GiB usable")
+    show(f"host memory   {found['host_ram_gib']} GiB")
+    show(f"disk here     {found['disk_free_gib']} GiB free")
+    show("versions      " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     for remark in found["remarks"]:
-        print(f"note          {remark}")
+        show(f"note          {remark}")
     for entry in found["problems"]:
-        print(f"missing       {entry['problem']}; mend it with: {entry['fix']}")
+        show(f"missing       {entry['problem']}; mend it with: {entry['fix']}")
     for entry in found["without"]:
-        print(f"without       {entry['package']} this cannot be done: {entry['cannot']}")
-    print("verdict       " + ("can train here" if found["can_train"] else "can plan here, cannot train"))
+        show(f"without       {entry['package']} this cannot be done: {entry['cannot']}")
+    show("verdict       " + ("can train here" if found["can_train"] else "can plan here, cannot train"))

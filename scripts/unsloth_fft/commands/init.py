@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ..core import terminal
+from ..core import files, terminal
 from ..core.errors import BadInput, FFTError, MissingHere
+from ..core.shell_words import word
 from ..data import embedded, sources
 from ..data.scanning import Counts
 from ..hardware import detection
@@ -16,8 +17,9 @@ from ..models import catalogue, hub_cache
 from ..planning import file_warnings
 from ..settings import parameters
 from ..settings.parameters import Parameters
-from ..training import environment, model, preflight, session, tasks
+from ..training import environment, preflight, session, tasks
 from ..training.session import DataRecord
+from ..weights import model_folder
 
 EPILOG = """examples:
   unsloth_fft_tool.py init --params params.json --check              is the file itself in order? reads nothing else
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         terminal.emit(dataclasses.asdict(state))
     else:
         terminal.say(f"initialized {folder.root}: {state.data.rows or 'unknown'} rows ({state.data.format})")
-        terminal.say(f"next: unsloth_fft_tool.py train {folder.root}")
+        terminal.say(f"next: unsloth_fft_tool.py train {word(folder.root)}")
     return 0
 
 
@@ -81,7 +83,7 @@ def _check(args: argparse.Namespace) -> int:
         terminal.say(f"{args.params} is in order; data, model, memory and disk were not looked at")
         if not named:
             terminal.say("it names no data yet: set data.dataset, or plan with --dataset, before init")
-        terminal.say(f"next: unsloth_fft_tool.py init --params {args.params} --session DIR")
+        terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.params)} --session DIR")
     return 0
 
 
@@ -98,7 +100,7 @@ def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[s
     """`initialize` with parameters that are read already, for rows of `task`."""
     session.refuse_existing(root)
     found = resolved(given)
-    model.check_local(found.model.name, found.model.revision)
+    model_folder.check_local(found.model.name, found.model.revision)
     _check_length(found)
     environment.require_tracker(found.schedule.report_to)
     record = _data_record(found, task)
@@ -143,9 +145,9 @@ def resolved(given: Parameters) -> Parameters:
 
 def _absolute(name: str) -> str:
     try:
-        path = Path(name).expanduser()
+        path = files.expanded(name)
         return str(path.resolve()) if path.exists() else name
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a user nobody knows: refused by name later
+    except (OSError, ValueError):  # too long, a NUL byte: refused by name later
         return name
 
 

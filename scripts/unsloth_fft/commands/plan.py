@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..core import files, terminal
-from ..core.arguments import Parser, precision
+from ..core import control, files, outputs, terminal
+from ..core.arguments import Parser, number, precision, whole
 from ..core.errors import BadInput
 from ..data.row_format import FORMATS
 from ..hardware import cards
@@ -48,6 +47,14 @@ ANY, SHIPPED = "any", "shipped"
 DEFAULT_LENGTH = 2048
 DEFAULT_BATCH = 16
 DEFAULT_ALTERNATIVES = 3
+
+# Bounds of every number, as in schemas/parameters.schema.json: an absurd one is refused before any work.
+_GIB = number(0, 2**30)
+_PRICE = number(0, 10**6, least=0)
+_LENGTH = whole(1, 2**21)
+_BATCH = whole(1, 2**20)  # what the accumulation of one GPU may be
+_GPUS = whole(1, 1024)
+_NODES = whole(1, 2**16)
 
 
 def parser(prog: str = "generate_fft_params.py") -> argparse.ArgumentParser:
@@ -92,7 +99,7 @@ def _add_task(top: argparse.ArgumentParser) -> None:
                        help="train although more than 1%% of rows lose the end of their last answer")  # fmt: skip
     group.add_argument(
         "--eval-fraction",
-        type=_share,
+        type=number(0, 0.5, least=0),
         metavar="X",
         help="share of rows held out, 0 to 0.5 (default 0.1, at most about 500 rows)",
     )
@@ -106,16 +113,18 @@ def _add_task(top: argparse.ArgumentParser) -> None:
                        help="of the plans that fit, the fastest or the smallest (default speed)")  # fmt: skip
     group.add_argument("--exactness", choices=tuple(sorted(RANK, key=lambda name: -RANK[name])), default="exact",
                        help="how weight updates must be kept (default exact)")  # fmt: skip
-    group.add_argument("--learning-rate", type=_rate, metavar="X", help="peak rate (default: by objective and size)")
+    group.add_argument(
+        "--learning-rate", type=number(0, 1), metavar="X", help="peak rate (default: by objective and size)"
+    )
     group.add_argument(
         "--seq-length",
         "--max-seq-length",
         dest="seq_length",
-        type=_whole,
+        type=_LENGTH,
         metavar="N",
         help=f"tokens a row (default {DEFAULT_LENGTH}, or the model's limit)",
     )
-    group.add_argument("--effective-batch", type=_whole, default=DEFAULT_BATCH, metavar="N",
+    group.add_argument("--effective-batch", type=_BATCH, default=DEFAULT_BATCH, metavar="N",
                        help=f"rows an optimizer step, over all GPUs (default {DEFAULT_BATCH})")  # fmt: skip
 
 
@@ -127,20 +136,16 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
         twice="write --gpu A,B,C",
         help="card, or auto for this machine (default auto; CPU without a GPU); A,B,C compares several, any all",
     )
-    group.add_argument(
-        "--vram-gib", type=_positive, metavar="X", help="usable GiB of each GPU, alone or to cap --gpu NAME"
-    )
-    group.add_argument("--gpus", type=_whole, metavar="N", help="GPUs a node (default 1, or what auto finds)")
-    group.add_argument("--nodes", type=_whole, default=1, metavar="N", help="nodes (default 1)")
+    group.add_argument("--vram-gib", type=_GIB, metavar="X", help="usable GiB of each GPU, alone or to cap --gpu NAME")
+    group.add_argument("--gpus", type=_GPUS, metavar="N", help="GPUs a node (default 1, or what auto finds)")
+    group.add_argument("--nodes", type=_NODES, default=1, metavar="N", help="nodes (default 1)")
     group.add_argument(
         "--host-ram-gib",
-        type=_positive,
+        type=_GIB,
         metavar="X",
         help="host memory of a node, for offloading (sold as 128 GB: 128)",
     )
-    group.add_argument(
-        "--price-per-hour", type=_not_negative, metavar="X", help="USD for one GPU-hour, to predict the cost"
-    )
+    group.add_argument("--price-per-hour", type=_PRICE, metavar="X", help="USD for one GPU-hour, to predict the cost")
     group.add_argument(
         "--prices",
         metavar="FILE",
@@ -150,8 +155,10 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
 
 def _add_amount(top: argparse.ArgumentParser) -> None:
     group = top.add_argument_group("how much (at most one)").add_mutually_exclusive_group()
-    group.add_argument("--epochs", type=_passes, metavar="X", help="passes over the data (default: by objective)")
-    group.add_argument("--max-steps", type=_steps, metavar="N", help="optimizer steps")
+    group.add_argument(
+        "--epochs", type=number(0, 10**6), metavar="X", help="passes over the data (default: by objective)"
+    )
+    group.add_argument("--max-steps", type=whole(1, 2**31 - 1), metavar="N", help="optimizer steps")
     group.add_argument("--tokens", type=_tokens, metavar="N", help="tokens, for example 1e9 or 100M")
 
 
@@ -169,13 +176,16 @@ def _add_pins(top: argparse.ArgumentParser) -> None:
         "--gradient-checkpointing", choices=("unsloth", "true", "off"), help="activation checkpointing mode"
     )
     group.add_argument(
-        "--checkpointed-layers", type=_whole, metavar="N", help="layers to recompute (default: as few as fit, or all)"
+        "--checkpointed-layers",
+        type=whole(1, 10_000),
+        metavar="N",
+        help="layers to recompute (default: as few as fit, or all)",
     )
     group.add_argument(
         "--compute", choices=("bfloat16", "float8"), help="type of the matrix products; float8 is taken only if asked"
     )
-    group.add_argument("--micro-batch", type=_whole, metavar="N", help="rows a GPU holds at once")
-    group.add_argument("--grad-accumulation", type=_whole, metavar="N", help="micro-batches an optimizer step")
+    group.add_argument("--micro-batch", type=whole(1, 2**16), metavar="N", help="rows a GPU holds at once")
+    group.add_argument("--grad-accumulation", type=whole(1, 2**20), metavar="N", help="micro-batches an optimizer step")
 
 
 def _add_output(top: argparse.ArgumentParser) -> None:
@@ -184,7 +194,7 @@ def _add_output(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--explain", action="store_true", help="table to stderr: what was considered, what fits, what won"
     )
-    group.add_argument("--alternatives", type=_not_negative_whole, default=DEFAULT_ALTERNATIVES, metavar="N",
+    group.add_argument("--alternatives", type=whole(0, 1000), default=DEFAULT_ALTERNATIVES, metavar="N",
                        help=f"runners-up in the JSON (default {DEFAULT_ALTERNATIVES})")  # fmt: skip
     group.add_argument(
         "--json", action="store_true", help="errors as a JSON object on stdout, and the plan with --output, too"
@@ -203,6 +213,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..planning.plan import plan_from
     from ..planning.table import explain
 
+    outputs.refuse_overwriting({"--output": args.output}, files=[args.prices], models=[args.model], data=[args.dataset])
     request, outcome = _contest(args)
     if args.explain:
         terminal.say(explain(outcome))
@@ -217,8 +228,7 @@ def _run(args: argparse.Namespace) -> int:
             terminal.say(f"- {sentence}")
     _tell(planned.parameters, args.output)
     if args.output is None or args.json:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        terminal.emit_text(text)
     return 0
 
 
@@ -279,6 +289,7 @@ def request_from(args: argparse.Namespace) -> Request:
     from ..models import catalogue, source
     from ..planning import held_out
 
+    _check_names(args)
     _check_data(args)
     amount = Amount(args.epochs, args.max_steps, args.tokens)
     _check_amount(args, amount)
@@ -357,6 +368,17 @@ def _hardware_flags(args: argparse.Namespace) -> frozenset[str]:
     return frozenset(flag for flag, value in flags.items() if value is not None)
 
 
+def _check_names(args: argparse.Namespace) -> None:
+    """Refuse what no parameters file may hold, before it is looked for."""
+    flags = {"--model": args.model, "--model-name": args.model_name, "--dataset": args.dataset}
+    for flag, name in {**flags, "--chat-template": args.chat_template}.items():
+        if name is not None and (found := control.first_control(name)) is not None:
+            raise BadInput(
+                f"{flag} {name} holds {found}, a line break, control character or byte that is not UTF-8",
+                hint="rename it: job files and other programs cannot carry such a name",
+            )
+
+
 def _check_data(args: argparse.Namespace) -> None:
     if args.dataset is None:
         for flag, value in (("--dataset-elsewhere", args.dataset_elsewhere), ("--sample-by", args.sample_by != "line")):
@@ -430,24 +452,6 @@ def _price(args: argparse.Namespace, machine: Hardware) -> float | None:
     return price.usd_per_hour if price else None
 
 
-def _number(check: Callable[[float], bool], expected: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and check(value)):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-        return value
-
-    return parse
-
-
-def _integer(least: int, expected: str, most: int = 2**53) -> Callable[[str], int]:
-    number = _number(lambda value: value == int(value) and least <= value <= most, expected)
-    return lambda text: int(number(text))
-
-
 def _lengths(text: str) -> Lengths:
     from ..planning import described_rows
 
@@ -461,17 +465,11 @@ def _tokens(text: str) -> int:
     """A whole number that may end in k, M or B, for thousands, millions and billions."""
     zeros = {"k": "e3", "m": "e6", "b": "e9"}.get(text[-1:].lower())
     try:
-        return _whole(text[:-1] + zeros if zeros else text)
+        return _MANY(text[:-1] + zeros if zeros else text)
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number like 1e9, 500k, 100M or 1B") from None
+        raise argparse.ArgumentTypeError(
+            f"{text[:60]!r} is not a whole number from 1 to 1e18, like 1e9, 500k, 100M or 1B"
+        ) from None
 
 
-_positive = _number(lambda value: value > 0, "a number above 0")
-# These bounds are those of schemas/parameters.schema.json.
-_passes = _number(lambda value: 0 < value <= 10**6, "a number above 0 and at most 1000000")
-_steps = _integer(1, "a whole number from 1 to 2147483647", most=2**31 - 1)
-_rate = _number(lambda value: 0 < value <= 1, "a rate above 0 and at most 1")
-_share = _number(lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5")
-_not_negative = _number(lambda value: value >= 0, "a number of at least 0")
-_whole = _integer(1, "a whole number of at least 1")
-_not_negative_whole = _integer(0, "a whole number of at least 0")
+_MANY = whole(1, 10**18)

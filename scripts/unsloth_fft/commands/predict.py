@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..core import files, installing, terminal
-from ..core.arguments import precision
+from ..core import files, installing, outputs, terminal
+from ..core.arguments import number, precision
 from ..core.errors import BadInput
 from ..settings.recipes import OPTIMIZERS
 
@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--model", required=True, metavar="NAME|DIR", help="checkpoint, downloaded or catalogue name")
-    command.add_argument("--learning-rate", type=float, required=True, metavar="X", help="peak learning rate")
+    command.add_argument("--learning-rate", type=number(0, 1), required=True, metavar="X", help="peak learning rate")
     command.add_argument(
         "--precision",
         type=precision,
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
             f"--stochastic-rounding is an option of adamw_torch_8bit, not of {args.optimizer}",
             hint="add --optimizer adamw_torch_8bit",
         )
+    outputs.refuse_overwriting({"--output": args.output, "--plot": args.plot}, models=[args.model])
     options = {"bf16_stochastic_round": True} if args.stochastic_rounding else {}
     found = predict.predict(args.model, args.learning_rate, args.precision, args.optimizer, options)
     value = found.to_json()
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.json:
         terminal.emit_short(summary.of_prediction(value))
     else:
-        print(_table(value), flush=True)
+        terminal.show(_table(value))
     return 0
 
 

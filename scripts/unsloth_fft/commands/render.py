@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import files, outputs, terminal
 from ..core.errors import BadInput
 from ..planning import file_warnings
 from ..rendering import made_for, targets
@@ -46,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     """The `render` command."""
     target = targets.find(args.target)
     given = parameters.load(args.params)
+    outputs.refuse_overwriting(
+        {"--output": args.output}, files=[args.params], models=[given.model.name], data=given.data.named
+    )
     here = _named(args.output)
     rendered = target.render(given, here and Path(here).name)  # the file will be taken elsewhere
     rendered = dataclasses.replace(rendered, run=target.render(given, here).run)
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.emit(_summary(args, rendered, made_for.versions(given)))
     elif args.output is None:
-        print(rendered.text, end="")
+        terminal.emit_text(rendered.text)
     else:
         terminal.say(f"wrote {args.output}")
     for loss in rendered.lost:

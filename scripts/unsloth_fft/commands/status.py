@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core import files, terminal
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..reporting import symptoms
 from ..training import checkpoints, metrics, session, starting
 from ..training.session import Folder, Session
@@ -97,5 +98,5 @@ def _seconds_left(steps: list[metrics.Line], step: int, total: int | None) -> fl
 
 def _next(folder: Folder, state: Session) -> str:
     if state.state == "completed":
-        return f"unsloth_fft_tool.py audit --session {folder.root}"
+        return f"unsloth_fft_tool.py audit --session {word(folder.root)}"
     return starting.command(folder)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files, terminal
+from ..core.arguments import whole
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..training import run as training_run
 from ..training import session, starting
 from ..training.run import Options
@@ -40,7 +42,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--params", type=Path, metavar="F", help="with --session: init first")
     command.add_argument("--session", type=Path, metavar="DIR", help="with --params: new folder; alone: as DIR")
     command.add_argument(
-        "--dry-run-steps", type=_steps, metavar="N", help="take N steps, say what they needed, and keep nothing"
+        "--dry-run-steps", type=whole(1, 1000), metavar="N", help="take N steps, say what they needed, and keep nothing"
     )
     command.add_argument(
         "--hold-to-plan", action="store_true", help="use no more GPU memory than the card that was planned for has"
@@ -70,7 +72,7 @@ def to_the_end(root: Path, options: Options, *, as_json: bool) -> None:
         return
     with interruptible(
         "training is complete, its audit and report were stopped",
-        hint=f"make them with: unsloth_fft_tool.py train {root} --resume",
+        hint=f"make them with: unsloth_fft_tool.py train {word(root)} --resume",
     ):
         moved = finish.audit_and_report(root)
     if as_json:
@@ -109,14 +111,8 @@ def try_out(root: Path, steps: int, options: Options, *, as_json: bool = False, 
 def _after_dry_run(folder: session.Folder, state: Session) -> str:
     """The command that trains with these settings; a completed session is not trained again, but its settings are."""
     if state.state == "completed":
-        return f"unsloth_fft_tool.py train --params {folder.parameters} --session NEW"
+        return f"unsloth_fft_tool.py train --params {word(folder.parameters)} --session NEW"
     return starting.command(folder)
-
-
-def _steps(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _completed_without_report(root: Path) -> Session | None:
@@ -147,6 +143,6 @@ def _existing(root: Path) -> Path:
     if is_file:
         raise BadInput(
             f"{root} is a file; train takes a session folder",
-            hint=f"make a session from it and train: unsloth_fft_tool.py train --params {root} --session DIR",
+            hint=f"make a session from it and train: unsloth_fft_tool.py train --params {word(root)} --session DIR",
         )
     return root

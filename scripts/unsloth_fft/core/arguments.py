@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from .errors import BadInput
@@ -24,6 +25,7 @@ _CALLED_ELSEWHERE = (
     ("--gradient-accumulation-steps", "--grad-accumulation"),
 )
 _WRONG_CHOICE = re.compile(r"invalid choice: '(?P<given>[^']*)' \(choose from (?P<choices>.*)\)", re.DOTALL)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _PRECISIONS = {"bf16": "bfloat16", "fp32": "float32"}
 
 
@@ -93,6 +95,41 @@ class _StoreOnce(argparse._StoreAction):
 def precision(text: str) -> str:
     """A type of weights by its full name; bf16 and fp32 are read, too."""
     return _PRECISIONS.get(text, text)
+
+
+def number(above: float, most: float, *, least: float | None = None) -> Callable[[str], float]:
+    """The type of a flag that takes a number above `above`, or else from `least`, up to `most`."""
+    lowest = f"above {above:.15g}, at most" if least is None else f"from {least:.15g} to"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not ((value > above if least is None else value >= least) and value <= most):
+            raise argparse.ArgumentTypeError(f"{_shown(text)} is not a number {lowest} {most:.15g}")
+        return value
+
+    return parse
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of a flag that takes a whole number from `least` to `most`, also written as 1e6."""
+
+    def parse(text: str) -> int:
+        try:
+            value = float(text)
+            if least <= value <= most and value == int(value):
+                return int(value) if abs(value) >= 2**53 or not _DIGITS.fullmatch(text.strip()) else int(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not a whole number from {least} to {most}")
+
+    return parse
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...")
 
 
 def _nearest_flag(flag: str, known: Sequence[str]) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from .redaction import plain_line
+
 EXIT_DONE = 0
+EXIT_FAULT = 1  # of this program: what Python itself ends with after a traceback
 EXIT_BAD_INPUT = 2
 EXIT_NOTHING_FITS = 3
 EXIT_MISSING_HERE = 4
@@ -13,16 +16,18 @@ EXIT_INTERRUPTED = 130
 class FFTError(Exception):
     """Base of every error that ends a command with two clear lines instead of a traceback.
 
-    `message` says what is wrong, where, and what was expected; `hint` names the next command or change.
+    `message` says what is wrong, where, and what was expected; `hint` names the next command or change. Both may quote
+    names, files and other programs' errors, so here, before anything can show or record them, secrets are taken out and
+    line breaks and terminal controls are made visible.
     """
 
     exit_code = EXIT_BAD_INPUT
     code = "bad_input"
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = plain_line(message)
+        self.hint = plain_line(hint)
+        super().__init__(self.message)
 
     def as_json(self) -> dict[str, dict[str, str | int]]:
         """The object printed on stdout under `--json`."""

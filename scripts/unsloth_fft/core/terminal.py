@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import installing
-from .errors import EXIT_DONE, FFTError, Interrupted
+from . import hub, installing
+from .control import kept_on_page
+from .errors import EXIT_DONE, EXIT_FAULT, FFTError, Interrupted, MissingHere
+from .stopping import Stoppable
 
 TOOL, PLANNER = "unsloth_fft_tool.py", "generate_fft_params.py"
 _COMMAND = re.compile(rf"(?<![\w/.'-])({re.escape(TOOL)}|{re.escape(PLANNER)})(?= [a-z.-])")
@@ -41,17 +43,56 @@ def _as_started(name: str) -> str:
 
 def say(text: str = "") -> None:
     """Words for a person, on stderr."""
-    print(pasteable(text), file=sys.stderr, flush=True)
+    from .redaction import without_secrets
+
+    print(kept_on_page(without_secrets(pasteable(text))), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """The answer of a command on stdout, ended by a line end. Raises MissingHere where it cannot be written."""
+    _write(kept_on_page(text) + "\n")
 
 
 def emit(value: Any) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+    _write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", as_json=True)
+
+
+def emit_text(text: str) -> None:
+    """JSON, or a file's own text, on stdout as it is."""
+    _write(text, as_json=True)
+
+
+def _write(text: str, *, as_json: bool = False) -> None:
+    """Characters that stdout's encoding lacks are escaped, in JSON so that it stays the same JSON."""
+    stream = sys.stdout
+    if stream is None or stream.closed:
+        raise MissingHere("stdout is closed, so the answer has nowhere to go", hint="send it to a file, or /dev/null")
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = _ascii_json(text) if as_json else text.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _forget_stdout()
+        raise MissingHere(
+            f"stdout cannot be written: {error.strerror}", hint="free space there, or send it elsewhere"
+        ) from None
+
+
+def _ascii_json(text: str) -> str:
+    """JSON text with every character beyond ASCII as the escape that JSON has for it."""
+    return "".join(character if character.isascii() else json.dumps(character)[1:-1] for character in text)
 
 
 def emit_short(value: dict[str, Any]) -> None:
     """One JSON object on stdout, a line for each of its keys: less to read than `emit`, the same to parse."""
-    print(lines(value), flush=True)
+    _write(lines(value) + "\n", as_json=True)
 
 
 def lines(value: dict[str, Any]) -> str:
@@ -63,21 +104,29 @@ def lines(value: dict[str, Any]) -> str:
 
 
 def run(command: Callable[[], int | None], *, as_json: bool) -> int:
-    """Run `command`, the process's last deed, and return its exit code; an FFTError becomes two lines (or JSON)."""
-    try:
-        return command() or EXIT_DONE
-    except BrokenPipeError:
-        _forget_stdout()
-        return EXIT_DONE
-    except FFTError as error:
-        return _told(error, as_json=as_json)
-    except KeyboardInterrupt:
-        return _told(Interrupted("stopped by Ctrl-C", hint="run the same command again"), as_json=as_json)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("unsloth_fft"):
-            raise
-        package = error.name.partition(".")[0]
-        return _told(installing.missing(package, "this command needs it"), as_json=as_json)
+    """Run `command`, the process's last deed, and return its exit code; an FFTError becomes two lines (or JSON).
+
+    SIGINT and SIGTERM stop it. An error that no command foresaw is a fault of this program, which a traceback helps to
+    mend; the operating system's refusals are none.
+    """
+    hub.strip_tokens()
+    _open_missing_streams()
+    with Stoppable() as stop:
+        try:
+            return command() or EXIT_DONE
+        except BrokenPipeError:
+            _forget_stdout()
+            return EXIT_DONE
+        except KeyboardInterrupt:
+            stop.ignore()
+            return _told(_interrupted(stop), as_json=as_json)
+        except FFTError as error:
+            return _told(error, as_json=as_json)
+        except Exception as error:
+            stop.ignore()
+            # Whatever a library made of being stopped (a missing package, a failed load) is a stop.
+            foreseen = _interrupted(stop) if stop.received else _foreseen(error)
+            return _fault(error) if foreseen is None else _told(foreseen, as_json=as_json)
 
 
 def leave(code: int) -> NoReturn:
@@ -93,6 +142,41 @@ def leave(code: int) -> NoReturn:
         os._exit(code)
 
 
+def _interrupted(stop: Stoppable) -> Interrupted:
+    name = "Ctrl-C" if stop.received in (None, "SIGINT") else stop.received
+    return Interrupted(f"stopped by {name}", hint="run the same command again")
+
+
+def _foreseen(error: Exception) -> FFTError | None:
+    """The clear error for what this machine lacks or refuses; None for a fault of this program."""
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("unsloth_fft"):
+        return installing.missing(error.name.partition(".")[0], "this command needs it")
+    if isinstance(error, MemoryError):
+        return MissingHere("memory ran out", hint="end what else needs it, or use a machine with more")
+    if isinstance(error, OSError):
+        from . import files
+
+        return files.os_error(error)
+    return None
+
+
+def _fault(error: Exception) -> int:
+    """A traceback, because this should not have happened; without secrets, which it may quote."""
+    import traceback
+
+    say("".join(traceback.format_exception(error)).rstrip())
+    return EXIT_FAULT
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream: the next file opened would take its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+
+
 def _forget_stdout() -> None:
     """The reader of our output (`| head`) has left: that is no fault, and Python must not complain at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -106,6 +190,8 @@ def _told(error: FFTError, *, as_json: bool) -> int:
             emit(error.as_json())
         except BrokenPipeError:
             _forget_stdout()
+        except MissingHere:  # stdout cannot be written; the two lines below still can
+            pass
     say(f"error: {error.message}")
     if error.hint:
         say(f"hint: {error.hint}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def dump(value: dict[str, Any]) -> str:
@@ -12,6 +15,7 @@ def dump(value: dict[str, Any]) -> str:
 
 
 def _entry(key: str, item: Any, indent: str) -> str:
+    key = key if _PLAIN_KEY.fullmatch(key) else scalar(key)
     if isinstance(item, dict) and item:
         return f"{indent}{key}:\n" + "".join(_entry(name, inner, indent + "  ") for name, inner in item.items())
     if isinstance(item, list) and item:
@@ -37,4 +41,13 @@ def scalar(value: Any) -> str:
             mantissa, exponent = text.split("e")
             text = f"{mantissa}.0e{exponent}"
         return text
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else "".join(map(_kept_or_escaped, text))
+
+
+def _kept_or_escaped(character: str) -> str:
+    """What a YAML 1.1 reader refuses, or takes for the end of a line (U+0085, U+2028), as YAML's own escape."""
+    if character.isprintable():
+        return character
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

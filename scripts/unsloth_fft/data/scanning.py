@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from ..core import installing
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..settings.parameters import Data
 from . import folders
 from .json_objects import MAX_ROW_BYTES, Fault, Refused, parse_object
@@ -122,7 +123,7 @@ def content_of(row: Row, reader: Reader) -> Content | None:
 
 
 def _all_faults(row: Row) -> str:
-    return f"all faults at once: unsloth_fft_tool.py data {row.file}"
+    return f"all faults at once: unsloth_fft_tool.py data {word(row.file)}"
 
 
 _Reader = Callable[[Path], Iterator[tuple[int, dict[str, Any] | Fault]]]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core import files
 from ..core.errors import BadInput
 from ..settings.parameters import Data
 from .folders import JSON, READABLE, TABLES, TEXT, Files, files_in
@@ -58,7 +59,7 @@ def files_of(dataset: str, subset: str | None = None, split: str = "train") -> F
 
     Raises BadInput when it is neither, when a file is of an unknown kind, or when a folder holds none to read.
     """
-    path = Path(dataset).expanduser()
+    path = files.expanded(dataset)
     try:
         if dataset and path.is_dir():
             return files_in(path, subset, split)

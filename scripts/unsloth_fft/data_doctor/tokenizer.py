@@ -16,7 +16,7 @@ from ..core import files, installing
 from ..core.errors import BadInput
 from ..data.supervision import marks_generation
 from ..data.turns import Turns, find_turns
-from ..weights import vocabulary
+from ..weights import loading, vocabulary
 
 WITH_IT = ("tokenizers", "transformers", "jinja2", "numpy")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
@@ -145,10 +145,9 @@ def _with_named_template(folder: Path, name: str) -> ModelTokenizer:
 
     try:
         import unsloth  # noqa: F401  (first: it patches transformers)
-        from transformers import AutoTokenizer
     except ModuleNotFoundError as error:
         raise installing.missing(str(error.name), "a named chat template is Unsloth's", "unsloth") from None
-    tokenizer = templates.named(AutoTokenizer.from_pretrained(folder), name)
+    tokenizer = templates.named(loading.tokenizer(folder), name)
     special = {role: str(text) for role in _SPECIAL if (text := getattr(tokenizer, role, None))}
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
     return ModelTokenizer(folder, backend=backend, template=tokenizer.chat_template, special=special)
@@ -189,10 +188,7 @@ def _token_text(value: Any) -> str | None:
 def _own_template(folder: Path, config: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise BadInput(f"chat template {path} is not UTF-8 text", hint="save the tokenizer again") from None
+        return files.read_text(path, "chat template")
     template = config.get("chat_template")
     if isinstance(template, list):  # several named ones; Transformers takes "default" unless told otherwise
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}

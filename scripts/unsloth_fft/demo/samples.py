@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..reporting.report import Sample
+from ..weights import loading
 
 SHORTEST_ANSWER, LONGEST_ANSWER = 12, 70  # tokens; a random model would often say nothing at all
 LONGEST_REPEAT = 6  # tokens; greedy decoding of so small a model turns in circles
@@ -20,10 +21,7 @@ def compare(base: Path, trained: Path, questions: Sequence[str]) -> list[Sample]
 
 def answers(folder: Path, questions: Sequence[str]) -> list[str]:
     """The answer of the model in `folder` to each question."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+    tokenizer, model = loading.tokenizer(folder), loading.model(folder)
     return [_answer(model, tokenizer, question) for question in questions]
 
 

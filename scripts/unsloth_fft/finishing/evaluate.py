@@ -8,17 +8,18 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files, schema
+from ..core import files, outputs, schema
 from ..core.errors import BadInput
 from ..data import preparing
 from ..training import environment, held_out, session, starting, text_model
 from ..training.held_out import Row, RowLoss
-from ..weights import multimodal
+from ..weights import loading, multimodal
 from . import harness, losses
 from .losses import Comparison
 
@@ -79,6 +80,7 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
             f"{root} is {state.state}, so there is no finished model to evaluate",
             hint=f"finish it with: {starting.command(folder)}",
         )
+    outputs.refuse_overwriting({"the session's": folder.evaluation}, files=[prompts, text], data=parameters.data.named)
     asked = [] if prompts is None else read_prompts(prompts)
     known = None if text is None else read_text(text)
     environment.require_packages()
@@ -114,7 +116,7 @@ def read_prompts(path: Path) -> list[str]:
             continue
         try:
             prompt = json.loads(line)["prompt"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             prompt = None
         if not isinstance(prompt, str) or not prompt.strip():
             raise BadInput(f'{path}: line {number} is not {{"prompt": text}}', hint="mend that line")
@@ -124,12 +126,7 @@ def read_prompts(path: Path) -> list[str]:
 
 def read_text(path: Path) -> str:
     """The text of a file. Raises BadInput when it is missing, not UTF-8, or blank."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}", hint="check the path") from None
+    text = files.read_text(path, "text file")
     if not text.strip():
         raise BadInput(f"{path} is empty", hint="name a file with text in it")
     return text
@@ -137,9 +134,7 @@ def read_text(path: Path) -> str:
 
 def held_out_rows(folder: session.Folder, parameters: Any) -> list[Row]:
     """The session's held-out rows as (input_ids, labels), by the trained model's tokenizer."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder.model)
+    tokenizer = loading.tokenizer(folder.model)
     with preparing.scratch(folder.root) as space:
         prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
         return held_out.rows_of(prepared.held_out)
@@ -147,15 +142,16 @@ def held_out_rows(folder: session.Folder, parameters: Any) -> list[Row]:
 
 def _windows(folder: session.Folder, parameters: Any, known: str | None) -> list[Row]:
     """A text in windows of the trained length, every token learned."""
-    from transformers import AutoTokenizer
-
     from ..data.supervision import Supervisor
 
     if known is None:
         return []
-    tokenizer = AutoTokenizer.from_pretrained(folder.model)
+    tokenizer = loading.tokenizer(folder.model)
     supervisor = Supervisor(tokenizer, loss_on="all", max_length=parameters.model.max_seq_length)
-    return [(example.input_ids, example.labels) for example in supervisor.windows(known)]
+    windows: list[Row] = [(example.input_ids, example.labels) for example in supervisor.windows(known)]
+    if not any(label != held_out.IGNORED for _, labels in windows for label in labels[1:]):
+        raise BadInput("the text is one token long, and a loss needs two", hint="name a file with more text in it")
+    return windows
 
 
 def text_only(name: str, revision: str | None, space: Path) -> tuple[str, str | None]:
@@ -171,15 +167,26 @@ def _measure(
     name: str, revision: str | None, tokenizer_folder: Path, rows: list[Row], windows: list[Row], prompts: Sequence[str]
 ) -> _Measured:
     import torch
-    from transformers import AutoTokenizer
 
     model = loaded(name, revision)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    measured = _Measured(
-        held_out=held_out.row_losses(model, rows),
-        forgetting=held_out.row_losses(model, windows),
-        answers=[_answer(model, tokenizer, prompt) for prompt in prompts],
-    )
+    tokenizer = loading.tokenizer(tokenizer_folder)
+    broken = loading.first_not_finite(model)
+    if broken is not None:
+        raise BadInput(
+            f"{broken} of model {name} holds a value that is not finite, so it has no loss",
+            hint="see which weights: unsloth_fft_tool.py audit",
+        )
+    with loading.explained(f"model {name}", name, doing="used"):
+        measured = _Measured(
+            held_out=held_out.row_losses(model, rows),
+            forgetting=held_out.row_losses(model, windows),
+            answers=[_answer(model, tokenizer, prompt) for prompt in prompts],
+        )
+    if not all(math.isfinite(row.nats) for row in (*measured.held_out, *measured.forgetting)):
+        raise BadInput(
+            f"a loss of model {name} is not finite: its numbers overflow on these rows",
+            hint="see which weights are large: unsloth_fft_tool.py audit",
+        )
     del model
     gc.collect()
     if torch.cuda.is_available():
@@ -207,13 +214,9 @@ def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
 
 def loaded(name: str, revision: str | None = None) -> Any:
     """A model folder or name in the type it is stored in, on the GPU if there is one. Raises BadInput."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto").eval().to(device())
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"model {name} cannot be loaded: {reason}", hint="put it back where it was") from None
+    model = loading.model(name, revision=revision)
+    with loading.explained(f"model {name}", name, doing="used"):
+        return model.to(device())
 
 
 def device() -> str:
@@ -225,6 +228,6 @@ def device() -> str:
 
 def write(root: Path, evaluation: Evaluation) -> Path:
     """Write evaluation.json into the session."""
-    path = root / "evaluation.json"
+    path = session.Folder(root).evaluation
     files.write_json(path, evaluation.to_json())
     return path

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files
+from ..core import files, hub, outputs, schema, staging_folders
 from ..core.errors import BadInput, MissingHere
+from ..core.shell_words import word
 from ..models import hub_cache
+from ..settings.parameters import Parameters
 from ..training import environment, master, session, starting
-from ..weights import multimodal
-from . import gguf, model_card, older_readers, stored
+from ..weights import loading, model_folder, multimodal
+from . import gguf, model_card, older_readers, ownership, stored
 
 DTYPES = ("bfloat16", "float32", "float16")
 SHARD_SIZE = "5GB"
+STAGING = "export"  # what folders beside an exported one are called while it is written
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -42,16 +45,16 @@ def export(
     half-written, and an existing folder is replaced only once the new one is complete.
     """
     folder, state, parameters = session.load(root)
-    _restore_replaced(to)
-    _check_ready(folder, state)
-    _check_free(to, overwrite)
+    audit = _check_ready(folder, state)
+    with files.explained(to):
+        staging_folders.tidy(to, STAGING)
+    _check_place(to, overwrite, folder, parameters)
     environment.require_packages()
     tools = gguf.find_tools(types) if types else None
     given = token(push_to)
     chosen = dtype or parameters.precision.weights
     _check_disk(folder.model, to, chosen, types)
-    staging = to.parent / f".{to.name}.export.tmp"  # one name, so that the next export clears what a kill left
-    try:
+    with files.folders_above(to), staging_folders.beside(to, STAGING) as staging:
         with environment.stdout_to_stderr():
             tokenizer, context = _write_model(folder, staging, chosen)
             base = hub_cache.find(state.base_model, parameters.model.revision)
@@ -64,22 +67,22 @@ def export(
             dtype=chosen,
             parameters=parameters,
             session=state,
-            audit=files.read_json(folder.audit, "audit"),
+            audit=audit,
             ggufs=[path.name for path in written],
             has_template=tokenizer.chat_template is not None,
             context=context,
             stored=found,
         )
         _write_records(folder, staging, facts, tokenizer)
-        _put_in_place(staging, to)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        ownership.write(staging)
+        _put_in_place(staging, to, overwrite)
     address = _push(to, push_to, given) if push_to else None
     names = tuple(sorted(str(path.relative_to(to)) for path in to.rglob("*") if path.is_file()))
     return Exported(to, chosen, names, tuple(facts.ggufs), address, found)
 
 
-def _check_ready(folder: session.Folder, state: session.Session) -> None:
+def _check_ready(folder: session.Folder, state: session.Session) -> dict[str, Any]:
+    """The audit of a session that has all that an export takes from it."""
     if state.state != "completed" or not folder.model.is_dir():
         raise BadInput(
             f"{folder.root} is {state.state}, so there is no finished model",
@@ -89,18 +92,33 @@ def _check_ready(folder: session.Folder, state: session.Session) -> None:
         if not record.is_file():
             raise BadInput(
                 f"{record} is missing; the model card tells what the audit found",
-                hint=f"unsloth_fft_tool.py audit --session {folder.root} --output {folder.audit}",
+                hint=f"unsloth_fft_tool.py audit --session {word(folder.root)} --output {word(folder.audit)}",
             )
 
+    audit: dict[str, Any] = files.read_json(folder.audit, "audit")
+    schema.check(audit, "audit", f"audit {folder.audit}")
+    return audit
 
-def _check_free(to: Path, overwrite: bool) -> None:
-    if not to.exists():
-        with files.explained(to):
-            to.parent.mkdir(parents=True, exist_ok=True)
-    elif not overwrite:
+
+def _check_place(to: Path, overwrite: bool, folder: session.Folder, parameters: Parameters) -> None:
+    """Refuse a folder whose loss would be one: what the export comes from, and whatever no export wrote."""
+    with files.explained(to):
+        is_there = to.exists() or to.is_symlink()
+        empty = to.is_dir() and not any(to.iterdir())
+    own: list[str | Path] = [folder.root, folder.model, folder.checkpoints, parameters.model.name]
+    for source in (*own, *parameters.data.named):
+        if os.path.exists(source) and outputs.is_within(Path(source), to):
+            raise BadInput(f"--to {to} holds {source}, which this export comes from", hint="choose another folder")
+    for source in (folder.model, folder.checkpoints, parameters.model.name):
+        if os.path.isdir(source) and outputs.is_within(to, Path(source)):
+            raise BadInput(f"--to {to} lies inside of {source}, which is read", hint="choose another folder")
+    if not is_there or empty:
+        return
+    if not overwrite:
         raise BadInput(f"{to} already exists; nothing was changed", hint="choose another folder, or give --overwrite")
-    elif not to.is_dir() or (any(to.iterdir()) and not (to / "config.json").is_file()):
+    if to.is_symlink() or not to.is_dir():
         raise BadInput(f"{to} is not an exported model; it is not overwritten", hint="choose another folder")
+    ownership.require(to)
 
 
 def _check_disk(model: Path, to: Path, dtype: str, types: Sequence[str]) -> None:
@@ -108,10 +126,11 @@ def _check_disk(model: Path, to: Path, dtype: str, types: Sequence[str]) -> None
     # At most as many elements as two bytes each allow; each GGUF type, and one float32 step between, at most 4 bytes.
     elements = stored // 2
     needed = elements * (BYTES[dtype] + 4 * len(types) + (4 if any(kind not in gguf.DIRECT for kind in types) else 0))
-    free = shutil.disk_usage(to.parent).free
+    place = next(parent for parent in to.absolute().parents if parent.exists())
+    free = shutil.disk_usage(place).free
     if free < needed:
         raise MissingHere(
-            f"{free / 2**30:.1f} GiB free in {to.parent}, up to {needed / 2**30:.1f} GiB may be written",
+            f"{free / 2**30:.1f} GiB free in {place}, up to {needed / 2**30:.1f} GiB may be written",
             hint="free space there, or choose another folder",
         )
 
@@ -120,27 +139,23 @@ def token(push_to: str | None) -> str | None:
     """The token to push with, None where nothing is pushed. Raises MissingHere when there is none."""
     if push_to is None:
         return None
-    if not os.environ.get("HF_TOKEN"):
+    token = hub.token()
+    if token is None:
         raise MissingHere(
             f"pushing to {push_to} needs a token, and HF_TOKEN is not set",
             hint="export HF_TOKEN with a token that may write (huggingface.co/settings/tokens)",
         )
-    return os.environ["HF_TOKEN"]
+    return token
 
 
 def _write_model(folder: session.Folder, staging: Path, dtype: str) -> tuple[Any, int]:
     """Weights in `dtype`, sharded, with tokenizer and generation settings; returns (tokenizer, context length)."""
-    from transformers import AutoTokenizer
-
-    shutil.rmtree(staging, ignore_errors=True)
     if multimodal.is_multimodal(files.read_json(folder.model / "config.json", "model configuration")):
         return _write_multimodal(folder, staging, dtype)
+    tokenizer, model = loading.tokenizer(folder.model), _model_as(folder, dtype)
+    if tokenizer.eos_token_id is not None and model.generation_config.eos_token_id is None:
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
     with files.explained(staging):
-        staging.mkdir()
-        model = _model_as(folder, dtype)
-        tokenizer = AutoTokenizer.from_pretrained(folder.model)
-        if tokenizer.eos_token_id is not None and model.generation_config.eos_token_id is None:
-            model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.save_pretrained(staging, max_shard_size=SHARD_SIZE)
         tokenizer.save_pretrained(staging)
         model.generation_config.save_pretrained(staging)
@@ -152,12 +167,12 @@ def _write_multimodal(folder: session.Folder, staging: Path, dtype: str) -> tupl
     """The checkpoint as it lies, names and shards included, with every weight in `dtype`; returns as `_write_model`."""
     import torch
     from safetensors.torch import load_file, save_file
-    from transformers import AutoTokenizer
 
     source, wanted = folder.model, getattr(torch, dtype)
     corrections = _corrections_for(folder, dtype)
+    model_folder.check_local(str(source))
     with files.explained(staging):
-        shutil.copytree(source, staging, ignore=shutil.ignore_patterns("*.safetensors"))
+        shutil.copytree(source, staging, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
         for shard in sorted(source.glob("*.safetensors")):
             cast = load_file(shard)
             for name, value in cast.items():
@@ -171,21 +186,20 @@ def _write_multimodal(folder: session.Folder, staging: Path, dtype: str) -> tupl
         config = files.read_json(staging / "config.json", "model configuration")
         files.write_json(staging / "config.json", multimodal.with_dtype(config, dtype))
         files.give_usual_mode(staging)
-    return AutoTokenizer.from_pretrained(source), int(config["text_config"].get("max_position_embeddings") or 4096)
+    return loading.tokenizer(source), int(config["text_config"].get("max_position_embeddings") or 4096)
 
 
 def _model_as(folder: session.Folder, dtype: str) -> Any:
     """The session's model in `dtype`; from its float32 master where there is one and the type can hold more of it."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     wanted, corrections = getattr(torch, dtype), _corrections_for(folder, dtype)
     if corrections:
-        model = AutoModelForCausalLM.from_pretrained(folder.model, dtype=torch.float32)
+        model = loading.model(folder.model, dtype=torch.float32)
         master.add_to(model, corrections)
         model = model.to(wanted)
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder.model, dtype=wanted)
+        model = loading.model(folder.model, dtype=wanted)
     _refuse_overflow(model.named_parameters(), dtype)
     return model
 
@@ -196,11 +210,11 @@ def _corrections_for(folder: session.Folder, dtype: str) -> dict[str, Any]:
 
 
 def _refuse_overflow(weights: Iterable[tuple[str, Any]], dtype: str) -> None:
-    """Raise BadInput where a weight became infinite: float16 ends at 65,504."""
-    import torch
-
+    """Raise BadInput where a weight is not finite: as trained, or because float16 ends at 65,504."""
     for name, weight in weights:
-        if dtype == "float16" and not bool(torch.isfinite(weight).all()):
+        if weight.is_floating_point() and not loading.is_finite(weight):
+            if dtype != "float16":
+                raise BadInput(f"'{name}' is not finite; nothing was written", hint="train again from the base")
             raise BadInput(
                 f"'{name}' holds a value beyond {stored.FLOAT16_LARGEST:,.0f}, where float16 ends; nothing was written",
                 hint="--dtype float32, or --dtype bfloat16",
@@ -223,42 +237,26 @@ def _without_paths(audit: dict[str, Any]) -> dict[str, Any]:
     return {**audit, "base": Path(str(audit["base"])).name, "trained": Path(str(audit["trained"])).name}
 
 
-def _put_in_place(staging: Path, to: Path) -> None:
-    with files.explained(to):
-        if to.exists():
-            to.rename(_replaced(to))
-        staging.rename(to)
-        shutil.rmtree(_replaced(to), ignore_errors=True)
-
-
-def _replaced(to: Path) -> Path:
-    """Where an exported folder waits while its successor takes its place."""
-    return to.parent / f".{to.name}.export.old"
-
-
-def _restore_replaced(to: Path) -> None:
-    """After a kill between the two renames the earlier folder comes back; after one behind them its rest goes."""
-    old = _replaced(to)
-    if old.is_dir() and to.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.is_dir():
-        with files.explained(to):
-            old.rename(to)
+def _put_in_place(staging: Path, to: Path, overwrite: bool) -> None:
+    """Move the finished folder to its place; what another export has put there meanwhile is looked at as at first."""
+    if to.exists() and any(to.iterdir()):
+        if not overwrite:
+            raise BadInput(f"{to} came to be meanwhile; nothing was changed", hint="choose another folder")
+        ownership.require(to)
+    staging_folders.put_in_place(staging, to)
 
 
 def _push(folder: Path, name: str, token: str | None) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    api = HfApi(token=token)
     try:
+        api = HfApi(endpoint=hub.endpoint(), token=token)
         api.create_repo(name, private=True, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # of the network, the Hub or the name: each library on the way has kinds of its own
         raise MissingHere(
-            f"{folder} is exported, but pushing to {name} failed: {reason}",
-            hint=f"check the name and the token, then: hf upload {name} {folder} --private",
+            f"{folder} is exported, but pushing to {name} failed: {loading.reason_of(error)}",
+            hint=f"check the network, the name and the token, then: hf upload {word(name)} {word(folder)} --private",
         ) from None
     return f"https://huggingface.co/{name}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def model_card(facts: Facts) -> str:
 def _metadata(facts: Facts) -> str:
     base = facts.parameters.model.name
     value: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    if not Path(base).exists():
+    if not os.path.exists(base):
         value["base_model"] = base
         value["base_model_relation"] = "finetune"
     value["tags"] = ["full-fine-tuning", "unsloth", *(["gguf"] if facts.ggufs else [])]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any
 
+from ..core import hub, json_text
 from ..core.errors import BadInput, MissingHere
 from . import catalogue
 from .shape import ModelShape
 
-HUB = "https://huggingface.co"
 TIMEOUT_S = 10.0
 # A config.json is a few kilobytes; anything near this is not one.
 MAX_BYTES = 4 * 2**20
@@ -63,6 +62,7 @@ def _is_listed(model: str) -> bool:
 def _config_from_hub(model: str) -> Any:
     """The published config.json of `model`; a token in HF_TOKEN is used and never shown."""
     # Imported here: no plan for a known or local model pays for it, and none touches the network.
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -70,24 +70,24 @@ def _config_from_hub(model: str) -> Any:
         raise MissingHere(
             f"model {model} is not in the catalogue, and HF_HUB_OFFLINE forbids looking on the Hub", hint=_HINT
         )
-    endpoint = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
-    request = urllib.request.Request(f"{endpoint}/{model}/resolve/main/config.json")
-    if token := os.environ.get("HF_TOKEN"):
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    address, token = f"{hub.endpoint()}/{model}/resolve/main/config.json", hub.token()
     try:
+        request = urllib.request.Request(address)
+        if token:
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             text = answer.read(MAX_BYTES)
     except urllib.error.HTTPError as error:
         raise _refused(model, error.code) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise MissingHere(
             f"model {model} is not in the catalogue, and the Hub could not be reached ({reason})", hint=_HINT
         ) from None
     try:
-        return json.loads(text)
-    except ValueError:
-        raise BadInput(f"what the Hub sent as config.json of {model} is not JSON", hint=_HINT) from None
+        return json_text.parse(text.decode("utf-8"))
+    except ValueError as error:  # what is no text, too
+        raise BadInput(f"what the Hub sent as config.json of {model} is not JSON: {error}", hint=_HINT) from None
 
 
 def _refused(model: str, status: int) -> BadInput:

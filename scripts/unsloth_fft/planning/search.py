@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -355,9 +356,8 @@ def batch_splits(request: Request) -> list[tuple[int, int]]:
     per_gpu = batch // gpus
     splits = [
         (micro, per_gpu // micro)
-        for micro in range(1, per_gpu + 1)
-        if per_gpu % micro == 0
-        and pins.micro_batch in (None, micro)
+        for micro in _divisors(per_gpu)
+        if pins.micro_batch in (None, micro)
         and pins.accumulation in (None, per_gpu // micro)
         and (micro <= MAX_MICRO_BATCH or pins.micro_batch or pins.accumulation)
     ]
@@ -368,6 +368,12 @@ def batch_splits(request: Request) -> list[tuple[int, int]]:
             hint=_batch_hint(pins.micro_batch, pins.accumulation, gpus, batch),
         )
     return splits
+
+
+def _divisors(number: int) -> list[int]:
+    """All of them, in order, in the time that the square root of `number` takes."""
+    small = [one for one in range(1, math.isqrt(number) + 1) if number % one == 0]
+    return sorted({*small, *(number // one for one in small)})
 
 
 def _batch_hint(micro: int | None, accumulation: int | None, gpus: int, batch: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 
 from ..estimates import disk
@@ -11,6 +12,7 @@ from . import made_for
 from .script import script_text
 from .target import is_local_data, is_local_model
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 END = "END_OF_FFT_SCRIPT"
 PORT = 29500  # torchrun's own default (torch/distributed/run.py)
 
@@ -35,7 +37,15 @@ def remote_data(parameters: Parameters) -> str | None:
     dataset = parameters.data.dataset
     if dataset is None or not is_local_data(dataset):
         return None
-    return f"/data/{dataset.rstrip('/').rsplit('/', 1)[-1]}"
+    name = dataset.rstrip("/").rsplit("/", 1)[-1]
+    # A plain name everywhere: no shell, job file or container on the way can read more into it.
+    return f"/data/{name}" if _PLAIN_NAME.fullmatch(name) else f"/data/rows{_suffix(name)}"
+
+
+def _suffix(name: str) -> str:
+    """By which the rows are read."""
+    found = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
+    return found.group() if found else ""
 
 
 def remote_model(parameters: Parameters) -> str | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.control import escaped
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..data.row_format import FORMATS
 from ..models import source
 from ..planning import duration
@@ -64,7 +66,7 @@ class Target:
         Its first lines say how it is run: the file may be all that its reader has.
         """
         require_model(parameters)
-        rendered = self.write(parameters, shlex.quote(file or self.file_name))
+        rendered = self.write(parameters, word(file or self.file_name))
         return dataclasses.replace(rendered, text=_saying_how(rendered))
 
 
@@ -142,17 +144,17 @@ def _prediction_lines(parameters: Parameters) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return escaped(" ".join(text.split()))
 
 
 def is_local_data(name: str) -> bool:
     """Whether a data set is a file or folder on some disk rather than a name on the Hub."""
-    return Path(name).exists() or name.startswith((".", "/", "~")) or Path(name).suffix in DATA_SUFFIXES
+    return os.path.exists(name) or name.startswith((".", "/", "~")) or Path(name).suffix in DATA_SUFFIXES
 
 
 def is_local_model(name: str) -> bool:
     """Whether a model is a folder rather than a name on the Hub."""
-    return Path(name).exists() or name.startswith((".", "/", "~"))
+    return os.path.exists(name) or name.startswith((".", "/", "~"))
 
 
 def require_model(parameters: Parameters) -> None:
@@ -192,7 +194,7 @@ def require_dataset(parameters: Parameters, target: str) -> str:
             f"data/sources and data/sample_by cannot be kept by a {target} file, which reads one data set by lines",
             hint="write the mix into one JSONL file, or train with: unsloth_fft_tool.py init, then train",
         )
-    if parameters.data.dataset is not None and Path(parameters.data.dataset).is_dir():
+    if parameters.data.dataset is not None and os.path.isdir(parameters.data.dataset):
         raise BadInput(
             f"data/dataset is the folder {parameters.data.dataset}; a {target} file reads one file or a Hub data set",
             hint="name one file, or train with: unsloth_fft_tool.py init, then train",
@@ -219,7 +221,7 @@ def first_rows_format(parameters: Parameters, target: str) -> str:
             f"data/columns cannot be kept by {target}, which knows the usual names alone",
             hint="rename the columns in the file, or render --target script",
         )
-    if form == "auto" and Path(dataset).is_file():
+    if form == "auto" and os.path.isfile(dataset):
         from ..data import json_rows, opening, row_format
         from ..data.row_problems import RowProblem
 

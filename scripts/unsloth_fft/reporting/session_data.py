@@ -6,6 +6,7 @@ sentence stands in their place.
 
 from __future__ import annotations
 
+from ..core.shell_words import word
 from ..data import sources
 from ..data_doctor import every_row, examination, tokenizer
 from ..data_doctor.report import Report
@@ -29,7 +30,8 @@ def examine(folder: Folder, state: Session, parameters: Parameters) -> Report | 
 
 def command(folder: Folder) -> str:
     """How to have the whole report later."""
-    return f"unsloth_fft_tool.py data --params {folder.parameters} --model {folder.model} --report data.html"
+    params, model = word(folder.parameters), word(folder.model)
+    return f"unsloth_fft_tool.py data --params {params} --model {model} --report data.html"
 
 
 def _reason(state: Session, parameters: Parameters) -> str | None:

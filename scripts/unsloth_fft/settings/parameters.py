@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import files, schema
+from ..core import control, files, schema
 from ..core.errors import BadInput
 from .recipes import RANK, keeping_of, optimizer_of
 
@@ -46,6 +48,11 @@ class Data:
     columns: dict[str, str] = field(default_factory=dict)
     ignored_columns: list[str] = field(default_factory=list)
     allow_cut_ends: bool = False
+
+    @property
+    def named(self) -> list[str]:
+        """Every data set that is read, by its path or name."""
+        return [name for name in (self.dataset, *(source["dataset"] for source in self.sources)) if name is not None]
 
 
 @dataclass(frozen=True)
@@ -275,6 +282,7 @@ def whole_numbers(value: Any, value_schema: dict[str, Any]) -> Any:
 def contradictions(parameters: Parameters) -> list[str]:
     """What is wrong between keys that are each fine alone."""
     return [
+        *_name_problems(parameters),
         *_data_problems(parameters.data),
         *_schedule_problems(parameters.schedule),
         *_selection_problems(parameters.schedule, parameters.data),
@@ -284,6 +292,19 @@ def contradictions(parameters: Parameters) -> list[str]:
         *_checkpointing_problems(parameters),
         *_float8_problems(parameters),
     ]
+
+
+def _name_problems(parameters: Parameters) -> Iterator[str]:
+    """Names are handed on to shells, job files and other programs, which cannot carry every character."""
+    model, data = parameters.model, parameters.data
+    named = [("model/name", model.name), ("model/revision", model.revision), ("data/chat_template", data.chat_template)]
+    named += [("data/dataset", name) for name in data.named]
+    named += [(f"data/sources/{key}", source.get(key)) for source in data.sources for key in ("subset", "split")]
+    if parameters.plan is not None:
+        named.append(("plan/hardware/name", parameters.plan.hardware.name))
+    for key, name in named:
+        if name is not None and (found := control.first_control(name)) is not None:
+            yield f"{key}: holds {found}, a line break, control character or byte that is not UTF-8; rename it"
 
 
 def _data_problems(data: Data) -> list[str]:
@@ -316,7 +337,7 @@ def _selection_problems(schedule: Schedule, data: Data) -> list[str]:
     problems = []
     if schedule.eval_steps is None:
         problems.append(f"schedule/eval_steps: must be a number, because {wanted[0]} compares evaluations")
-    if data.eval_fraction == 0 and (data.dataset is None or not Path(data.dataset).is_dir()):
+    if data.eval_fraction == 0 and (data.dataset is None or not os.path.isdir(data.dataset)):
         problems.append(f"data/eval_fraction: is 0, but {wanted[0]} needs held-out rows")
     if schedule.load_best_model_at_end and not _is_multiple(schedule.save_steps, schedule.eval_steps):
         problems.append(

@@ -18,17 +18,13 @@ from typing import Any
 
 from ..core import files
 from ..core.errors import FFTError, MissingHere, TrainingFailed
+from ..core.shell_words import word
 from . import manifest
 from .model import require_finite
 
 STAGING = ".staging"
 STATE_FILE = "trainer_state.json"
 _NAME = re.compile(r"checkpoint-(\d{1,18})")
-# EFBIG is what a limit on the size of files gives (ulimit -f).
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# safetensors writes from Rust and names the error so; torch's own writer names no reason at all.
-_RUST_ERROR = re.compile(r"os error (\d+)")
-_TORCH_WRITER = re.compile(r"PytorchStreamWriter|unexpected pos|iostream error|inline_container")
 
 
 def present(checkpoints: Path) -> list[Path]:
@@ -201,28 +197,18 @@ def disk_refusal(error: BaseException, folder: Path, what: str) -> FFTError | No
 
     A full disk, a quota or a file-size limit is MissingHere; a disk that refuses writing is BadInput.
     """
-    refused = _os_error(error)
-    if refused is None and not _TORCH_WRITER.search(str(error)):
+    refused = files.os_error_in(error)
+    if refused is None and not files.is_failed_write(error):
         return None
-    if refused is not None and refused.errno not in _NO_ROOM:
+    if refused is not None and refused.errno not in files.NO_ROOM:
         return files.os_refusal(refused, folder)
     reason = "torch's writer failed" if refused is None else os.strerror(refused.errno or errno.ENOSPC)
     last = newest(folder)
     kept = "no earlier one exists" if last is None else f"{last.name} is the newest and complete"
     return MissingHere(
         f"{what} could not be written to {folder}: {reason} ({_free_gib(folder):.2f} GiB free); {kept}",
-        hint=f"free space there, then: unsloth_fft_tool.py train {folder.parent} --resume",
+        hint=f"free space there, then: unsloth_fft_tool.py train {word(folder.parent)} --resume",
     )
-
-
-def _os_error(error: BaseException | None) -> OSError | None:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error
-        if match := _RUST_ERROR.search(str(error)):
-            return OSError(int(match.group(1)), os.strerror(int(match.group(1))))
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _free_gib(folder: Path) -> float:

@@ -90,7 +90,8 @@ def versions() -> dict[str, str]:
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Send what libraries print to stderr, at the level of the file descriptor: stdout is for JSON alone."""
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it is where the caller closed it
+        sys.stdout.flush()
     saved = os.dup(1)
     try:
         os.dup2(2, 1)

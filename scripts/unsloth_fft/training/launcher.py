@@ -6,7 +6,6 @@ to stop reaches the workers as a file in the session folder, because they must a
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from ..core import children, errors, files
 from ..core.errors import FFTError, Interrupted, TrainingFailed
+from ..core.shell_words import word
 from ..core.terminal import say
 from . import environment, session
 from .session import Failure, Folder, Session
@@ -80,7 +80,7 @@ def run(machines: Machines, folder: Folder, arguments: list[str], signals: Signa
     if code:
         raise TrainingFailed(
             f"a training process ended without a word (torchrun's exit code is {code}): killed, or out of host memory",
-            hint=f"go on from the last checkpoint: unsloth_fft_tool.py train {folder.root} --resume",
+            hint=f"go on from the last checkpoint: unsloth_fft_tool.py train {word(folder.root)} --resume",
         )
 
 
@@ -123,11 +123,19 @@ def first_failure(folder: Folder) -> FFTError | None:
     """The earliest error a worker left, as the exception it was."""
     kinds = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FFTError)}
     for path in sorted(folder.root.glob(FAILURES), key=lambda path: path.stat().st_mtime_ns):
-        noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        noted = _noted(path)
         kind = kinds.get(noted["code"], TrainingFailed)
         where = "" if kind is Interrupted else f"process {noted['rank']}: "
         return kind(where + noted["message"], hint=noted["hint"])
     return None
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What a worker left; a killed one may have left anything."""
+    value = files.read_json(path, "a worker's last words")
+    words = ("rank", "code", "message", "hint")
+    known = isinstance(value, dict) and all(isinstance(value.get(word), str | int) for word in words)
+    return value if known else {"rank": "?", "code": "", "message": "it left no readable words", "hint": ""}
 
 
 def settle(folder: Folder, error: FFTError) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from ..core import files, schema
+from ..core.errors import FFTError
 
 FILE = "manifest.json"
 _MIB = 2**20
@@ -35,15 +35,17 @@ def problem(checkpoint: Path, step: int) -> str | None:
     """
     if checkpoint.is_symlink():
         return "it is a symbolic link"
+    if not (checkpoint / FILE).exists():
+        return f"{FILE} is missing"
     try:
-        value = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
+        value = files.read_json(checkpoint / FILE, "manifest")
         found = schema.problems(value, "checkpoint")
         if found:
             return f"its {FILE} is damaged ({found[0]})"
         return _difference(checkpoint, value, step)
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, FFTError) as error:
         return f"it cannot be read ({str(error).splitlines()[0]})"
 
 

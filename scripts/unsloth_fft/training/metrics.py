@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files, schema
+from ..core import files, json_text, schema
 from ..core.errors import BadInput, TrainingFailed
 from ..hardware import host_memory
 from .session import now
@@ -44,13 +44,9 @@ def read(path: Path) -> list[Line]:
     """
     if not path.is_file():
         return []
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text (byte {error.start})", hint=_MEND) from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from None
-    lines = [_line_of(text) for text in texts]
+    # Not splitlines: a file from elsewhere may hold other line ends inside a string.
+    texts = files.read_text(path, "metrics").removesuffix("\n").split("\n")
+    lines = [_line_of(text) for text in texts] if texts != [""] else []
     for number, line in enumerate(lines[:-1], start=1):
         if line is None:
             raise BadInput(f"{path}: line {number} is no metrics line", hint=_MEND)
@@ -58,6 +54,7 @@ def read(path: Path) -> list[Line]:
 
 
 _MEND = "remove that line, or restore the file; a resumed run writes the lines after its checkpoint anew"
+_LARGEST_RATE = 1000  # as the schema has it: the audit adds the rates of all steps up
 _WHOLE = ("step", "tokens")
 _MEASURED = ("epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second", "peak_gib")
 
@@ -65,20 +62,18 @@ _MEASURED = ("epoch", "loss", "grad_norm", "learning_rate", "tokens_per_second",
 def _line_of(text: str) -> Line | None:
     """The line in `text`, or None. By hand, because a schema takes 20 times as long and `status` reads every line."""
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = json_text.parse(text)
         line = Line(**value)
         written = datetime.datetime.fromisoformat(line.time)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
     whole = all(type(value[name]) is int and value[name] >= 0 for name in _WHOLE)
     numbers = (value[name] for name in _MEASURED)
     measured = all(number is None or type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    if line.learning_rate is not None and not 0 <= line.learning_rate <= _LARGEST_RATE:
+        return None
     known = line.kind in ("train", "eval") and written.tzinfo is not None
     return line if whole and measured and known else None
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
 
 
 def steady_speed(lines: Sequence[Line]) -> float | None:

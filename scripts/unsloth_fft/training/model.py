@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path
 from typing import Any
 
 from ..core import files
-from ..core.errors import BadInput, FFTError, MissingHere, TrainingFailed
+from ..core.errors import BadInput, TrainingFailed
 from ..data import templates
 from ..models import hub_cache
 from ..models.config import text_part
 from ..settings.parameters import Parameters
-from . import model_folder, processes
+from ..weights import loading, model_folder
+from . import processes
 
-OWN_CODE_HINT = "read that code; where you trust it, set model.trust_remote_code to true and init a new session"
 # torchao's recipe of float8 products: one scale a tensor, for inputs, weights and gradients alike. "rowwise" was slower
 # (references/measurements), and its variant with a bfloat16 product for the weights' gradient gained less.
 FLOAT8_RECIPE = "tensorwise"
 CHECKPOINTING = {"unsloth": "unsloth", "true": True, "off": False}
-# What huggingface_hub allows in OWNER/NAME (1.33.0, utils/_validators.py, REPO_ID_REGEX, read 2026-11-23).
-_HUB_PART = r"(?!\S*(--|\.\.))\w([\w.-]{0,94}\w)?"
-_HUB_NAME = re.compile(f"{_HUB_PART}/{_HUB_PART}", re.ASCII)
-
-
-def check_local(name: str, revision: str | None = None) -> None:
-    """Raise BadInput when `name` is a local folder, or a downloaded model, that cannot be trained from or saved again.
-
-    A Hub name that is not on this machine passes unread.
-    """
-    folder = _folder(name)
-    if folder is None:
-        downloaded = hub_cache.snapshot(name, revision)
-        if downloaded is not None and (downloaded / "config.json").is_file():
-            model_folder.check(downloaded, complete=False)
-        elif not _HUB_NAME.fullmatch(name):
-            raise BadInput(
-                f"model folder not found: {_shown(name)}",
-                hint="name a folder with config.json, or a Hub name OWNER/MODEL",
-            )
-        return
-    if not folder.is_dir():
-        raise BadInput(f"model {name} is a file; training needs a folder with weights", hint=f"try {folder.parent}")
-    model_folder.check(folder)
-
-
-def _folder(name: str) -> Path | None:
-    """The path `name`, if there is one."""
-    try:
-        path = Path(name).expanduser()
-        return path if path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte or a surrogate, the home of nobody
-        return None
-
-
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= 200 else name[:200] + "...")
 
 
 def require_finite(model: Any, step: int) -> None:
@@ -100,6 +60,7 @@ def from_pretrained_arguments(parameters: Parameters, *, on_gpu: bool) -> dict[s
         "trust_remote_code": model.trust_remote_code,
         "revision": model.revision,
         "use_exact_model_name": True,
+        "use_safetensors": True,
     }
     if on_gpu:
         arguments["float32_mixed_precision"] = precision.weights == "float32"
@@ -113,7 +74,6 @@ def from_pretrained_arguments(parameters: Parameters, *, on_gpu: bool) -> dict[s
 def load(parameters: Parameters) -> tuple[Any, Any]:
     """(model, tokenizer), every parameter trainable. Raises BadInput when the name or files are not loadable."""
     import torch
-    from unsloth import FastLanguageModel
 
     arguments = from_pretrained_arguments(parameters, on_gpu=torch.cuda.is_available())
     if "dtype" in arguments:
@@ -123,16 +83,7 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
     scaling = _stretched_by(parameters)
     if scaling is not None:
         arguments["rope_scaling"] = scaling
-    try:
-        model, tokenizer = FastLanguageModel.from_pretrained(**arguments)
-    except (FFTError, torch.OutOfMemoryError, ImportError):
-        raise
-    except Exception as error:  # transformers, tokenizers and safetensors each raise kinds of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if _is_unreached(parameters.model.name, error):
-            raise _unreached(parameters.model.name) from None
-        hint = OWN_CODE_HINT if "custom code" in reason else "check the name or folder"
-        raise BadInput(f"model {parameters.model.name} cannot be loaded: {reason[:300]}", hint=hint) from None
+    model, tokenizer = loading.with_unsloth(arguments)
     if getattr(model, "generation_config", None) is not None:
         model_folder.make_savable(model.generation_config, f"the generation settings of {parameters.model.name}")
     if scaling is not None:
@@ -178,26 +129,3 @@ def _require_scaling(config: Any, wanted: dict[str, Any], name: str) -> None:
             f" factor {factor}",
             hint="plan again with a --seq-length of at most its max_position_embeddings",
         )
-
-
-def _is_unreached(name: str, error: BaseException) -> bool:
-    """Whether `name` is a Hub name that is not on this machine and could not be asked for: offline, or no network."""
-    import httpx
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    if _folder(name) is not None or not _HUB_NAME.fullmatch(name):
-        return False
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError)):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
-
-
-def _unreached(name: str) -> MissingHere:
-    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-    return MissingHere(
-        f"model {name} is not on this machine, and the Hub cannot be reached{offline}",
-        hint=f"connect, or download it first where there is a network: hf download {name}",
-    )

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
+from ..core.shell_words import word
 from ..core.terminal import say
 from ..data import cut_ends, preparing, sources
 from ..estimates import survival
 from ..models.shape import ModelShape
 from ..planning import row_joining
 from ..settings.parameters import Parameters
+from ..weights import model_folder
 from ..weights.expected import expected
 from . import (
     checkpoints,
@@ -72,7 +74,7 @@ def train(root: Path, options: Options) -> Session:
     """
     with Signals() as signals:
         try:
-            folder, state, parameters = session.load(root)
+            folder, _, parameters = session.load(root)
             machines = _machines(parameters, options)
             foreign_launcher.refuse()
             if options.follows:
@@ -80,6 +82,8 @@ def train(root: Path, options: Options) -> Session:
                 launcher.run(machines, folder, _worker_arguments(options), signals, follows=True)
                 return session.load(root)[1]
             with session.locked(folder):
+                # Only now: until the lock was taken, another process may have trained, and even finished.
+                _, state, parameters = session.load(root)
                 with signals.undisguised():
                     start = _prepared(folder, state, parameters, options)
                 if machines.gpus * machines.nodes > 1:
@@ -122,7 +126,7 @@ def train_as_worker(root: Path, *, resume: bool, hold_to_plan: bool) -> None:
     if processes_of(parameters) != processes.COUNT:
         raise BadInput(
             f"this plan is for {processes_of(parameters)} processes, and torchrun started {processes.COUNT}",
-            hint=f"start it with: unsloth_fft_tool.py train {root}",
+            hint=f"start it with: unsloth_fft_tool.py train {word(root)}",
         )
     stop = _StopFile(folder)
     start = starting.find(folder, state, resume)
@@ -171,6 +175,7 @@ def _prepared(folder: Folder, state: Session, parameters: Parameters, options: O
     """Where to start, once nothing stands against it; changes nothing."""
     start = starting.find(folder, state, options.resume)
     _check_data_unchanged(state, parameters)
+    model_folder.check_local(parameters.model.name)  # init looked, but the session may come from elsewhere
     environment.prepare(parameters, folder.root)
     preflight.check(parameters, folder)
     warn_of_lost_updates(parameters)
@@ -332,7 +337,7 @@ def _run(
     if stop.received is not None and step < runner.state.max_steps:
         raise Interrupted(
             f"stopped by {stop.received} at step {step} of {runner.state.max_steps}; saved",
-            hint=f"continue with: unsloth_fft_tool.py train {folder.root} --resume",
+            hint=f"continue with: unsloth_fft_tool.py train {word(folder.root)} --resume",
         )
     last = checkpoints.newest(folder.checkpoints)
     stop.at_once = last is not None and checkpoints.step_of(last) == step

@@ -5,7 +5,6 @@ Every file is replaced whole; `session.json` says how far the run came. A lock f
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -18,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import files, locks, schema
+from ..core import files, locks, schema, staging_folders
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..settings import parameters as params
 from ..settings.parameters import Parameters
 
@@ -74,6 +74,10 @@ class Folder:
     @property
     def loss_plot(self) -> Path:
         return self.root / "loss.png"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "evaluation.json"
 
     @property
     def lock(self) -> Path:
@@ -167,11 +171,11 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
         raise BadInput(
             f"session folder not found: {root}",
             hint="check its name and the folder you are in; a new session is made with:"
-            f" unsloth_fft_tool.py init --params F --session {root}",
+            f" unsloth_fft_tool.py init --params F --session {word(root)}",
         )
-    _refuse_links(folder)
-    if not folder.state.is_file():
+    if not folder.state.is_file():  # before its links, or the wrong folder would be walked through
         raise BadInput(f"{root} is not a session: it has no {SESSION_FILE}", hint="name a folder that init made")
+    _refuse_links(folder)
     value = files.read_json(folder.state, "session state")
     schema.check(value, "session", f"session state {folder.state}")
     session = _from_json(value)
@@ -185,33 +189,38 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
 
 
 def _refuse_links(folder: Folder) -> None:
-    """What a run writes stays in its folder: a link in a session from elsewhere would lead it out."""
-    state = ("state", "parameters", "metrics", "checkpoints", "lock")
-    own = (*state, "model", "correction", "audit", "data_report", "report", "loss_plot")
-    for path in (getattr(folder, name) for name in own):
-        if path.is_symlink():
-            raise BadInput(
-                f"{path} is a symbolic link; a session keeps its files in its own folder",
-                hint="put the file or folder itself there, or move the whole session",
-            )
+    """What a run reads and writes stays in its folder: a link in a session from elsewhere would lead it out.
+
+    Trackers link from one of their files to another, inside; a session's own files are never links.
+    """
+    root = folder.root.resolve()
+    own = {getattr(folder, name).name for name, kind in vars(Folder).items() if isinstance(kind, property)}
+    for place, folders, names in os.walk(folder.root):
+        for path in (Path(place) / name for name in (*folders, *names)):
+            if path.is_symlink() and (path.parent == folder.root and path.name in own or _leads_out(path, root)):
+                raise BadInput(
+                    f"{path} is a symbolic link; a session keeps its files in its own folder",
+                    hint="put the file or folder itself there, or move the whole session",
+                )
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a link to itself
+        return True
 
 
 def create(root: Path, parameters: Parameters, data: DataRecord) -> tuple[Folder, Session]:
     """Make a session folder whole or not at all. Raises BadInput when `root` already exists and is not empty."""
     refuse_existing(root)
     place = Path(os.path.abspath(root))  # `new/..` and the like have no name to build on
-    with files.explained(place), _parents_of(place):
-        staging = place.parent / f".{place.name}.{os.getpid()}.tmp"
-        staging.mkdir()
-        try:
-            folder = Folder(staging)
-            session = _written(folder, parameters, data)
+    with files.folders_above(place), staging_folders.beside(place, "init") as staging:
+        session = _written(Folder(staging), parameters, data)
+        with files.explained(place):
             if place.is_dir():
                 place.rmdir()
             staging.rename(place)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
     return Folder(root), session
 
 
@@ -229,20 +238,6 @@ def _written(folder: Folder, parameters: Parameters, data: DataRecord) -> Sessio
     save(folder, session)
     folder.lock.touch()  # here, so that a command that is refused later has nothing to make
     return session
-
-
-@contextmanager
-def _parents_of(place: Path) -> Iterator[None]:
-    """Make the folders above `place`, and take back those that were made when the block fails."""
-    missing = [parent for parent in place.parents if not parent.exists()]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for parent in missing:  # innermost first
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        raise
 
 
 def remove_leftovers(folder: Folder) -> None:
@@ -283,7 +278,7 @@ def locked(folder: Folder) -> Iterator[None]:
     except locks.HeldElsewhere:
         raise BadInput(
             f"another process is training in {folder.root}",
-            hint=f"watch it with: unsloth_fft_tool.py status {folder.root}",
+            hint=f"watch it with: unsloth_fft_tool.py status {word(folder.root)}",
         ) from None
     with held:
         yield

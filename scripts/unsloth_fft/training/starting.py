@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..core.terminal import say
 from . import checkpoints, manifest, metrics
 from .session import Folder, Session
@@ -28,7 +29,7 @@ class Start:
 def command(folder: Folder) -> str:
     """The command that trains the session on: from its newest checkpoint where it has one, else from the start."""
     resume = " --resume" if checkpoints.present(folder.checkpoints) else ""
-    return f"unsloth_fft_tool.py train {folder.root}{resume}"
+    return f"unsloth_fft_tool.py train {word(folder.root)}{resume}"
 
 
 def find(folder: Folder, state: Session, resume: bool) -> Start:
@@ -40,13 +41,13 @@ def find(folder: Folder, state: Session, resume: bool) -> Start:
     if state.state == "completed":
         raise BadInput(
             f"{folder.root} is already completed; nothing was changed",
-            hint=f"see it with: unsloth_fft_tool.py status {folder.root}; train anew in a new session",
+            hint=f"see it with: unsloth_fft_tool.py status {word(folder.root)}; train anew in a new session",
         )
     found = checkpoints.present(folder.checkpoints)
     if found and not resume:
         raise BadInput(
             f"{folder.root} has a checkpoint at step {checkpoints.step_of(found[-1])}",
-            hint=f"continue with: unsloth_fft_tool.py train {folder.root} --resume",
+            hint=f"continue with: unsloth_fft_tool.py train {word(folder.root)} --resume",
         )
     damaged: list[tuple[Path, str]] = []
     for checkpoint in reversed(found):

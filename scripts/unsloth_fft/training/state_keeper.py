@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..core.errors import FFTError, Interrupted, MissingHere, TrainingFailed
+from ..core.shell_words import word
 from ..core.terminal import say
 from ..planning import replan
 from ..settings.parameters import Parameters
@@ -62,7 +63,7 @@ class StateKeeper:
             raise stopped_at_once(self._folder, self._state.step, stop) from None
         except Exception as error:
             if os.environ.get("UNSLOTH_FFT_DEBUG"):
-                traceback.print_exc()
+                say(traceback.format_exc())
             failure = explained(error, self._folder, self._parameters)
             kind = "interrupted" if isinstance(failure, Interrupted) else "failed"
             recorded = None if kind == "interrupted" else Failure(failure.code, failure.message, failure.hint)
@@ -85,7 +86,7 @@ def stopped_at_once(folder: Folder, step: int, stop: Stop) -> Interrupted:
     saved = 0 if newest is None else checkpoints.step_of(newest)
     return Interrupted(
         f"stopped at once by {stop.received} at step {step}; saved up to step {saved}",
-        hint=f"continue with: unsloth_fft_tool.py train {folder.root}{' --resume' if saved else ''}",
+        hint=f"continue with: unsloth_fft_tool.py train {word(folder.root)}{' --resume' if saved else ''}",
     )
 
 

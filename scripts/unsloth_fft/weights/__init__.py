@@ -1,1 +1,1 @@
-"""Weights on disk: safetensors files, their floats and exponents, and what their names say. numpy comes late."""
+"""Weights on disk: safetensors files, their floats and exponents, what names say, and loading. numpy comes late."""

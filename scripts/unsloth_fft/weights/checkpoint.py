@@ -7,16 +7,16 @@ with `model.safetensors.index.json` naming the file of each tensor. Pickle files
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..core import files
+from ..core import files, json_text
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..models import hub_cache
 
 ITEM_BYTES: Final = {
@@ -32,6 +32,9 @@ MAX_HEADER_BYTES: Final = 100_000_000
 
 WHOLE_FILE: Final = "model.safetensors"
 INDEX_FILE: Final = "model.safetensors.index.json"
+MAX_DIMENSIONS: Final = 64
+"""More than the tensors of any model have; beyond it a header is damaged."""
+
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _PICKLE_STARTS: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
@@ -105,7 +108,7 @@ def locate(name: str, revision: str | None = None) -> Path:
     if name.count("/") <= 1 and not name.startswith((".", "/", "~")):
         raise BadInput(
             f"no folder '{name}', and no model of that name in the Hub cache {hub_cache.root()}",
-            hint=f"hf download {name}",
+            hint=f"hf download {word(name)}",
         )
     raise BadInput(f"checkpoint not found: {name}", hint="name a folder with model.safetensors, or a downloaded model")
 
@@ -134,15 +137,15 @@ def read_header(file: Path) -> list[Tensor]:
 
 def resolved(path: Path) -> Path:
     """`path`, or inside a Hub cache folder the snapshot that its main branch points to."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise BadInput(f"checkpoint not found: {path}", hint="name a folder with model.safetensors")
     snapshots = path / "snapshots"
     if not snapshots.is_dir():
         return path
     main = path / "refs" / "main"
-    if main.is_file():
-        named = snapshots / main.read_text(encoding="utf-8").strip()
-        if named.is_dir():
+    if main.is_file():  # a name of one folder: anything else would lead out of the cache
+        named = snapshots / files.read_text(main, "branch of the Hub cache").strip()
+        if named.parent == snapshots and named.is_dir():
             return named
     found = sorted(folder for folder in snapshots.iterdir() if folder.is_dir())
     if len(found) != 1:
@@ -260,8 +263,8 @@ def _check_header_length(file: Path, length: int, size: int) -> None:
 
 def _parsed(file: Path, header: bytes) -> dict[str, Any]:
     try:
-        entries = json.loads(header.decode("utf-8"), object_pairs_hook=_unique)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        entries = json_text.parse(header.decode("utf-8"), keys_once=True)
+    except ValueError as error:  # what is no text, too
         raise BadInput(f"{file} has a malformed safetensors header: {error}", hint=_AGAIN) from None
     if not isinstance(entries, dict):
         raise BadInput(f"{file} has a malformed safetensors header: an object was expected", hint=_AGAIN)
@@ -269,19 +272,14 @@ def _parsed(file: Path, header: bytes) -> dict[str, Any]:
     return entries
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for name, times in Counter(name for name, _ in pairs).items():
-        if times > 1:
-            raise ValueError(f"'{name}' appears {times} times")
-    return dict(pairs)
-
-
 def _tensor(file: Path, name: str, entry: Any, data_start: int) -> Tensor:
     if any("\ud800" <= char <= "\udfff" for char in name):
         raise BadInput(f"{file}: the name of a tensor, {ascii(name)[:200]}, is no Unicode text", hint=_AGAIN)
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        numbers_fine = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+        numbers_fine = len(shape) <= MAX_DIMENSIONS and all(
+            type(number) is int and 0 <= number < 2**63 for number in (*shape, begin, end)
+        )
     except (TypeError, KeyError, ValueError):
         numbers_fine = False
     if not numbers_fine:

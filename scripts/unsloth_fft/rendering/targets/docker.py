@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import shlex
 
 from ...settings.parameters import Parameters
 from .. import shell
@@ -55,19 +55,25 @@ def _run(parameters: Parameters, name: str) -> str:
         words.append("--gpus all --ipc=host")
     words.append('-e HF_TOKEN -v "$PWD:/fft" -v "$HOME/.cache/huggingface:/root/.cache/huggingface"')
     data, model = shell.remote_data(parameters), shell.remote_model(parameters)
-    if data is not None:
-        words.append(f'-v "{_source(str(parameters.data.dataset))}:{data}:ro"')
-    if model is not None:
-        words.append(f'-v "{_source(parameters.model.name)}:{model}:ro"')
+    for source, place in ((parameters.data.dataset, data), (parameters.model.name, model)):
+        if source is not None and place is not None:
+            words.append(f"--mount {_mount(source, place)}")
     return " ".join([*words, name])
 
 
-def _source(path: str) -> str:
-    """A path as `docker run -v` wants it inside double quotes; what has no leading slash would be a volume's name."""
-    quoted = re.sub(r'([\\"$`])', r"\\\1", path)
-    if quoted.startswith("~/"):
-        return f"$HOME/{quoted[2:]}"
-    return quoted if quoted.startswith("/") else f"$PWD/{quoted.removeprefix('./')}"
+def _mount(source: str, place: str) -> str:
+    """One word: a read-only mount of `source`, whose fields are comma-separated values to docker.
+
+    `-v` could not name a path with a colon. A path that begins with no slash is one of the folder the command runs in.
+    """
+    if source.startswith("~/"):
+        base, rest = '"$HOME"', source[1:]
+    elif source.startswith("/"):
+        base, rest = "", source
+    else:
+        base, rest = '"$PWD"', "/" + source.removeprefix("./")
+    rest = rest.replace('"', '""')
+    return f"""{shlex.quote('type=bind,"source=')}{base}{shlex.quote(f'{rest}",target={place},readonly')}"""
 
 
 TARGET = Target("docker", "Dockerfile.fft", "a Dockerfile and the command to run it", render)

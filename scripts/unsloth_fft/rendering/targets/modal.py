@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import os
 
 from ...core.errors import BadInput
 from ...settings.parameters import Parameters
@@ -80,13 +79,13 @@ def render(parameters: Parameters, file: str) -> Rendered:
         file_name=file,
         name=name,
         script=literal(script_text(parameters)),
-        install=json.dumps(shell.install_command(parameters)),
+        install=repr(shell.install_command(parameters)),
         files=_files(parameters),
-        gpu=json.dumps(_gpu(parameters)).replace("null", "None"),
+        gpu=repr(_gpu(parameters)),
         cpus=max(4, 4 * parameters.distributed.gpus),
         memory_mib=_memory_mib(parameters),
         seconds=hours * 3600,
-        arguments=", ".join(json.dumps(argument) for argument in arguments),
+        arguments=", ".join(map(repr, arguments)),
     )
     return Rendered(text, run=f"modal run {file}", variables=("MODAL_HF_SECRET",))
 
@@ -111,10 +110,10 @@ def _files(parameters: Parameters) -> str:
     data, model = shell.remote_data(parameters), shell.remote_model(parameters)
     lines = ""
     if data is not None:
-        kind = "dir" if Path(str(parameters.data.dataset)).is_dir() else "file"
-        lines += f"    .add_local_{kind}({json.dumps(parameters.data.dataset)}, {json.dumps(data)})\n"
+        kind = "dir" if os.path.isdir(str(parameters.data.dataset)) else "file"
+        lines += f"    .add_local_{kind}({parameters.data.dataset!r}, {data!r})\n"
     if model is not None:
-        lines += f"    .add_local_dir({json.dumps(parameters.model.name)}, {json.dumps(model)})\n"
+        lines += f"    .add_local_dir({parameters.model.name!r}, {model!r})\n"
     return lines
 
 

@@ -10,20 +10,75 @@ from typing import Any, Final
 from ..core import files
 from ..core.errors import BadInput
 from ..core.terminal import say
+from ..models import hub_cache
 from ..models.config import refuse_quantized
-from ..weights.checkpoint import INDEX_FILE, WHOLE_FILE, Checkpoint, open_checkpoint
-from ..weights.naming import WRAPPERS
+from .checkpoint import INDEX_FILE, WHOLE_FILE, Checkpoint, open_checkpoint
+from .naming import WRAPPERS
 
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 # JSON that loading reads when it is there; each must hold an object.
-_JSON_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+_JSON_FILES: Final = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+                      "added_tokens.json", "vocab.json")  # fmt: skip
 # What quantizers write beside, or in place of, a weight: GPTQ and AWQ, bitsandbytes, FP8 of several makers,
 # compressed-tensors. MXFP4 (`_blocks`, `_scales`) is unpacked on loading.
 _QUANTIZED: Final = re.compile(
     r"\.(qweight|qzeros|g_idx|SCB|weight\.absmax|weight\.quant_map|weight\.quant_state\.\w+|weight_scale(_inv)?"
     r"|weight_packed|weight_zero_point)$"
 )
+
+
+# What huggingface_hub allows in OWNER/NAME (1.33.0, utils/_validators.py, REPO_ID_REGEX, read 2026-11-23).
+_HUB_PART: Final = r"(?!\S*(--|\.\.))\w([\w.-]{0,94}\w)?"
+_HUB_NAME: Final = re.compile(f"{_HUB_PART}/{_HUB_PART}", re.ASCII)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` is spelt as OWNER/MODEL."""
+    return _HUB_NAME.fullmatch(name) is not None
+
+
+def local_folder(name: str) -> Path | None:
+    """The path `name`, if there is one."""
+    try:
+        path = files.expanded(name)
+        return path if path.exists() else None
+    except (OSError, ValueError):  # too long, a NUL byte or a surrogate
+        return None
+
+
+def check_local(name: str, revision: str | None = None) -> None:
+    """Raise BadInput when `name` is a local folder, or a downloaded model, that cannot be trained from or saved again.
+
+    A Hub name that is not on this machine passes unread.
+    """
+    folder = local_folder(name)
+    if folder is None:
+        downloaded = hub_cache.snapshot(name, revision)
+        if downloaded is not None and (downloaded / "config.json").is_file():
+            check(downloaded, complete=False)
+        elif not is_hub_name(name):
+            raise BadInput(
+                f"model folder not found: {_shown(name)}",
+                hint="name a folder with config.json, or a Hub name OWNER/MODEL",
+            )
+        return
+    if not folder.is_dir():
+        raise BadInput(f"model {name} is a file; training needs a folder with weights", hint=f"try {folder.parent}")
+    check(folder)
+
+
+def check_tokenizer(name: str) -> None:
+    """Raise BadInput when `name` is a local folder whose tokenizer is missing or damaged; a Hub name passes unread."""
+    folder = local_folder(name)
+    if folder is not None:
+        _check_tokenizer(folder, complete=True)
+    elif not is_hub_name(name):
+        raise BadInput(f"model folder not found: {_shown(name)}", hint="name a folder with tokenizer.json")
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 200 else name[:200] + "...")
 
 
 def check(folder: Path, *, complete: bool = True) -> None:
@@ -119,10 +174,7 @@ def _check_tokenizer(folder: Path, complete: bool) -> None:
             raise BadInput(f"model file {path} holds no JSON object", hint="save or download the model again")
     template = folder / "chat_template.jinja"
     if template.exists():
-        try:
-            template.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise BadInput(f"chat template {template} is not UTF-8 text", hint="save the tokenizer again") from None
+        files.read_text(template, "chat template")
 
 
 # --- generation settings ---

@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM end a command where it stands, with its cleaning up done; Slurm and systemd send one TERM.
+
+A run that has something to save first asks for it itself (training/stopping.py), inside of this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Stoppable:
+    """While entered, either signal is a KeyboardInterrupt in the main thread; `received` names the signal."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stoppable:
+        global _commands
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                # What the caller has ignored (nohup, a job in the background) or handles stays as it is.
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, self._receive)
+        _watch_forks()
+        _commands += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _commands
+        _commands -= 1
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def ignore(self) -> None:
+        """From here on the process is leaving, and a further signal has nothing to stop."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        raise KeyboardInterrupt
+
+
+_commands = 0
+_watched = False
+
+
+def _watch_forks() -> None:
+    global _watched
+    if not _watched and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_let_go)
+        _watched = True
+
+
+def _let_go() -> None:
+    """A process that a library forked leaves signals to its parent, and ends with it.
+
+    With the parent's handlers it would answer Ctrl-C with a traceback of its own in the middle of its work, and the
+    parent would wait for it for ever; without a parent it would wait for work for ever.
+    """
+    if not _commands:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes = sys.modules.get("ctypes")  # every library that forks here has it; importing it now could wait for a lock
+    if ctypes is not None and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
