@@ -40,6 +40,11 @@ def needed_gib(elements: int, weights: str, schedule: Schedule, steps: int | Non
     return elements * (model + checkpoints_at_once(schedule, steps) * CHECKPOINT_BYTES[weights]) / GIB
 
 
+def copy_gib(elements: int) -> float:
+    """GiB of the language model taken out of a multimodal checkpoint while it trains, as bfloat16 files hold it."""
+    return 2 * elements / GIB
+
+
 def needed_by(parameters: Parameters) -> float:
     """GiB of disk for a whole run; 0 where the model's size is not known."""
     elements, weights = parameters.model.parameters or 0, parameters.precision.weights

@@ -77,6 +77,8 @@ def _parameters(
     schedule = _schedule(request, defaults, length, epochs, save_steps)
     beside = whole_run.beside(request, setting, length, best.step_s, save_steps)
     disk_gib = disk.needed_gib(request.shape.parameters, setting.weights, schedule, length.steps)
+    if request.shape.multimodal:
+        disk_gib += disk.copy_gib(request.shape.parameters)
     return Parameters(
         schema_version="1.0",
         model=Model(request.model, None, False, request.seq_length, request.shape.parameters),

@@ -20,6 +20,7 @@ from ..hardware.cards import Hardware
 from ..settings import float8
 from ..settings.parameters import Parameters
 from ..settings.recipes import Package, optimizer_of
+from . import text_model
 from .session import Folder
 
 GIB = 2**30
@@ -72,7 +73,7 @@ def require_float8(here: Hardware) -> None:
 
 def require_disk(parameters: Parameters, root: Path) -> None:
     """Raise MissingHere when the disk of `root` has no room for the model and the checkpoints of the plan."""
-    need = disk.needed_by(parameters)
+    need = disk.needed_by(parameters) + text_model.disk_gib(parameters.model.name)
     place = next(parent for parent in (root.absolute(), *root.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free / GIB
     used = _already_there(root)

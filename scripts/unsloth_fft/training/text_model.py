@@ -16,7 +16,7 @@ from ..core.errors import BadInput
 from ..core.terminal import say
 from ..settings.parameters import Parameters
 from ..weights import multimodal
-from ..weights.checkpoint import locate, resolved
+from ..weights.checkpoint import locate, open_checkpoint, resolved
 from . import processes
 
 # Beside the scratch folders of data, whose prefix it shares, so that what a killed run left is removed with them.
@@ -52,6 +52,17 @@ def write(base: Path, folder: Path) -> None:
         f"training the language model of {base.name}; {len(parted.kept)} other tensors ({parted.kept_elements:,}"
         " weights) are not loaded, and are kept as they are"
     )
+
+
+def disk_gib(name: str) -> float:
+    """GiB of disk that a local multimodal checkpoint takes beside its training: the language model's copy, and the
+    parts that are kept, which stand in the saved model again; 0 for any other model."""
+    if not Path(name).expanduser().is_dir():
+        return 0.0
+    base = multimodal_base(name)
+    if base is None:
+        return 0.0
+    return sum(tensor.bytes for tensor in open_checkpoint(base).tensors.values()) / 2**30
 
 
 def multimodal_base(name: str, revision: str | None = None) -> Path | None:
