@@ -179,16 +179,26 @@ def test_the_rows_shown_are_the_tokens_that_are_trained_on(tmp_path, model):
     from unsloth_fft.data.supervision import IGNORED
     from unsloth_fft.data_doctor import learned_view
 
-    for rows in ([{"messages": turns("a", "b")}], [{"prompt": "a b", "completion": " c"}], [{"text": "a b c"}]):
-        file = write_jsonl(tmp_path / "rows.jsonl", rows * 3)
-        loss_on = "all" if "text" in rows[0] else "responses"
+    two = [*turns("a", "WRONG", weight=0), *turns("b", "RIGHT")]
+    shown = (
+        ({"messages": turns("a", "b")}, "responses"),
+        ({"messages": two}, "responses"),
+        ({"messages": two}, "all"),
+        ({"prompt": two[:3], "completion": two[3:]}, "responses"),
+        ({"messages": [*turns("a", ""), *turns("b", "RIGHT")]}, "responses"),
+        ({"prompt": "a b", "completion": " c"}, "responses"),
+        ({"text": "a b c"}, "all"),
+    )
+    for one, loss_on in shown:
+        file = write_jsonl(tmp_path / "rows.jsonl", [one] * 3)
         report = doctor_report(file, model, loss_on=loss_on, eval_fraction=0.0)
         prepared, tokenizer = prepared_rows(file, model, tmp_path / "s", loss_on=loss_on, eval_fraction=0.0)
         row = prepared.train[0]
         trained = learned_view.of_tokens(row["input_ids"], row["labels"], IGNORED, tokenizer.decode)
         assert trained == report.samples[0]
         line = learned_view.line(trained)
-        assert line.count("⟦") == line.count("⟧") == 1 and "\n" not in line
+        assert line.count("⟦") == line.count("⟧") >= 1 and "\n" not in line
+        assert not any("WRONG" in part.text for part in trained if part.learned)
 
 
 def test_the_doctor_shows_what_is_learned_and_names_what_it_did_not_use(tmp_path, model, capsys):
