@@ -12,6 +12,7 @@ from ..core.errors import BadInput
 from ..data import row_format, scanning, sources
 from ..data.json_objects import Fault
 from ..data.row_format import FORMATS
+from ..data.row_problems import RowProblem
 from ..rendering import lora_script
 
 EPILOG = """examples:
@@ -69,6 +70,10 @@ def _recognised(dataset: str) -> str:
     if row is None or isinstance(row.value, Fault):
         raise BadInput(f"{dataset}: its first row cannot be read", hint=f"unsloth_fft_tool.py data {dataset}")
     try:
-        return row_format.recognise(row.value)
-    except row_format.RowProblem as problem:
-        raise BadInput(f"{scanning.place(row)} {problem}", hint="say the format: --format messages") from None
+        form = row_format.recognise(row.value)
+        row_format.read(row.value, form)
+        return form
+    except RowProblem as problem:
+        raise BadInput(
+            f"{scanning.place(row)} {problem}", hint=problem.hint or "say the format: --format messages"
+        ) from None

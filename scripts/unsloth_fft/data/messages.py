@@ -25,7 +25,7 @@ _SHAREGPT_ROLES = {
 }
 # Marks of a turn that say whether it is learned: OpenAI and mistral-finetune (weight), axolotl (train), ms-swift
 # (loss), LLaMA-Factory (loss_weight), slime (step_loss_mask).
-_MARKS = ("weight", "train", "loss", "loss_weight", "loss_scale", "trainable", "loss_mask", "step_loss_mask")
+MARKS = ("weight", "train", "loss", "loss_weight", "loss_scale", "trainable", "loss_mask", "step_loss_mask")
 REASONING = ("reasoning_content", "thinking", "reasoning")
 _TURN_MEDIA = ("image", "images", "video", "videos", "audio", "audios", "image_url")
 _WORDS_OF_PART = ("text", "value", "content", "thinking", "reasoning")
@@ -136,7 +136,7 @@ def _called(words: Any, role: str) -> list[Any]:
 def _take_marks(turn: dict[str, Any], number: int) -> bool:
     """Whether the turn's own marks let it be learned; they are taken out, for they are no words."""
     learned = set()
-    for key in _MARKS:
+    for key in MARKS:
         if key not in turn:
             continue
         value = turn.pop(key)
@@ -217,7 +217,7 @@ def _take_parts(turn: dict[str, Any], parts: list[Any], number: int) -> None:
 
 
 def _refuse_marked_part(part: dict[str, Any], number: int) -> None:
-    for key in _MARKS:
+    for key in MARKS:
         if part.get(key) is not None and not is_one(part[key]):
             raise RowProblem(f"has a message {number} with '{key}' beside a part of it; a turn is learned whole or not"
                              " at all here", "mark the whole turn, or make two turns of it")  # fmt: skip

@@ -16,7 +16,7 @@ from ..data.row_format import FORMATS
 from ..models import source
 from ..planning import duration
 from ..settings.parameters import Parameters
-from . import made_for
+from . import made_for, rows_elsewhere
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md")
 
@@ -216,11 +216,7 @@ def require_one_node(parameters: Parameters, target: str) -> None:
 def first_rows_format(parameters: Parameters, target: str) -> str:
     """The row format, recognised from a local file where it is `auto`. Raises BadInput when it stays unknown."""
     form, dataset = parameters.data.format, require_dataset(parameters, target)
-    if parameters.data.columns:
-        raise BadInput(
-            f"data/columns cannot be kept by {target}, which knows the usual names alone",
-            hint="rename the columns in the file, or render --target script",
-        )
+    rows_elsewhere.refuse(parameters, target)
     if form == "auto" and os.path.isfile(dataset):
         from ..data import json_rows, opening, row_format
         from ..data.row_problems import RowProblem

@@ -8,7 +8,7 @@ from typing import Any
 from ...core import yaml_text
 from ...core.errors import BadInput
 from ...settings.parameters import Parameters
-from .. import lost_settings
+from .. import lost_settings, rows_elsewhere
 from ..target import Loss, Rendered, Target, commented, is_local_data, plan_comment, require_dataset, wrapped
 
 # What `unsloth train` does and cannot be told otherwise, unsloth 2026.10.9: unsloth_cli/commands/train.py
@@ -34,6 +34,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
 
 def refuse(parameters: Parameters, target: str, formats: Mapping[str, str]) -> None:
     """Raise BadInput for what Unsloth's own trainer takes no setting for: GPUs, a revision, rows of other `formats`."""
+    rows_elsewhere.refuse(parameters, target)
     if parameters.distributed.gpus * parameters.distributed.nodes > 1:
         raise BadInput(f"{target}: a plan for several GPUs cannot be kept", hint="render --target script or slurm")
     if parameters.model.revision is not None:
