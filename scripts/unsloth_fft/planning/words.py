@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 
 from ..data import cut_ends
-from ..estimates.kinds import kind_of, tunes_kernels
 from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from ..estimates.speed import float8_share, launches_decide
 from ..estimates.survival import WANTED_SHARE
 from ..models import source
-from ..models.shape import ModelShape
 from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting
 from ..weights.expected import Expected
-from . import amount, duration, row_joining
+from . import amount, duration, kind_words, row_joining
 from .data_facts import DataFacts
 from .defaults import defaults_for
 from .request import Request
@@ -207,7 +205,7 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         *_template_warnings(request),
         *_amount_warnings(request, best.setting, predicted.steps),
     ]
-    return [*found, *_shape_warnings(request.shape), *_data_warnings(request)]
+    return [*found, *kind_words.of(request.shape), *_data_warnings(request)]
 
 
 def _range_warning(predicted: Predicted) -> list[str]:
@@ -291,30 +289,6 @@ def _template_warnings(request: Request) -> list[str]:
 def template_for(model: str) -> str:
     """The chat template that suits `model` by its name, as Unsloth calls it."""
     return next((template for part, template in TEMPLATES if part in model.lower()), "chatml")
-
-
-def _shape_warnings(shape: ModelShape) -> list[str]:
-    kind = kind_of(shape)
-    found = [kind.words] if kind.words else []
-    if kind.words:
-        found[0] += f" {kind.margin:.0%} of the peak is left free for that."
-    if shape.experts:
-        found.append("The loss contains the router's load-balancing loss where the model's own config has one.")
-    if tunes_kernels(shape):
-        found.append(
-            "The first step tunes kernels, once for each kind of card: more than 5 minutes on an H200. The results stay"
-            " in Triton's cache (~/.triton/cache, or TRITON_CACHE_DIR): keep that folder between machines."
-        )
-    if shape.multimodal:
-        found.append(
-            "The language model alone is loaded and trained; vision and audio parts take no GPU memory, are kept as"
-            " they are, and stand beside it in the saved model."
-        )
-    if shape.assumed_llama_like:
-        found.append(
-            f"model_type {shape.model_type} is not known; its config has exactly Llama's keys, so Llama was assumed."
-        )
-    return found
 
 
 def _amount_warnings(request: Request, setting: Setting, steps: int) -> list[str]:
