@@ -26,18 +26,30 @@ def host_tensor(shape: Any, dtype: Any, *, page_locked: bool) -> Any:
     """
     import torch
 
-    count = math.prod(shape)
-    size = count * dtype.itemsize
-    if not page_locked or size < LEAST_BYTES or not hasattr(mmap, "MAP_PRIVATE"):
-        return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=page_locked)
+    size = math.prod(shape) * dtype.itemsize
+    if page_locked and size >= LEAST_BYTES and hasattr(mmap, "MAP_PRIVATE"):
+        try:
+            return _registered(shape, dtype, size)
+        except (OSError, _NotRegisteredError):  # as under some virtual machines; torch's own may still be had
+            pass
+    return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=page_locked)
+
+
+def _registered(shape: Any, dtype: Any, size: int) -> Any:
+    import torch
+
     block = _Block(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for name in ("MADV_HUGEPAGE", "MADV_DONTFORK"):  # a child process neither sees these pages nor makes them copied
         with contextlib.suppress(AttributeError, OSError):
             block.madvise(getattr(mmap, name))
-    tensor = torch.frombuffer(block, dtype=dtype, count=count)
+    tensor = torch.frombuffer(block, dtype=dtype, count=math.prod(shape))
     tensor.zero_()  # by many threads: registering would have the pages made by one
     block.register(tensor.data_ptr(), size)
     return tensor.view(shape)
+
+
+class _NotRegisteredError(Exception):
+    """CUDA did not take this memory."""
 
 
 class _Block(mmap.mmap):
@@ -48,13 +60,22 @@ class _Block(mmap.mmap):
     def register(self, address: int, size: int) -> None:
         failed = int(_cudart().cudaHostRegister(address, size, 0))
         if failed:
-            raise RuntimeError(f"cudaHostRegister of {size} bytes failed with {failed}")
+            _forget_cuda_error()
+            raise _NotRegisteredError
         self._registered_at = address
 
     def __del__(self) -> None:
         if self._registered_at is not None:
             with contextlib.suppress(Exception):  # at the very end of a process CUDA may be gone before
                 _cudart().cudaHostUnregister(self._registered_at)
+
+
+def _forget_cuda_error() -> None:
+    """CUDA tells a failed call once more to whoever asks next, and torch would take it for its own."""
+    import torch
+
+    with contextlib.suppress(RuntimeError, AssertionError):
+        torch.zeros(1, device="cuda")
 
 
 def _cudart() -> Any:
