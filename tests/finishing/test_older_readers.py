@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints import EMBEDDING, HEAD, f32, small_weights, stored, write_folder
 from conftest import conversation_rows, minimal_parameters, write_jsonl, write_parameters
 from unsloth_fft.finishing import older_readers
 
@@ -97,6 +98,19 @@ def test_the_tokenizer_has_a_class_and_a_length_that_older_readers_know() -> Non
 def test_generation_settings_keep_what_only_the_base_says() -> None:
     found = older_readers.generation({"eos_token_id": [1, 2]}, {"eos_token_id": 1, "top_k": 50, "_name_or_path": "x"})
     assert found == {"eos_token_id": [1, 2], "top_k": 50}
+
+
+@pytest.mark.parametrize(("head", "tied"), [(2.0, False), (1.0, True), (None, True)])
+def test_a_head_of_its_own_is_not_called_tied(tmp_path: Path, head: float | None, tied: bool) -> None:
+    """Readers of transformers 4 would put the embedding in its place (huggingface/transformers#45127)."""
+    weights = small_weights()
+    del weights[HEAD]
+    if head is not None:
+        weights[HEAD] = weights[EMBEDDING] * head
+    config = {"model_type": "llama", "tie_word_embeddings": True}
+    folder = write_folder(tmp_path / "out", stored(weights, f32), config=config)
+    older_readers.complete(folder, None)
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is tied
 
 
 # --- an exported model, read by transformers 5 and 4 ---

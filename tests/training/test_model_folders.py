@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from checkpoints import EMBEDDING, bf16, f32, small_weights, stored, write_folder
@@ -196,6 +197,24 @@ def test_weights_under_names_that_no_loader_looks_for_are_refused(
     with pytest.raises(BadInput, match=word) as refusal:
         initialized(model)
     assert name in refusal.value.message
+
+
+def test_weights_that_lack_a_tensor_are_refused_before_it_is_made_up(
+    model: Path, initialized: Callable[..., Path]
+) -> None:
+    """As huggingface/accelerate#1054 had it: loading says a word and begins with random values."""
+    file = model / "model.safetensors"
+    size = int.from_bytes((data := file.read_bytes())[:8], "little")
+    tensors = json.loads(data[8 : 8 + size])
+    kept = {}
+    for name, entry in tensors.items():
+        if name != "__metadata__" and not name.endswith("layers.1.mlp.up_proj.weight"):
+            begin, end = (8 + size + offset for offset in entry["data_offsets"])
+            kept[name] = ("F32", np.frombuffer(data[begin:end], np.float32).reshape(entry["shape"]))
+    assert len(kept) == len(tensors) - 2
+    write_folder(model, kept)
+    with pytest.raises(BadInput, match="would fill the rest with random values"):
+        initialized(model)
 
 
 def test_two_sets_of_weights_are_said_before_training(

@@ -106,6 +106,7 @@ def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[s
     record = _data_record(found, task)
     folder = hub_cache.find(found.model.name, found.model.revision)
     if folder is not None and folder.is_dir():
+        model_folder.require_complete(folder)
         embedded.require(found.data, folder)
     if task == tasks.SUPERVISED:
         _check_rows(found)

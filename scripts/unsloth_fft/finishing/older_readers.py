@@ -2,7 +2,7 @@
 
 transformers 5 writes `rope_parameters`, `dtype` and `TokenizersBackend`; transformers 4, and what was built on it
 (vLLM, the converter of llama.cpp), looks for `rope_theta`, `rope_scaling`, `torch_dtype` and a tokenizer class that it
-knows, and takes a default in silence where it finds none. Standard library only.
+knows, and takes a default in silence where it finds none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ..auditing.compare import same_values
 from ..core import files
+from ..weights.checkpoint import open_checkpoint
+from ..weights.naming import group_of, is_token_embedding
 
 # What a base says that is not true of the trained model, or of its folder.
 _NOT_KEPT: Final = frozenset(
@@ -31,10 +34,27 @@ _PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json", 
 def complete(folder: Path, base: Path | None) -> None:
     """Add to the model saved in `folder` what older readers need; `base` is the folder it was trained from, if here."""
     _rewrite(folder / "config.json", base, config)
+    if _head_is_its_own(folder):
+        untied = {"tie_word_embeddings": False}
+        _rewrite(folder / "config.json", None, lambda new, _: {**new, **untied, **_in_text_part(new, untied)})
     _rewrite(folder / "tokenizer_config.json", base, _tokenizer_of(folder))
     _rewrite(folder / "generation_config.json", base, generation)
     if base is not None:
         _copy_files(folder, base)
+
+
+def _head_is_its_own(folder: Path) -> bool:
+    """Whether a head is stored that differs from the embedding: transformers 5 then uses it, whatever config.json says,
+    and transformers 4 does what config.json says."""
+    tensors = open_checkpoint(folder).tensors
+    heads = [tensor for name, tensor in tensors.items() if group_of(name) == "head" and name.endswith(".weight")]
+    tables = [tensor for name, tensor in tensors.items() if is_token_embedding(name)]
+    return bool(heads and tables) and not same_values(tables[0], heads[0])
+
+
+def _in_text_part(new: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    text = new.get("text_config")
+    return {"text_config": {**text, **changes}} if isinstance(text, dict) and "tie_word_embeddings" in text else {}
 
 
 def config(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ configuration class documents, or the error names it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..core.errors import BadInput
 
@@ -228,7 +228,7 @@ def positions(config: Mapping[str, Any], trained: int) -> int:
 _STRETCHING = ("yarn", "linear", "dynamic")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -84,6 +84,10 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
     if scaling is not None:
         arguments["rope_scaling"] = scaling
     model, tokenizer = loading.with_unsloth(arguments)
+    downloaded = hub_cache.snapshot(parameters.model.name, parameters.model.revision)
+    if downloaded is not None and model_folder.local_folder(parameters.model.name) is None:  # perhaps only just now
+        model_folder.check(downloaded, complete=False)
+        model_folder.require_complete(downloaded)
     if getattr(model, "generation_config", None) is not None:
         model_folder.make_savable(model.generation_config, f"the generation settings of {parameters.model.name}")
     if scaling is not None:

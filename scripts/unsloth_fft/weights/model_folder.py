@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..core import files
-from ..core.errors import BadInput
+from ..core.errors import BadInput, FFTError
 from ..core.terminal import say
 from ..models import hub_cache
 from ..models.config import refuse_quantized
+from ..models.shape import ModelShape
 from .checkpoint import INDEX_FILE, WHOLE_FILE, Checkpoint, open_checkpoint
-from .naming import WRAPPERS
+from .naming import WRAPPERS, group_of, is_buffer
 
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
@@ -92,6 +93,35 @@ def check(folder: Path, *, complete: bool = True) -> None:
         _check_weights(folder)
     _check_tokenizer(folder, complete)
     _check_generation(folder)
+
+
+def require_complete(folder: Path) -> None:
+    """Raise BadInput for weights that are fewer than config.json describes: loading makes the rest up, in silence.
+
+    Looks at families that the planner counts, and passes over folders without weights.
+    """
+    if not any(folder.glob("*.safetensors")):
+        return
+    checkpoint = open_checkpoint(folder)
+    if checkpoint.config.get("quantization_config") is not None:  # MXFP4 packs two weights into a byte
+        return
+    try:
+        shape = ModelShape.from_config(checkpoint.config, str(folder))
+    except FFTError:  # a family that the planner does not count
+        return
+    if shape.multimodal:
+        return
+    stored = sum(
+        tensor.elements
+        for name, tensor in checkpoint.tensors.items()
+        if tensor.is_weight and not is_buffer(name) and not (shape.tied_embeddings and group_of(name) == "head")
+    )
+    if stored < shape.parameters:
+        raise BadInput(
+            f"{folder}: the weights hold {stored:,} parameters, and config.json describes {shape.parameters:,}; loading"
+            " would fill the rest with random values",
+            hint="download the weights again, or use the config.json that was published with them",
+        )
 
 
 def _check_config(folder: Path) -> None:
