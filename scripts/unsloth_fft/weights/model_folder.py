@@ -218,14 +218,15 @@ _PLAIN: Final = frozenset(
 def _check_generation(folder: Path) -> None:
     """Raise BadInput for generation settings with which the trained model cannot be saved; say what will be changed."""
     path = folder / "generation_config.json"
-    if not path.exists() or set(files.read_json(path, "model file")) <= _PLAIN:
+    values = files.read_json(path, "model file") if path.exists() else {}
+    if set(values) <= _PLAIN:
         return
     try:
         from transformers import GenerationConfig
     except ModuleNotFoundError:  # where nothing can be trained, it is looked at again before training
         return
     try:
-        config = GenerationConfig.from_pretrained(str(folder))
+        config = GenerationConfig.from_dict(values)
     except Exception as error:  # transformers raises what its own checks raise
         raise _unsavable(str(path), error) from None
     if make_savable(config, str(path)):
