@@ -70,9 +70,8 @@ def _line_of(text: str) -> Line | None:
     whole = all(type(value[name]) is int and value[name] >= 0 for name in _WHOLE)
     numbers = (value[name] for name in _MEASURED)
     measured = all(number is None or type(number) in (int, float) and math.isfinite(number) for number in numbers)
-    if line.learning_rate is not None and not 0 <= line.learning_rate <= _LARGEST_RATE:
-        return None
-    known = line.kind in ("train", "eval") and written.tzinfo is not None
+    measured = measured and (line.learning_rate is None or 0 <= line.learning_rate <= _LARGEST_RATE)
+    known = isinstance(line.kind, str) and line.kind in ("train", "eval") and written.tzinfo is not None
     return line if whole and measured and known else None
 
 
