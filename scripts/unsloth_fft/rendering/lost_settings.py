@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import BadInput
+from ..models import catalogue
 from ..settings.parameters import Parameters, exactness_of
 from ..settings.recipes import BYTES, FUSED, RECIPES, optimizer_of
 from .target import Loss
@@ -25,7 +26,19 @@ def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
     if parameters.optimizer.state_offload:
         losses.append(Loss("optimizer/state_offload", "on", "off, and optimizer state must fit the GPU", breaks=True))
     losses += [*layer_losses(parameters), *float8_losses(parameters)]
-    return [*losses, *gradient_losses(parameters), *padding_losses(parameters)]
+    return [*losses, *gradient_losses(parameters), *padding_losses(parameters), *tower_losses(parameters)]
+
+
+def tower_losses(parameters: Parameters) -> list[Loss]:
+    """The language model of a multimodal checkpoint, which this bundle takes out before it trains and puts back."""
+    try:
+        multimodal = catalogue.load_shape(parameters.model.name).multimodal
+    except BadInput:  # a shape that is not known
+        return []
+    if not multimodal:
+        return []
+    becomes = "the whole checkpoint with its processor: its towers take memory, and train along unless they are frozen"
+    return [Loss("model/name", "its language model alone", becomes)]
 
 
 def layer_losses(parameters: Parameters) -> list[Loss]:

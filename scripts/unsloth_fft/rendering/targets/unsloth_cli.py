@@ -99,6 +99,7 @@ def losses(parameters: Parameters) -> list[Loss]:
     optimizer, precision, schedule = parameters.optimizer, parameters.precision, parameters.schedule
     lost = [Loss("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED")]
     lost += [*lost_settings.layer_losses(parameters), *lost_settings.float8_losses(parameters)]
+    lost += lost_settings.tower_losses(parameters)
     if precision.weights == "float32":
         lost.append(Loss("precision/weights", "float32", "bfloat16 on a GPU", breaks=True))
     if precision.exactness != "any":
