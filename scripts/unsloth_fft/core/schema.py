@@ -77,7 +77,7 @@ def _remedies_of(error: Any) -> Iterator[str]:
     asked: Any = error.schema.get(error.validator) if isinstance(error.schema, dict) else None
     if error.validator == "type":
         wanted = asked if isinstance(asked, list) else [asked]
-        yield f"make {place or 'the top level'} {' or '.join(_TYPES.get(kind, kind) for kind in wanted)}"
+        yield f"make {place or 'the top level'} {' or '.join(_TYPES[str(kind)] for kind in wanted)}"
     elif error.validator == "enum":
         choices = ", ".join("null" if choice is None else str(choice) for choice in asked or ())
         yield f"set {place} to one of: {choices}"
