@@ -159,6 +159,7 @@ def _note_versions(made_for: Mapping[str, str]) -> None:
 
 def _trial(parameters: Parameters, args: argparse.Namespace, task: str) -> int:
     """A dry run in a session of its own, which is gone afterwards."""
+    from ..training import environment
     from ..training.run import Options
     from . import init, train
 
@@ -168,6 +169,7 @@ def _trial(parameters: Parameters, args: argparse.Namespace, task: str) -> int:
         scratch = tempfile.TemporaryDirectory(prefix=f".{args.output.name}-trial-", dir=where)
     with scratch as folder:
         root = Path(folder) / "session"
+        environment.begin(parameters, root)
         init.make(parameters, root, task)
         next_command = f"{_started()} --output {args.output}"
         return train.try_out(root, args.trial_steps, Options(task=task), next_command=next_command)
@@ -175,11 +177,13 @@ def _trial(parameters: Parameters, args: argparse.Namespace, task: str) -> int:
 
 def _train(parameters: Parameters, args: argparse.Namespace, task: str) -> int:
     from ..finishing import export
+    from ..training import environment
     from ..training.run import Options
     from . import train
 
     token = export.token(args.push_to_hub)
     root = args.output
+    environment.begin(parameters, root)
     resumed = _opened(parameters, args, task)
     options = Options(resumed, False, args.rendezvous, args.follow, task)
     train.to_the_end(root, options, as_json=False)

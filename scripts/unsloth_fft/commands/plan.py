@@ -44,6 +44,7 @@ A --dataset path is stored as given, so run `unsloth_fft_tool.py init` from the 
 exit codes: 0 planned, 2 bad input, 3 nothing fits (with what would make it fit), 4 something is missing here."""
 
 ANY, SHIPPED = "any", "shipped"
+TRACKERS = ("none", "wandb", "trackio", "tensorboard", "mlflow")
 DEFAULT_LENGTH = 2048
 DEFAULT_BATCH = 16
 DEFAULT_ALTERNATIVES = 3
@@ -109,6 +110,8 @@ def _add_task(top: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--objective", choices=OBJECTIVES, default="sft", help="sft: instructions; pretrain: raw text (default sft)"
     )
+    group.add_argument("--report-to", choices=TRACKERS, default="none",
+                       help="tracker that gets the metrics, too (default none; wandb sends them away)")  # fmt: skip
     group.add_argument("--prefer", choices=("speed", "memory"), default="speed",
                        help="of the plans that fit, the fastest or the smallest (default speed)")  # fmt: skip
     group.add_argument("--exactness", choices=tuple(sorted(RANK, key=lambda name: -RANK[name])), default="exact",
@@ -326,6 +329,7 @@ def request_from(args: argparse.Namespace) -> Request:
         ),
         given=_hardware_flags(args),
         prefer=args.prefer,
+        report_to=args.report_to,
         reading=Reading(
             chat_template=args.chat_template,
             sample_by=args.sample_by,

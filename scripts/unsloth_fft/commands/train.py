@@ -11,8 +11,9 @@ from ..core import files, terminal
 from ..core.arguments import whole
 from ..core.errors import BadInput
 from ..core.shell_words import word
+from ..settings import parameters
+from ..training import environment, session, starting
 from ..training import run as training_run
-from ..training import session, starting
 from ..training.run import Options
 from ..training.session import Session
 from ..training.stopping import interruptible
@@ -132,6 +133,8 @@ def _session_of(args: argparse.Namespace) -> Path:
         raise BadInput("train needs a session folder", hint="use: train DIR, or: train --params F --session DIR")
     if args.params is None:
         return _existing(args.session)
+    session.refuse_existing(args.session)
+    environment.begin(parameters.load(args.params), args.session)
     init.initialize(args.params, args.session)
     return Path(args.session)
 

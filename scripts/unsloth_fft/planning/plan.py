@@ -152,6 +152,7 @@ def _schedule(
         save_steps=save_steps,
         save_total_limit=2,
         seed=SEED,
+        report_to=request.report_to,
     )
 
 

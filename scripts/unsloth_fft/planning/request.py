@@ -64,6 +64,7 @@ class Request:
 
     `given` names the hardware flags that stood on the command line ("--vram-gib"): they stay when a hint is followed.
     `prefer` says what the best of the plans that fit has most of: "speed", or least of: "memory".
+    `report_to` is a tracker by its name in Transformers.
     `one_price` says that `price_per_hour` was given once for several cards that are compared.
     `unread` is the data set whose rows are not known, because it is on the Hub, on another machine or not countable.
     """
@@ -85,6 +86,7 @@ class Request:
     unread: str | None = None
     prefer: str = "speed"
     one_price: bool = False
+    report_to: str = "none"
 
     @property
     def float8(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..core import files, installing
 from ..core.errors import MissingHere
 from ..settings.parameters import Parameters
+from . import quiet
 
 TRAINING_PACKAGES = ("unsloth", "torch", "transformers", "trl", "datasets", "safetensors")
 INSTALL_COMMAND = "uv sync --extra train   (or: pip install 'unsloth==2026.10.9' matplotlib)"
@@ -47,8 +48,20 @@ def prepare(parameters: Parameters, root: Path) -> None:
     require_packages()
     require_tracker(parameters.schedule.report_to)
     os.environ.update(variables_for(parameters))
+    quiet.prepare()
     for name, folder in TRACKER_FOLDERS.items():
         os.environ.setdefault(name, str(root.absolute() / folder))
+
+
+def begin(parameters: Parameters, root: Path) -> None:
+    """`prepare`, and import Unsloth where this process will train: it must patch the others before they are imported.
+
+    For whoever checks a session and trains it in one process. Raises MissingHere without the packages.
+    """
+    prepare(parameters, root)
+    if parameters.distributed.gpus * parameters.distributed.nodes == 1:
+        with stdout_to_stderr():
+            import unsloth  # noqa: F401
 
 
 def for_children() -> dict[str, str]:

@@ -15,10 +15,13 @@ from typing import Any
 
 from ..core import files, json_text, schema
 from ..core.errors import BadInput, TrainingFailed
+from ..core.terminal import say
 from ..hardware import host_memory
+from . import quiet
 from .session import now
 
 WARM_UP_LINES = 2
+SAY_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class Recorder:
         self._on_start = on_start
         self._on_step = on_step
         self._bar: Any = None
+        self._said = -math.inf
         self._last_time = time.perf_counter()
         self._last_tokens = 0
 
@@ -152,8 +156,9 @@ class Recorder:
             desc="training",
             unit="step",
             leave=False,
-            disable=self._path is None,
+            disable=self._path is None or not quiet.watched(),
         )
+        self._said = -math.inf
         self._last_time = time.perf_counter()
         self._last_tokens = state.num_input_tokens_seen
         self._on_start()
@@ -180,6 +185,15 @@ class Recorder:
                 hint="lower the learning rate or lengthen the warm-up (references/hyperparameters.md), then start anew",
             )
         self._bar.set_postfix_str(f"loss {loss:.3f}")
+        self._say_now_and_then(state, loss)
+
+    def _say_now_and_then(self, state: Any, loss: float) -> None:
+        """A line a minute where there is no bar, and one at the first step and at the last."""
+        last = state.global_step == state.max_steps
+        if self._path is None or quiet.watched() or not (last or time.monotonic() - self._said >= SAY_EVERY_S):
+            return
+        self._said = time.monotonic()
+        say(f"step {state.global_step} of {state.max_steps}, loss {loss:.3f}")
 
     def write(self, line: Line) -> None:
         if self._path is not None:

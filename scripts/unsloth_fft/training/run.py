@@ -35,6 +35,7 @@ from . import (
     outcome,
     preflight,
     processes,
+    quiet,
     rehearsal,
     saving,
     session,
@@ -184,6 +185,8 @@ def _prepared(folder: Folder, state: Session, parameters: Parameters, options: O
 
 def _tidy(folder: Folder, start: Start, state: Session) -> None:
     starting.tidy(folder, start, state)
+    if start.checkpoint is not None:
+        say(f"resuming at step {start.step}")
     session.remove_leftovers(folder)
     preparing.remove_leftovers(folder.root)
 
@@ -280,6 +283,7 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
     """(model, tokenizer, prepared data, the multimodal checkpoint it came from), within the memory that is allowed."""
     import unsloth  # noqa: F401  (first: it patches what the others define)
 
+    quiet.libraries()
     if options.hold_to_plan and parameters.plan is not None:
         gpu_limit.hold_to(parameters.plan.hardware.vram_gib)
     loaded, multimodal_base = text_model.taken_out(parameters, space.parent)
