@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import json_text
 from .errors import BadInput, FFTError, MissingHere
@@ -45,7 +45,7 @@ def read_text(path: Path, what: str) -> str:
     try:
         _refuse_special(path, what)
         with path.open("rb") as file:
-            content = file.read(MAX_TEXT_BYTES + 1)
+            content = read_at_most(file, MAX_TEXT_BYTES + 1)
         if len(content) > MAX_TEXT_BYTES:
             raise BadInput(f"{what} {path} is larger than {MAX_TEXT_BYTES // 2**30} GiB", hint="check the path")
         return content.decode("utf-8")
@@ -56,6 +56,15 @@ def read_text(path: Path, what: str) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BadInput(f"{what} {str(path)!r} cannot be read: {reason}", hint="check its permissions") from None
+
+
+def read_at_most(file: BinaryIO, most: int) -> bytes:
+    """The rest of `file`, at most `most` bytes. Its own read() would first make room for all of `most`: 1 GiB here."""
+    pieces = []
+    while most and (piece := file.read(min(most, 2**20))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def _refuse_special(path: Path, what: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..core import files
 from ..core.errors import BadInput
 from .json_array import scan_array
 from .json_objects import MAX_ROW_BYTES, Fault, Refused, parse_object
@@ -71,7 +72,12 @@ def _first_character(path: Path) -> bytes:
 def _one_object(path: Path) -> dict[str, Any] | Fault | None:
     """The row of a file that holds one object on several lines; None where its lines are to be read one by one."""
     with opened(path) as file:
-        text = file.read(MAX_ROW_BYTES + 1).removeprefix(_BOM).strip()
+        begun = b""
+        while not begun and (line := file.readline(MAX_ROW_BYTES)):
+            begun = line.removeprefix(_BOM).strip()
+        if not begun.startswith(b"{") or begun.endswith(b"}"):
+            return None  # rows line by line, as nearly always: the file is not read whole to see it
+        text = (begun + b"\n" + files.read_at_most(file, MAX_ROW_BYTES + 1 - len(begun))).strip()
     first, _, rest = text.partition(b"\n")
     if not text.startswith(b"{") or not rest or len(text) > MAX_ROW_BYTES or first.rstrip().endswith(b"}"):
         return None

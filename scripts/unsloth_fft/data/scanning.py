@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..core import installing
+from ..core import files, installing
 from ..core.errors import BadInput
 from ..core.shell_words import word
 from ..settings.parameters import Data
@@ -330,7 +330,7 @@ def _scan_paragraphs(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]
 
 def _scan_document(path: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     with opened(path) as file:
-        whole = file.read(MAX_ROW_BYTES + 1)
+        whole = files.read_at_most(file, MAX_ROW_BYTES + 1)
     if len(whole) > MAX_ROW_BYTES:
         yield 1, Fault(f"starts a document longer than {MAX_ROW_BYTES // 2**20} MiB", "use paragraphs or lines as rows")
         return
