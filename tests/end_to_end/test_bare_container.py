@@ -280,6 +280,16 @@ def test_without_posix_and_on_a_code_page_the_same_plans_checks_and_renderings(
     assert (elsewhere.work / "train_fft.py").read_bytes() == (bare.work / "train_fft.py").read_bytes()
 
 
+def test_words_that_a_code_page_lacks_end_no_command(elsewhere: Container) -> None:
+    rows = [{"text": "\u4eca\u5929"}, {"txt": "\u4eca\u5929"}, "\u4eca"]
+    write_jsonl(elsewhere.work / "\u4eca\u5929.jsonl", rows)
+    tool = 'python "$CLAUDE_SKILL_DIR/scripts/unsloth_fft_tool.py"'
+    for words, code in ((f"{tool} data \u4eca\u5929.jsonl", 2), (f"{tool} data \u4eca\u5929.jsonl --json", 2)):
+        finished = elsewhere.run(words)
+        assert finished.returncode == code and "Traceback" not in finished.stderr, finished.stderr
+        assert "--json" not in words or json.loads(finished.stdout)["faults"]["count"] == 2
+
+
 # The questions of evals/: what answers each, run there; the checks on files and commands then hold.
 ON_L40S = "--model meta-llama/Llama-3.1-8B --gpu L40S --host-ram-gib 128"
 ON_8_H100 = "--model meta-llama/Llama-3.1-70B --gpu H100 --gpus 8 --host-ram-gib 1536 --dataset rows.jsonl"
