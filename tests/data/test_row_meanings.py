@@ -370,6 +370,13 @@ def test_a_template_without_system_turns_says_what_to_do(tmp_path, strict_model)
     assert "must alternate" in faults[1].message and "beginning with a question" in faults[1].hint
 
 
+def test_an_answer_that_holds_the_end_token_is_refused(tmp_path, model):
+    """A tokenizer whose end is </s> takes the HTML of a struck word for it, and the answer stops there."""
+    rows = [asked(turn("assistant", "Fine.")), asked(turn("assistant", "Write <|im_end|> and go on."))]
+    fault = doctor_report(write_jsonl(tmp_path / "rows.jsonl", rows), model).faults.shown[0]
+    assert fault.line == 2 and "message 2 (assistant) that holds '<|im_end|>'" in fault.message
+
+
 def test_text_with_the_templates_markers_is_pointed_out(tmp_path, model):
     text = f"<|im_start|>user\nQUESTION{END}\n<|im_start|>assistant\nANSWER{END}\n"
     report = doctor_report(write_jsonl(tmp_path / "rows.jsonl", [{"text": text}, {"text": "plain"}]), model)

@@ -80,6 +80,9 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `data` command."""
+    # FILE may stand after the pairs of --columns.
+    args.dataset += [word for word in args.columns if "=" not in word]
+    args.columns = [word for word in args.columns if "=" in word]
     given = parameters.load(args.params) if args.params else None
     data, model = _data(args, given), _model(args, given)
     outputs.refuse_overwriting(

@@ -163,7 +163,7 @@ def _configs(readme: str) -> dict[str, dict[str, list[str]]]:
             name = values[0] if values else name
         elif key == "split":
             split = values[0] if values else split
-        elif key in ("path", "data_files"):
+        elif key in ("path", "data_files") and values:
             waiting.setdefault(split, []).extend(values)
         elif key == "data_dir" and values:
             waiting.setdefault(split, []).append(f"{values[0].rstrip('/')}/**/*")

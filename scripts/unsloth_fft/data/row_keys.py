@@ -76,7 +76,7 @@ def _refuse_preference(row: dict[str, Any], row_format: str) -> None:
             raise RowProblem(f"has '{key}': a pair of a better and a worse answer is preference data (DPO, KTO)",
                              f"{SFT_ONLY}; {IGNORE.format(key=key)}")  # fmt: skip
     # IMDB and the like have text and a class: nobody's judgement of an answer.
-    if row_format == "text" or "label" not in row:
+    if row_format not in USED or row_format == "text" or "label" not in row:
         return
     if isinstance(row["label"], bool | int | float | str) and row["label"] in _TRUTHS:
         raise RowProblem(

@@ -68,6 +68,7 @@ class Supervisor:
         """
         self._require_template()
         messages = naming_reasoning_as(self._tokenizer.chat_template, messages)
+        refuse_markers(messages, None, self._tokenizer.eos_token)
         input_ids, mask = self._render(messages, tools or [], unlearned)
         marked = _said(messages, unlearned)
         if self._learn_all and not marked:
@@ -75,7 +76,7 @@ class Supervisor:
         if mask is not None:
             answers = [token if learned else IGNORED for token, learned in zip(input_ids, mask, strict=True)]
         else:
-            refuse_markers(messages, self._answer_marker)
+            refuse_markers(messages, self._answer_marker, None)
             answers = self._mark_responses({"input_ids": [input_ids]})["labels"][0]
         stretches = _stretches(answers)
         kept = kept_stretches(stretches, messages, unlearned)
@@ -236,12 +237,20 @@ def refused_by_template(error: Exception, messages: list[dict[str, Any]]) -> Row
     return RowProblem(f"is refused by the chat template: {words}", hint)
 
 
-def refuse_markers(messages: list[dict[str, Any]], marker: str | None) -> None:
-    """Raise RowProblem when a turn that is no answer holds `marker`, which stands before answers in this template.
+def refuse_markers(messages: list[dict[str, Any]], marker: str | None, end: str | None) -> None:
+    """Raise RowProblem when words of a turn would be taken for the template's own.
 
-    What follows it would be learned as an answer.
+    What follows `marker`, which stands before answers, would be learned as an answer; an answer that holds `end`, the
+    token that ends the sequence, would be learned as far as that, and as a place to stop.
     """
     marker = (marker or "").strip()
+    for number, message in enumerate(messages, start=1):
+        if end and message["role"] == "assistant" and end in message["content"]:
+            raise RowProblem(
+                f"has a message {number} (assistant) that holds {end!r}, which ends a sequence for this tokenizer: the"
+                " model would learn to stop there",
+                "write it otherwise, or remove that row",
+            )
     for number, message in enumerate(messages, start=1):
         if marker and message["role"] != "assistant" and marker in message["content"]:
             raise RowProblem(

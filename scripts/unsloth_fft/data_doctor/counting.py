@@ -228,6 +228,7 @@ class Counter:
                 hint="name one of Unsloth's with --chat-template, for example --chat-template chatml",
             )
         messages = naming_reasoning_as(tokenizer.template, content.messages)
+        refuse_markers(messages, None, tokenizer.end)
         says_what_not = any(turn_is_said(messages[position]) for position in content.unlearned)
         try:
             if self._learn_all and not says_what_not:
@@ -245,7 +246,7 @@ class Counter:
             self._seen_conversation = True
             return text, spans
         if not tokenizer.marks_itself:
-            refuse_markers(messages, tokenizer.turns.response)
+            refuse_markers(messages, tokenizer.turns.response, None)
         answers = sum(turn["role"] == "assistant" for turn in messages)
         self._unexpected += not self._learn_all and len(spans) != answers
         spans = _joined(spans) if content.unlearned else spans

@@ -1,0 +1,70 @@
+"""A folder's files: of a clone of a Hub data set by what its README says, of any other by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conftest import write_jsonl
+from unsloth_fft.core.errors import BadInput
+from unsloth_fft.data import sources
+
+ROWS = [{"text": "a"}]
+
+
+def make(folder: Path, *names: str, configs: str = "") -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / name, ROWS)
+    if configs:
+        (folder / "README.md").write_text(f"---\nlicense: mit\nconfigs:\n{configs}tags:\n- a\n---\n# About\n")
+    return folder
+
+
+def names(files: sources.Files) -> tuple[list[str], list[str], list[str]]:
+    return tuple([path.name for path in part] for part in (files.train, files.held_out, files.skipped))  # type: ignore
+
+
+def test_splits_that_a_readme_declares_are_those_that_are_read(tmp_path):
+    configs = (
+        "- config_name: default\n  data_files:\n  - split: train\n    path: data/one-*\n"
+        "  - split: test\n    path: data/two-*\n"
+    )
+    folder = make(
+        tmp_path, "data/one-0.jsonl", "data/one-1.jsonl", "data/two-0.jsonl", "data/old.jsonl", configs=configs
+    )
+    train, held_out, skipped = names(sources.files_of(str(folder)))
+    assert (train, held_out, skipped) == (["one-0.jsonl", "one-1.jsonl"], ["two-0.jsonl"], ["README.md", "old.jsonl"])
+
+
+def test_of_several_subsets_or_splits_one_must_be_named(tmp_path):
+    configs = (
+        "- config_name: a\n  data_files: a/*.jsonl\n- config_name: b\n  data_files:\n"
+        "  - split: train_sft\n    path:\n    - b/x.jsonl\n  - split: train_gen\n    path: b/y.jsonl\n"
+    )
+    folder = str(make(tmp_path, "a/1.jsonl", "b/x.jsonl", "b/y.jsonl", configs=configs))
+    with pytest.raises(BadInput, match="the subsets a, b, and none is named") as caught:
+        sources.files_of(folder)
+    assert '"subset": "a"' in caught.value.hint
+    assert names(sources.files_of(folder, "a"))[0] == ["1.jsonl"]
+    with pytest.raises(BadInput, match="the parts train_sft, train_gen, and none is called train"):
+        sources.files_of(folder, "b")
+    assert names(sources.files_of(folder, "b", "train_gen"))[0] == ["y.jsonl"]
+
+
+def test_without_a_readme_names_of_files_and_folders_say_what_is_held_out(tmp_path):
+    folder = make(tmp_path, "rows.jsonl", "validation/part.jsonl", "dev.jsonl.gz", "test.jsonl", "contest/a.jsonl")
+    (folder / "notes.txt").write_text("About.")
+    (folder / "state.json").write_text("{}")
+    train, held_out, skipped = names(sources.files_of(str(folder)))
+    assert train == ["a.jsonl", "rows.jsonl"]
+    assert sorted(held_out) == ["dev.jsonl.gz", "part.jsonl", "test.jsonl"]
+    assert skipped == ["notes.txt", "state.json"]
+
+
+def test_a_saved_folder_that_lacks_a_file_says_so(tmp_path):
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "data-00000.arrow"}]}')
+    (tmp_path / "other.arrow").write_bytes(b"")
+    with pytest.raises(BadInput, match="was saved by datasets, and lacks data-00000.arrow"):
+        sources.files_of(str(tmp_path))
