@@ -152,3 +152,12 @@ def test_layers_that_predict_further_tokens_are_not_missed(base: Path, tmp_path:
     audit = audit_folders(old, write_folder(tmp_path / "trained", stored(moved(), f32))).to_json()
     assert audit["verdict"] == "full" and len(audit["unloaded_tensors"]) == 2
     assert any("predict further tokens" in word for word in audit["remarks"])
+
+
+def test_blocks_of_a_vision_tower_are_missed_whatever_their_number(base: Path, tmp_path: Path) -> None:
+    tower = "model.visual.blocks.7.attn.qkv.weight"
+    weights = {**small_weights(), tower: np.ones((4, 4), np.float32)}
+    config = {"text_config": {"num_hidden_layers": 2}}
+    old = write_folder(tmp_path / "old", stored(weights, f32), config=config)
+    audit = audit_folders(old, write_folder(tmp_path / "trained", stored(moved(), f32))).to_json()
+    assert (audit["verdict"], audit["missing_tensors"], audit["unloaded_tensors"]) == ("incomparable", [tower], [])

@@ -132,8 +132,9 @@ def _is_further_prediction(name: str, base: Checkpoint) -> bool:
     They pass over `mtp.` and over layers beyond the count in config.json (`_keys_to_ignore_on_load_unexpected` of
     Qwen3-Next, DeepSeek-V3 and GLM-4-MoE in transformers 5.17).
     """
-    layers, layer = _layers_of(base), layer_of(name)
-    return plain_name(name).startswith("mtp.") or (layers is not None and layer is not None and layer >= layers)
+    plain, layers, layer = plain_name(name), _layers_of(base), layer_of(name)
+    beyond = layers is not None and layer is not None and layer >= layers and plain.startswith("layers.")
+    return plain.startswith("mtp.") or beyond
 
 
 def _layers_of(base: Checkpoint) -> int | None:
