@@ -224,7 +224,7 @@ def test_a_job_cannot_read_a_file_of_this_machine(three, rows_file, tmp_path):
     )
     modal = rendered(params, "modal")
     assert f".add_local_file('{rows_file}', '/data/{rows_file.name}')" in modal
-    assert f'"--dataset", "/data/{rows_file.name}"' in modal
+    assert f"'--dataset', '/data/{rows_file.name}'" in modal
 
 
 def test_an_unwritable_output_is_a_clear_error(three, tmp_path):
@@ -294,3 +294,17 @@ def test_yaml_text_is_read_back_as_it_was(value):
     yaml = pytest.importorskip("yaml")
     original = {"a": {"b": value, "c": [value, {"d": value, "e": 1}] if "\n" not in str(value) else []}, "f": {}}
     assert yaml.safe_load(yaml_text.dump(original)) == original
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_trl_is_not_asked_for_answers_alone_where_the_template_does_not_mark_them(tmp_path, marked):
+    yaml = pytest.importorskip("yaml")
+    model = tmp_path / "model"
+    model.mkdir()
+    answer = "{% generation %}{{ m.content }}{% endgeneration %}" if marked else "{{ m.content }}"
+    (model / "chat_template.jinja").write_text("{% for m in messages %}" + answer + "{% endfor %}")
+    value = minimal_parameters(model, "owner/data")
+    value["data"]["format"] = "messages"
+    found = targets.find("trl").render(parameters.load(write_parameters(tmp_path / "p.json", value)))
+    assert yaml.safe_load(found.text)["assistant_only_loss"] is marked
+    assert any(loss.setting == "data/loss_on" and loss.breaks for loss in found.lost) is not marked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def render(parameters: Parameters, file: str) -> Rendered:
     lost += lost_settings.selection_losses(parameters)
     if parameters.data.chat_template is not None:
         lost.append(Loss("data/chat_template", parameters.data.chat_template, "the tokenizer's own", breaks=True))
+    marked = _marks_answers(parameters) if form == "messages" and parameters.data.loss_on == "responses" else None
+    lost += _template_losses(marked)
     config = {
         "model_name_or_path": parameters.model.name,
         "model_revision": parameters.model.revision or "main",
@@ -49,10 +52,32 @@ def render(parameters: Parameters, file: str) -> Rendered:
         "datasets": [_dataset(parameters)],
         **_held_out(parameters),
         **_arguments(parameters, form, optimizer),
+        **({} if marked is not False else {"assistant_only_loss": False}),
     }
     run = f"trl sft --config {file}{_launch(parameters)}"
     comments = commented(wrapped([*plan_comment(parameters, lost), "", f"Run: {run}"]))
     return Rendered(comments + yaml_text.dump(config), run=run, lost=tuple(lost), variables=("HF_TOKEN",))
+
+
+def _marks_answers(parameters: Parameters) -> bool | str:
+    """Whether the chat template says where answers stand, which TRL's assistant_only_loss needs (trl 1.15.0); a name
+    where the template is not here to be read."""
+    folder = Path(parameters.model.name).expanduser()
+    if not folder.is_dir():
+        return parameters.model.name
+    files = [folder / name for name in ("chat_template.jinja", "tokenizer_config.json")]
+    text = "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
+    return re.search(r"\{%-?\s*generation\b", text) is not None
+
+
+def _template_losses(marked: bool | str | None) -> list[Loss]:
+    if marked is False:
+        becomes = "all: the chat template has no generation markers, without which TRL's assistant_only_loss fails"
+        return [Loss("data/loss_on", "responses", becomes, breaks=True)]
+    if isinstance(marked, str):
+        becomes = f"responses, if the template of {marked} has generation markers or TRL knows it; else TRL refuses"
+        return [Loss("data/loss_on", "responses", becomes)]
+    return []
 
 
 def _dataset(parameters: Parameters) -> dict[str, Any]:
