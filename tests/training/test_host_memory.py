@@ -86,3 +86,27 @@ def test_the_offloader_of_the_installed_unsloth_is_the_one_that_is_meant():
 
     arguments = list(inspect.signature(state_offload._StateOffloader._host_buffer).parameters)
     assert len(arguments) == 4 and "self.buffers.get((param, key))" in inspect.getsource(state_offload._StateOffloader)
+
+
+def test_state_that_was_loaded_onto_the_host_comes_to_its_parameter(monkeypatch):
+    """As flashoptim loads it: new tensors that Unsloth's state offload has not seen. "meta" stands for a GPU."""
+    torch = pytest.importorskip("torch")
+    state_offload = pytest.importorskip("unsloth.optimizers.state_offload")
+    from unsloth_fft.training import outward
+
+    class Offloader(state_offload._StateOffloader):
+        pass
+
+    class Moment:
+        def __init__(self) -> None:
+            self._data, self._scales = torch.zeros(4), None
+
+    monkeypatch.setattr(outward.Outward, "__init__", lambda self, device: setattr(self, "_leaving", []))
+    outward.overlaps_copies(Offloader)
+    parameter = torch.nn.Parameter(torch.zeros(4, device="meta"))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    optimizer.state[parameter] = {"exp_avg": Moment(), "error_bits": torch.zeros(4), "step": torch.tensor(3)}
+    Offloader(optimizer, pin_memory=False).restore([parameter])
+    state = optimizer.state[parameter]
+    assert state["exp_avg"]._data.device.type == state["error_bits"].device.type == "meta"
+    assert state["step"].device.type == "cpu"

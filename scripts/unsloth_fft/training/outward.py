@@ -68,6 +68,27 @@ def _bytes(tensor: Any) -> int:
     return int(tensor.numel() * tensor.element_size())
 
 
+def _expect_back(offloader: Any, parameter: Any, state: dict[Any, Any]) -> None:
+    """Note that state which lies on the host belongs beside its parameter.
+
+    Unsloth notes it when it moves state there, and for a checkpoint that was loaded by the identity of tensors; but
+    flashoptim makes new ones of them (0.1.4, `_load_state_for_param`), which then never came back: a resumed run gave
+    its kernels CPU tensors. Single numbers, such as flashoptim's step, stay where they are.
+    """
+    import torch
+
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor):
+            held = {key: value}
+        elif isinstance(value, list | tuple):
+            held = {(key, number): item for number, item in enumerate(value) if isinstance(item, torch.Tensor)}
+        else:
+            held = {(key, name): item for name, item in getattr(value, "__dict__", {}).items() if torch.is_tensor(item)}
+        for place, tensor in held.items():
+            if tensor.dim() and tensor.device.type == "cpu":
+                offloader.offloaded.setdefault((parameter, place), parameter.device)
+
+
 def overlaps_copies(offloader_class: Any) -> None:
     """Have instances of `offloader_class` copy chunks of state outward in this way (unsloth 2026.10.9, optimizers/
     state_offload.py: `restore`, `offload`, `finish`). Does nothing a second time."""
@@ -89,6 +110,9 @@ def overlaps_copies(offloader_class: Any) -> None:
         if params is not None:
             params = list(params)
             outward(self).make_room(sum(map(_bytes, state_of(self, params))))
+        for parameter, state in self._states(params):
+            if parameter.device.type != "cpu":
+                _expect_back(self, parameter, state)
         return restore(self, params)
 
     def offloaded(self: Any, params: Any = None, device_of: Any = None) -> Any:
