@@ -12,9 +12,8 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("transformers")
 pytest.importorskip("numpy")
 
-from test_data_doctor import model, varied_rows  # noqa: F401  (model is a fixture)
-
 from conftest import minimal_parameters, write_jsonl
+from data_doctor.test_data_doctor import model, varied_rows  # noqa: F401  (model is a fixture)
 from unsloth_fft.core import schema
 from unsloth_fft.data_doctor import report as findings
 from unsloth_fft.data_doctor.report import Report
