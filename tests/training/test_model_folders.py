@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from checkpoints import EMBEDDING, bf16, f32, small_weights, stored, write_folder
 from conftest import (
@@ -329,3 +330,24 @@ def test_what_init_could_not_see_is_refused_before_the_first_step(
     assert_clear_error(finished, 2, "token id", "beyond the")
     assert not re.search(r"IndexError|Traceback", finished.stderr)
     assert not (session / "metrics.jsonl").exists() or not (session / "metrics.jsonl").read_text()
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("padding", [None, "<|end|>"])
+def test_a_model_without_a_padding_token_of_its_own_learns_to_end_and_gets_no_new_row(
+    workers, model: Path, initialized: Callable[..., Path], padding: str | None
+) -> None:
+    """Rows are padded with the end token or none; the end token of an answer is learned all the same."""
+    edited(model, "tokenizer_config.json", pad_token=padding)
+    edited(model, "config.json", pad_token_id=None)
+    session = initialized(model, schedule={"max_steps": 2})
+    finished = workers.run("train", session)
+    assert finished.returncode == 0, finished.stderr
+    assert embedding_rows(session / "model") == embedding_rows(model)
+    result = json.loads((session / "session.json").read_text())["result"]
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    ends = [row["messages"][1]["content"] + "<|end|>" for row in conversation_rows(40)]
+    longest = max(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in ends)
+    shortest = min(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in ends)
+    rows = result["train_rows"]
+    assert rows * shortest <= result["supervised_tokens"] <= rows * longest, "the end token counts among the learned"
