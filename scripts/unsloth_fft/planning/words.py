@@ -181,6 +181,10 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         )
     if not is_nvidia(request.hardware):
         found.append(f"Unsloth runs on AMD GPUs too, but nothing was measured on {request.hardware.name}.")
+    if request.hardware.name.startswith("GH200"):
+        found.append("The host of a GH200 is an Arm machine: images and wheels for x86-64 do not run there.")
+    if request.hardware.name.startswith("A100") and "SXM" in request.hardware.name:
+        found.append("An A100 may also be a PCIe card, which is slower: name it in full if it is (A100 80GB PCIe).")
     needs = best.memory.host
     if request.hardware.host_ram_gib is None and best.setting.state_offload:
         found.append(f"Host memory was not given: this plan needs {needs:.0f} GiB of it (say --host-ram-gib X).")
