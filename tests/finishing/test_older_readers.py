@@ -194,3 +194,9 @@ def test_transformers_4_reads_the_same_model(exported: tuple[Path, Path]) -> Non
     before = read_by(old, base)
     assert (before["ids"], before["longest"]) == (then["ids"], then["longest"])
     assert max(abs(a - b) for a, b in zip(before["logits"], then["logits"], strict=True)) > 1e-4, "it was trained"
+
+
+def test_a_scaling_that_came_with_transformers_5_is_not_written_for_older_readers():
+    full = {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25}
+    new = {"model_type": "gemma4_text", "rope_parameters": {"full_attention": full, "sliding_attention": {}}}
+    assert "rope_scaling" not in older_readers.config(new, {})

@@ -25,6 +25,8 @@ _NOT_KEPT: Final = frozenset(
 # What loading for training changes for training's sake: the base's value is the model's.
 _OF_TRAINING: Final = ("use_cache",)
 _TOKENIZER_OF_TRAINING: Final = ("model_max_length", "padding_side", "truncation_side")
+# A kind of scaling that came with transformers 5 (Gemma 4's) has no reader before it, and its own refuses it here.
+_OLD_ROPE_TYPES: Final = ("linear", "dynamic", "yarn", "longrope", "su", "llama3")
 _NEW_TOKENIZER_CLASS: Final = "TokenizersBackend"
 _ANY_TOKENIZER_CLASS: Final = "PreTrainedTokenizerFast"
 _VOCABULARY_FILES: Final = ("tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
@@ -85,9 +87,10 @@ def _rope(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
         found["partial_rotary_factor"] = full["partial_rotary_factor"]
     apart = ("rope_theta", "partial_rotary_factor", "attention_factor" if full.get("attention_factor") is None else "")
     scaling = {key: value for key, value in full.items() if key not in apart}
-    if scaling.get("rope_type", "default") != "default":
+    kind = scaling.get("rope_type", "default")
+    if kind in _OLD_ROPE_TYPES:
         found["rope_scaling"] = {**scaling, "type": scaling["rope_type"]} if _says_type(old) else scaling
-    elif full:
+    elif full and kind == "default":
         found["rope_scaling"] = None
     local = parameters.get("sliding_attention")
     if isinstance(local, dict) and "rope_theta" in local and str(new.get("model_type", "")).startswith("gemma3"):
