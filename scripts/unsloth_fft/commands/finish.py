@@ -44,6 +44,8 @@ def tell(folder: Folder, state: Session, moved: dict[str, Any]) -> None:
         given_up = result.eval_loss_bfloat16 - result.eval_loss_master
         stored = f"stored as bfloat16 {result.eval_loss_bfloat16:.4f} ({given_up:+.4f})"
         say(f"           in float32 {result.eval_loss_master:.4f}; {stored}")
+    if result.master_missing is not None:
+        say(f"master     not kept: {result.master_missing}")
     whole = f"{result.tokens:,} tokens in {result.seconds:.1f} s"
     say(f"speed      {result.tokens_per_second:,.0f} tokens/s over the whole run: {whole}")
     say(f"model      {folder.model}")

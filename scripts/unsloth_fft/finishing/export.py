@@ -12,6 +12,7 @@ from typing import Any
 from ..core import files, hub, outputs, schema, staging_folders
 from ..core.errors import BadInput, MissingHere
 from ..core.shell_words import word
+from ..core.terminal import say
 from ..models import hub_cache
 from ..settings.parameters import Parameters
 from ..training import environment, master, session, starting
@@ -54,6 +55,7 @@ def export(
     given = token(push_to)
     chosen = dtype or parameters.precision.weights
     _check_disk(folder.model, to, chosen, types)
+    _say_where_master_is_missing(folder, parameters, chosen)
     with files.folders_above(to), staging_folders.beside(to, STAGING) as staging:
         with environment.stdout_to_stderr():
             tokenizer, context = _write_model(folder, staging, chosen)
@@ -207,6 +209,15 @@ def _model_as(folder: session.Folder, dtype: str) -> Any:
 def _corrections_for(folder: session.Folder, dtype: str) -> dict[str, Any]:
     """What an adamw_flash run keeps beside its bfloat16 weights; nothing where these are what is wanted."""
     return {} if dtype == "bfloat16" or not folder.correction.is_dir() else master.read(folder.correction)
+
+
+def _say_where_master_is_missing(folder: session.Folder, parameters: Parameters, dtype: str) -> None:
+    """A wider type holds no more than bfloat16 weights where a run's corrections were not kept."""
+    if dtype != "bfloat16" and master.has_corrections(parameters) and not folder.correction.is_dir():
+        say(
+            f"warning: {folder.root} has no correction/, what adamw_flash keeps beside its bfloat16 weights;"
+            f" {dtype} files hold no more than these weights"
+        )
 
 
 def _refuse_overflow(weights: Iterable[tuple[str, Any]], dtype: str) -> None:

@@ -160,6 +160,8 @@ def _loss(loss_plots: tuple[Picture, Picture], state: Session) -> str:
 def _storing(state: Session) -> str:
     """What storing as bfloat16 gives up of what float32 learned."""
     result = state.result
+    if result is not None and result.master_missing is not None:
+        return f" The float32 master of this run was not kept: {html.escape(result.master_missing)}."
     if result is None or result.eval_loss_master is None or result.eval_loss_bfloat16 is None:
         return ""
     given_up = result.eval_loss_bfloat16 - result.eval_loss_master

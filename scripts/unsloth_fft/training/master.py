@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput
+from ..settings.parameters import Parameters
 
 FILE = "correction{suffix}.safetensors"
 INDEX = "correction.safetensors.index.json"
@@ -37,6 +38,11 @@ def joined(weight: Any, correction: Any) -> Any:
     half = torch.div(exponent, 2, rounding_mode="floor")
     fraction = correction.to(torch.float32) / torch.iinfo(correction.dtype).max
     return narrow.float() + fraction * torch.exp2(half.float()) * torch.exp2((exponent - half).float())
+
+
+def has_corrections(parameters: Parameters) -> bool:
+    """Whether a run with these parameters ends with corrections beside its weights."""
+    return parameters.precision.master == "error_correction"
 
 
 def corrections_of(optimizer: Any, model: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def finish(folder: Folder, parameters: Parameters, prepared: Any, runner: Any, s
     tokens, step = int(runner.state.num_input_tokens_seen), _model_step(runner)
     of_model = [line.loss for line in evaluations if line.step == step]
     after = of_model[-1] if of_model else None
-    corrections = _keep_corrections(folder, runner, step)
+    corrections, missing = _keep_corrections(folder, parameters, runner, step)
     of_master, as_bfloat16 = _losses_by_storage(parameters, prepared, runner, corrections, after)
     return Result(
         train_loss=steps[-1].loss if steps else None,
@@ -44,6 +44,7 @@ def finish(folder: Folder, parameters: Parameters, prepared: Any, runner: Any, s
         model_step=step,
         eval_loss_master=of_master,
         eval_loss_bfloat16=as_bfloat16,
+        master_missing=missing,
     )
 
 
@@ -55,28 +56,42 @@ def _model_step(runner: Any) -> int:
     return int(state.global_step)
 
 
-def _keep_corrections(folder: Folder, runner: Any, step: int) -> Mapping[str, Any]:
-    """The corrections of the weights that model/ holds, from the optimizer or from the checkpoint they came from."""
-    if runner.args.optim != "adamw_flash":
-        return {}
-    if processes.COUNT > 1:
-        say("the float32 master is not kept: of several processes each holds a part; the checkpoints have all of it")
-        return {}
-    found = master.corrections_of(runner.optimizer, runner.model) if step == runner.state.global_step else {}
-    if not found:  # another step's weights were loaded, or a finished run's
-        found = master.corrections_in(folder.checkpoints / f"checkpoint-{step}", runner)
+def _keep_corrections(
+    folder: Folder, parameters: Parameters, runner: Any, step: int
+) -> tuple[Mapping[str, Any], str | None]:
+    """The corrections of the weights that model/ holds, now saved beside it; and why there are none of an adamw_flash
+    run.
+
+    The parameters say which optimizer it is: Unsloth writes `adamw_torch` into the trainer's own `optim` (unsloth
+    2026.10.9, optimizers/flash_adamw.py, _FLASH_ADAMW_PLACEHOLDER).
+    """
+    if not master.has_corrections(parameters):
+        return {}, None
+    found, missing = _corrections(folder, runner, step)
     try:
         if found:
             master.save(found, folder.correction)
         else:
             shutil.rmtree(folder.correction, ignore_errors=True)
-            say("the float32 master is not kept: no checkpoint has the optimizer's state of the saved weights")
+            say(f"warning: the float32 master is not kept: {missing}")
     except Exception as error:
         refusal = checkpoints.disk_refusal(error, folder.checkpoints, "the float32 master")
         if refusal is None:
             raise
         raise refusal from error
-    return found
+    return found, missing
+
+
+def _corrections(folder: Folder, runner: Any, step: int) -> tuple[Mapping[str, Any], str | None]:
+    """From the optimizer, or from the checkpoint that the weights came from; else why there are none."""
+    if processes.COUNT > 1:
+        return {}, "of several processes each holds a part; the checkpoints have all of it"
+    found = master.corrections_of(runner.optimizer, runner.model) if step == runner.state.global_step else {}
+    if not found:  # another step's weights were loaded, or a finished run's
+        found = master.corrections_in(folder.checkpoints / f"checkpoint-{step}", runner)
+    if found:
+        return found, None
+    return {}, f"neither the optimizer nor checkpoint-{step} has corrections; export writes the bfloat16 weights"
 
 
 def _losses_by_storage(

@@ -115,6 +115,7 @@ class Result:
     model_step: int | None = None
     eval_loss_master: float | None = None
     eval_loss_bfloat16: float | None = None
+    master_missing: str | None = None
 
 
 @dataclass(frozen=True)
