@@ -3,7 +3,7 @@
 The packages follow the way of the data; each knows only those before it (tests/core/test_walls.py holds this):
 
     core, models, hardware, settings, estimates, weights, data, data_doctor, planning,
-    training, auditing, benchmarking, reporting, rendering, finishing, demo, commands
+    training, tuning, auditing, benchmarking, reporting, rendering, finishing, demo, commands
 
 From core to planning everything starts on the standard library. torch, transformers, trl and unsloth are imported from
 training on, inside functions; numpy and tokenizers by weights and data_doctor, likewise late.

@@ -14,7 +14,7 @@ from ..core import terminal
 from ..core.arguments import Parser
 
 COMMANDS: Final = (
-    "demo", "doctor", "data", "init", "train", "status", "audit", "predict", "eval", "render", "export", "lora",
+    "demo", "doctor", "data", "tune", "init", "train", "status", "audit", "predict", "eval", "render", "export", "lora",
     "benchmark",
 )  # fmt: skip
 """The sub-commands in the order that --help lists them; each is the module of that name."""

@@ -74,6 +74,7 @@ class Optimizer:
     adam_epsilon: float
     max_grad_norm: float
     state_offload: bool
+    learning_rate_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ class Parameters:
         """The JSON object, checked against the schema; `plan` is left out when there is none."""
         value = dataclasses.asdict(self)
         _leave_out(value["memory"], "checkpointed_layers")
+        _leave_out(value["optimizer"], "learning_rate_from")
         if value["plan"] is None:
             del value["plan"]
         else:

@@ -1,0 +1,182 @@
+"""tune: a learning rate measured by short runs on your own rows and model, written into a copy of the parameters."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ..core import files, locks, outputs, schema, terminal
+from ..core.errors import BadInput
+from ..core.shell_words import word
+from ..planning import duration
+from ..settings import parameters
+from ..settings.parameters import Parameters
+from ..tuning import halving, short_runs
+from ..tuning.halving import Try
+
+SHARE = 0.05
+EPILOG = """examples:
+  unsloth_fft_tool.py tune --params params.json --folder tuning --output tuned.json
+  unsloth_fft_tool.py tune --params params.json --folder tuning --rates 1e-5,5e-5,2e-4 --share 0.1 --output tuned.json
+  unsloth_fft_tool.py tune --params params.json --folder tuning --plan            what it would take; trains nothing
+
+Short runs of all rates, then longer ones of the better half, until two are left. The same command goes on after a stop.
+A short run may favour a larger rate than a long one does: where the two best are close, take the smaller."""
+
+
+def add_parser(commands: Any) -> None:
+    command = commands.add_parser(
+        "tune",
+        help="measure a learning rate by short runs on your rows",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--params", required=True, type=Path, metavar="F", help="file from generate_fft_params.py")
+    command.add_argument("--folder", required=True, type=Path, metavar="DIR", help="for the tries, and tuning.json")
+    command.add_argument("--output", type=Path, metavar="FILE", help="the parameters with the measured rate")
+    command.add_argument(
+        "--rates", type=_rates, metavar="A,B,C", help="rates to try (default: seven around the planned)"
+    )
+    command.add_argument(
+        "--share", type=_share, default=SHARE, metavar="X", help=f"of the run's steps, at most (default {SHARE})"
+    )
+    command.add_argument("--minutes", type=float, metavar="X", help="instead of --share; needs a plan in the file")
+    command.add_argument("--plan", action="store_true", help="say what it would take; train nothing")
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `tune` command."""
+    given = parameters.load(args.params)
+    outputs.refuse_overwriting(
+        {"--output": args.output}, files=[args.params], models=[given.model.name], data=given.data.named
+    )
+    rates = args.rates or halving.rates_around(given.optimizer.learning_rate)
+    budget = _budget(given, args, len(rates))
+    rounds = halving.rounds(len(rates), budget)
+    steps = sum(one.rates * one.steps for one in rounds)
+    terminal.say(_outlook(given, rates, rounds, steps))
+    if args.plan:
+        return 0
+    if args.output is None:
+        raise BadInput(
+            "tune writes the parameters with the measured rate; --output is missing", hint="--output tuned.json"
+        )
+    short_runs.require_held_out(given)
+    with files.explained(args.folder):
+        args.folder.mkdir(parents=True, exist_ok=True)
+    with locks.take(args.folder / "lock", 0):
+        tried = _tried(given, args.folder, rates, budget)
+    found = _found(given, rates, tried)
+    schema.check(found, "tuning", "the tuning")
+    files.write_json(args.folder / "tuning.json", found)
+    files.write_json(args.output, _tuned(given, found, args.folder).to_json())
+    _tell(found, args)
+    return 0
+
+
+def _tried(given: Parameters, folder: Path, rates: Any, budget: int) -> list[list[Try]]:
+    runs = short_runs.ShortRuns(given, folder)
+    tried = []
+    for tries in halving.search(rates, budget, runs.attempt):
+        losses = ", ".join(
+            f"{one.learning_rate:g}: {'diverged' if one.loss is None else f'{one.loss:.4f}'}" for one in tries
+        )
+        terminal.say(f"{tries[0].steps} steps each: {losses}")
+        tried.append(tries)
+    return tried
+
+
+def _budget(given: Parameters, args: argparse.Namespace, rates: int) -> int:
+    """Optimizer steps that the tries may take together."""
+    whole = short_runs.planned_steps(given)
+    if args.minutes is not None:
+        if given.plan is None or not given.plan.predicted.hours:
+            raise BadInput("--minutes needs a plan with predicted hours in the file", hint="give --share instead")
+        predicted = given.plan.predicted
+        return int(args.minutes / 60 / predicted.hours * predicted.steps)
+    if whole is None:
+        return halving.least_budget(rates)
+    return int(args.share * whole)
+
+
+def _outlook(given: Parameters, rates: Any, rounds: list[halving.Round], steps: int) -> str:
+    """What it will take, before anything is trained."""
+    plan = " then ".join(f"{one.rates} x {one.steps}" for one in rounds)
+    line = f"{len(rates)} rates from {min(rates):g} to {max(rates):g}: {plan} steps, {steps:,} in all"
+    if given.plan is None or not given.plan.predicted.steps:
+        return line
+    predicted = given.plan.predicted
+    share = steps / predicted.steps
+    cost = "" if predicted.cost_usd is None else f", {share * predicted.cost_usd:.2f} USD"
+    starts = sum(one.rates for one in rounds)
+    return (
+        f"{line}: {share:.0%} of the run, about {duration.in_words(share * predicted.hours)}{cost} by the plan's speed,"
+        f" and {starts} starts beside"
+    )
+
+
+def _found(given: Parameters, rates: Any, tried: list[list[Try]]) -> dict[str, Any]:
+    chosen = halving.best(tried[-1]).learning_rate
+    steps = sum(one.steps for tries in tried for one in tries)
+    whole = short_runs.planned_steps(given)
+    return {
+        "schema_version": schema.SCHEMA_VERSION,
+        "chosen": chosen,
+        "planned": given.optimizer.learning_rate,
+        "edge": halving.at_edge(chosen, rates),
+        "run_steps": whole,
+        "tuning_steps": steps,
+        "share": None if whole is None else steps / whole,
+        "rounds": [[dataclasses.asdict(one) for one in tries] for tries in tried],
+    }
+
+
+def _tuned(given: Parameters, found: dict[str, Any], folder: Path) -> Parameters:
+    last = found["rounds"][-1]
+    words = (
+        f"tune: lowest held-out loss of {len(last)} rates after {last[0]['steps']} steps each,"
+        f" {found['tuning_steps']} steps in all ({files.short_name(folder / 'tuning.json')})"
+    )
+    return dataclasses.replace(
+        given,
+        optimizer=dataclasses.replace(given.optimizer, learning_rate=found["chosen"], learning_rate_from=words[:300]),
+    )
+
+
+def _tell(found: dict[str, Any], args: argparse.Namespace) -> None:
+    if found["edge"] is not None:
+        beyond = "larger" if found["edge"] == "upper" else "smaller"
+        terminal.say(
+            f"warning: {found['chosen']:g} is at the edge of what was tried; a {beyond} rate may be better still:"
+            f" give --rates beyond it"
+        )
+    if args.json:
+        terminal.emit(found)
+        return
+    terminal.say(f"rate       {found['chosen']:g} (planned: {found['planned']:g}), written to {args.output}")
+    terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.output)} --session DIR")
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        rates = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers like 1e-5,5e-5,2e-4") from None
+    if len(rates) < 2 or len(rates) > 32 or not all(0 < rate <= 1 for rate in rates):
+        raise argparse.ArgumentTypeError(f"{text!r}: two to 32 different rates above 0 and at most 1 are expected")
+    return tuple(rates)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 10")
+    return share
