@@ -67,7 +67,7 @@ def examined(rows: Path | list[Path], model: Path, *, length: int | None = None,
     base = parameters.with_defaults({}, schema.load("parameters")["properties"]["data"])
     named = {"dataset": str(rows)} if isinstance(rows, Path) else {"sources": [{"dataset": str(one)} for one in rows]}
     data = Data(**{**base, **named, **changes})
-    report = examination.examine(data, doctor_tokenizer.load(model), examination.Plan(length, micro_batch, 8))
+    report = examination.examine(data, doctor_tokenizer.load(model), examination.Intended(length, micro_batch, 8))
     report.to_json()
     return report
 

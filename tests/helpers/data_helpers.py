@@ -70,7 +70,7 @@ def doctor_report(source: Path | str, model: Path, *, length: int | None = 4096,
     from unsloth_fft.data_doctor import examination, tokenizer
 
     data = data_settings(dataset=str(source), **changes)
-    report = examination.examine(data, tokenizer.load(model), examination.Plan(length, 4, 8))
+    report = examination.examine(data, tokenizer.load(model), examination.Intended(length, 4, 8))
     report.to_json()
     return report
 

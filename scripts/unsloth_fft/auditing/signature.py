@@ -53,11 +53,6 @@ class Signature:
         half_spacing = 2.0 ** (self.edge - 1 - FRACTION_BITS["bfloat16"] - 1)
         return half_spacing, 2 * half_spacing
 
-    def share_at(self, exponent: int) -> float | None:
-        """The share that moved of weights in [2**exponent, 2**(exponent + 1)); None where too few were seen."""
-        seen = int(self.counts[exponent + BIAS])
-        return float(self.changed[exponent + BIAS]) / seen if seen >= ENOUGH else None
-
     def expected(self, counts: Array) -> float:
         """How many of a tensor's sampled weights would have moved, had they moved as others of their size did.
 

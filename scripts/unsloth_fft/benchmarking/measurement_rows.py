@@ -26,7 +26,7 @@ PACKAGES = ("python", "torch", "triton", "transformers", "trl", "unsloth", "unsl
 
 
 @dataclass(frozen=True)
-class Seen:
+class Measured:
     """What a run was seen to do: `trial` is None where memory ran out, and `oom` then holds torch's message.
 
     GiB for memory, TFLOP/s for `matmul_tflops`; `moved` is None where it was not looked at; `host_peak_gib` is the most
@@ -47,7 +47,7 @@ class Seen:
     oom: str | None = None
 
 
-def row_of(parameters: Parameters, seen: Seen, variables: dict[str, str]) -> dict[str, Any]:
+def row_of(parameters: Parameters, seen: Measured, variables: dict[str, str]) -> dict[str, Any]:
     """The row for `parameters`, without its id; `variables` are those that the run was started with."""
     batch, optimizer = parameters.batch, parameters.optimizer
     count = parameters.distributed.gpus * parameters.distributed.nodes

@@ -21,7 +21,7 @@ from ..settings import parameters as params
 from ..settings.parameters import Parameters
 from ..training import environment, gpu_limit, processes, trial
 from . import measurement_rows
-from .measurement_rows import Seen
+from .measurement_rows import Measured
 
 
 def main(arguments: list[str]) -> int:
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> Seen:
+def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> Measured:
     from . import matrix_rate, moved, plain_trl, random_model
 
     if processes.COUNT > 1:
@@ -91,8 +91,8 @@ def _measured(parameters: Parameters, args: argparse.Namespace, torch: Any) -> S
             taken, share = _with_unsloth(parameters, args, data)
     except torch.OutOfMemoryError as error:
         allocated, reserved = trial.peaks_gib()
-        return Seen(**facts, peak_allocated_gib=allocated, peak_reserved_gib=reserved, oom=str(error))
-    return Seen(
+        return Measured(**facts, peak_allocated_gib=allocated, peak_reserved_gib=reserved, oom=str(error))
+    return Measured(
         **facts,
         peak_allocated_gib=taken.peak_allocated_gib,
         peak_reserved_gib=taken.peak_reserved_gib,

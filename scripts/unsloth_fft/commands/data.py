@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
     micro_batch = given.batch.per_device_train_batch_size if given else DEFAULT_MICRO_BATCH
     effective_batch = given.batch.effective_batch_size if given else DEFAULT_EFFECTIVE_BATCH
-    plan = examination.Plan(
+    plan = examination.Intended(
         max_seq_length=args.max_seq_length or (given.model.max_seq_length if given else None),
         micro_batch=args.micro_batch or micro_batch,
         effective_batch=args.effective_batch or effective_batch,

@@ -217,7 +217,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..planning.table import explain
 
     outputs.refuse_overwriting({"--output": args.output}, files=[args.prices], models=[args.model], data=[args.dataset])
-    request, outcome = _contest(args)
+    request, outcome = _searched(args)
     if args.explain:
         terminal.say(explain(outcome))
     planned = plan_from(request, outcome, alternatives=args.alternatives, dataset=args.dataset)
@@ -253,8 +253,8 @@ def _tell(planned: Parameters, output: str | None) -> None:
         terminal.say(f"or elsewhere: unsloth_fft_tool.py render --params {file} --target script --output train_fft.py")
 
 
-def _contest(args: argparse.Namespace) -> tuple[Request, Outcome]:
-    """The request and its contest; of several cards those of the card to take, after a table of all."""
+def _searched(args: argparse.Namespace) -> tuple[Request, Outcome]:
+    """The request and its search; of several cards those of the card to take, after a table of all."""
     from ..planning.search import search
 
     requests = requests_from(args)

@@ -28,7 +28,7 @@ _KEYS_SHOWN, _FILES_SHOWN = 100, 100
 FAULTS_SHOWN = 1000  # faults kept with their lines; what is beyond is counted
 
 
-class Taker(Protocol):
+class RowReceiver(Protocol):
     """What takes rows: `rows` says how many it has, `flush` ends a batch."""
 
     @property
@@ -47,7 +47,7 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """What one source gave: its rows are `start` to `stop` of the taker's, the last `set_apart` of them held out.
+    """What one source gave: its rows are `start` to `stop` of the receiver's, the last `set_apart` of them held out.
 
     `unused` counts rows by the key that was not looked at, `skipped` are files of a folder that hold no rows.
     """
@@ -63,13 +63,13 @@ class Part:
     skipped: tuple[Path, ...]
 
 
-def read(data: Data, taker: Taker, seconds: float | None = None) -> list[Part]:
-    """Hand every usable row of `data` to `taker`.
+def read(data: Data, receiver: RowReceiver, seconds: float | None = None) -> list[Part]:
+    """Hand every usable row of `data` to `receiver`.
 
     Raises BadInput when a file cannot be read at all, and OutOfTime after `seconds`, looked at once a batch.
     """
     until = None if seconds is None else time.monotonic() + seconds
-    return [_read_source(source, data, taker, until) for source in sources.sources_of(data)]
+    return [_read_source(source, data, receiver, until) for source in sources.sources_of(data)]
 
 
 def faults_of(parts: list[Part]) -> Faults:
@@ -105,9 +105,9 @@ def skipped_files(parts: list[Part]) -> list[str]:
     return [str(path) for part in parts for path in part.skipped][:_FILES_SHOWN]
 
 
-def _read_source(source: Source, data: Data, taker: Taker, until: float | None) -> Part:
+def _read_source(source: Source, data: Data, receiver: RowReceiver, until: float | None) -> Part:
     found, reader = source.files(), source.reader(data)
-    start = taker.rows
+    start = receiver.rows
     shown: list[ShownFault] = []
     faults = 0
     stream = _hub_rows(source) if found is None else scanning.scan(found.train, data.sample_by)
@@ -115,31 +115,31 @@ def _read_source(source: Source, data: Data, taker: Taker, until: float | None) 
     boundary = None
     for phase, rows in enumerate((stream, set_apart)):
         if phase == 1:
-            boundary = taker.rows
+            boundary = receiver.rows
         while batch := list(islice(rows, BATCH)):
-            for fault in _hand_on(batch, reader, taker):
+            for fault in _hand_on(batch, reader, receiver):
                 faults += 1
                 if len(shown) < FAULTS_SHOWN:
                     shown.append(fault)
             if until is not None and time.monotonic() > until:
                 raise OutOfTime
-    held = taker.rows - (boundary if boundary is not None else taker.rows)
+    held = receiver.rows - (boundary if boundary is not None else receiver.rows)
     skipped = () if found is None else found.skipped
-    return Part(source, reader.form, start, taker.rows, held, faults, shown, dict(reader.unused), skipped)
+    return Part(source, reader.form, start, receiver.rows, held, faults, shown, dict(reader.unused), skipped)
 
 
-def _hand_on(batch: list[Row], reader: Reader, taker: Taker) -> Iterator[ShownFault]:
-    """Hand the usable rows of `batch` to `taker`; yield what is wrong with the others."""
+def _hand_on(batch: list[Row], reader: Reader, receiver: RowReceiver) -> Iterator[ShownFault]:
+    """Hand the usable rows of `batch` to `receiver`; yield what is wrong with the others."""
     for row in batch:
         try:
             if isinstance(row.value, Fault):
                 raise RowProblem(row.value.message, row.value.hint)
-            taker.add(reader.read(row.value))
+            receiver.add(reader.read(row.value))
         except EmptyRow:
-            taker.add_empty()
+            receiver.add_empty()
         except RowProblem as problem:
             yield ShownFault(str(row.file), row.line, str(problem)[:500], problem.hint)
-    taker.flush()
+    receiver.flush()
 
 
 def _hub_rows(source: Source) -> Iterator[Row]:

@@ -31,7 +31,7 @@ from .tokenizer import ModelTokenizer
 
 
 @dataclass(frozen=True)
-class Plan:
+class Intended:
     """What of a run the doctor needs to know.
 
     `max_seq_length` None means: whatever is recommended. After `seconds` of reading it gives up; None means never.
@@ -43,7 +43,7 @@ class Plan:
     seconds: float | None = None
 
 
-def examine(data: Data, tokenizer: ModelTokenizer, plan: Plan) -> Report:
+def examine(data: Data, tokenizer: ModelTokenizer, plan: Intended) -> Report:
     """Examine all sources of `data`.
 
     Raises BadInput when a file cannot be read at all, when there is not one row in any known format, or when
@@ -63,7 +63,7 @@ def examine(data: Data, tokenizer: ModelTokenizer, plan: Plan) -> Report:
 def _report(
     data: Data,
     tokenizer: ModelTokenizer,
-    plan: Plan,
+    plan: Intended,
     parts: list[Part],
     faults: Faults,
     counted: Counted,
@@ -181,7 +181,7 @@ def _template(tokenizer: ModelTokenizer, counted: Counted) -> Template:
     )
 
 
-def _epoch(examples: Any, plan: Plan) -> Epoch:
+def _epoch(examples: Any, plan: Intended) -> Epoch:
     count = len(examples)
     return Epoch(
         examples=count,

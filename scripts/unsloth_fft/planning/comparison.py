@@ -21,7 +21,7 @@ GPU_COUNTS = (2, 4, 8)
 
 @dataclass(frozen=True)
 class Entry:
-    """One card: its contest and its plan (None where nothing fits), or why there was no contest."""
+    """One card: its search and its plan (None where nothing fits), or why there was no search."""
 
     request: Request
     outcome: Outcome | None

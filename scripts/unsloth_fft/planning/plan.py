@@ -1,4 +1,4 @@
-"""From the request to the parameters file: run the contest, take the winner, and write down what is expected of it."""
+"""From the request to the parameters file: search, take the best, and write down what is expected of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEED = 3407
 
 @dataclass(frozen=True)
 class Planned:
-    """The parameters and the contest they won."""
+    """The parameters and the search that found them."""
 
     parameters: Parameters
     outcome: Outcome
@@ -48,7 +48,7 @@ def make_plan(request: Request, *, alternatives: int, dataset: str | None) -> Pl
 
 
 def plan_from(request: Request, outcome: Outcome, *, alternatives: int, dataset: str | None) -> Planned:
-    """The plan that won `outcome`, the contest of `request`. Raises NothingFits as `make_plan` does."""
+    """The best plan of `outcome`, the search for `request`. Raises NothingFits as `make_plan` does."""
     best = outcome.best
     if best is None:
         from . import advice  # only a plan that fails pays for it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..hardware.cards import Hardware
 from ..models.shape import ModelShape
@@ -97,7 +97,3 @@ class Request:
     def gpus(self) -> int:
         """GPUs of all nodes together."""
         return self.hardware.gpus * self.hardware.nodes
-
-    def but(self, **changes: object) -> Request:
-        """The same request with some fields changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The contest: every setting that keeps the promise, what each needs and does, and the fastest that fits."""
+"""The search: every setting that keeps the promise, what each needs and does, and the fastest that fits."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from ..core.errors import BadInput
 from ..models import catalogue
 from ..settings.parameters import Parameters, exactness_of
 from ..settings.recipes import BYTES, FUSED, RECIPES, optimizer_of
-from .target import Loss
+from .target import Lost
 
 # Bytes a parameter of weights, gradients and optimizer state in float32 with AdamW in float32 (4 + 4 + 8), and with
 # its moments in 8 bits (4 + 4 + 2): measured as 16 and 10 in references/measurements, h200-2026-11-22.
@@ -15,21 +15,21 @@ FLOAT32_BYTES = {
 }
 
 
-def unsloth_losses(parameters: Parameters, trainer: str) -> list[Loss]:
+def unsloth_losses(parameters: Parameters, trainer: str) -> list[Lost]:
     """What goes with Unsloth itself: its kernels, its checkpointing, and the audit."""
     losses = [
-        Loss("kernels", "Unsloth's", f"{trainer}'s own, so predicted memory and speed no longer hold"),
-        Loss("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED"),
+        Lost("kernels", "Unsloth's", f"{trainer}'s own, so predicted memory and speed no longer hold"),
+        Lost("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED"),
     ]
     if parameters.memory.gradient_checkpointing == "unsloth":
-        losses.append(Loss("memory/gradient_checkpointing", "unsloth", "true", breaks=False))
+        losses.append(Lost("memory/gradient_checkpointing", "unsloth", "true", breaks=False))
     if parameters.optimizer.state_offload:
-        losses.append(Loss("optimizer/state_offload", "on", "off, and optimizer state must fit the GPU", breaks=True))
+        losses.append(Lost("optimizer/state_offload", "on", "off, and optimizer state must fit the GPU", breaks=True))
     losses += [*layer_losses(parameters), *float8_losses(parameters)]
     return [*losses, *gradient_losses(parameters), *padding_losses(parameters), *tower_losses(parameters)]
 
 
-def tower_losses(parameters: Parameters) -> list[Loss]:
+def tower_losses(parameters: Parameters) -> list[Lost]:
     """The language model of a multimodal checkpoint, which this bundle takes out before it trains and puts back."""
     try:
         multimodal = catalogue.load_shape(parameters.model.name).multimodal
@@ -38,33 +38,33 @@ def tower_losses(parameters: Parameters) -> list[Loss]:
     if not multimodal:
         return []
     becomes = "the whole checkpoint with its processor: its towers take memory, and train along unless they are frozen"
-    return [Loss("model/name", "its language model alone", becomes)]
+    return [Lost("model/name", "its language model alone", becomes)]
 
 
-def layer_losses(parameters: Parameters) -> list[Loss]:
+def layer_losses(parameters: Parameters) -> list[Lost]:
     """Layers that keep their activations, which a trainer of this bundle sees to."""
     count = parameters.memory.checkpointed_layers
-    return [] if count is None else [Loss("memory/checkpointed_layers", str(count), "all of them, which is slower")]
+    return [] if count is None else [Lost("memory/checkpointed_layers", str(count), "all of them, which is slower")]
 
 
-def float8_losses(parameters: Parameters) -> list[Loss]:
+def float8_losses(parameters: Parameters) -> list[Lost]:
     """Float8 products, which Unsloth's Python call alone takes."""
-    return [Loss("precision/compute", "float8", "bfloat16")] if parameters.precision.compute == "float8" else []
+    return [Lost("precision/compute", "float8", "bfloat16")] if parameters.precision.compute == "float8" else []
 
 
-def padding_losses(parameters: Parameters) -> list[Loss]:
+def padding_losses(parameters: Parameters) -> list[Lost]:
     """Rows laid end to end need attention kernels for rows of different lengths, which Unsloth brings itself."""
     if not parameters.data.padding_free:
         return []
-    return [Loss("data/padding_free", "true", "false: rows are padded to the longest of a micro-batch")]
+    return [Lost("data/padding_free", "true", "false: rows are padded to the longest of a micro-batch")]
 
 
-def gradient_losses(parameters: Parameters) -> list[Loss]:
+def gradient_losses(parameters: Parameters) -> list[Lost]:
     """Gradients in host memory until the step: done by a trainer of this bundle, which no other program has."""
     if not parameters.memory.gradient_offload:
         return []
     return [
-        Loss(
+        Lost(
             "memory/gradient_offload",
             "on",
             f"off, and gradients{_gradient_size(parameters)} must fit the GPU",
@@ -79,13 +79,13 @@ def _gradient_size(parameters: Parameters) -> str:
     return f" of {size:.1f} GiB" if size else ""
 
 
-def selection_losses(parameters: Parameters, becomes: str = "none") -> list[Loss]:
+def selection_losses(parameters: Parameters, becomes: str = "none") -> list[Lost]:
     """Early stopping, which Transformers' Trainer only does with a callback of its own."""
     patience = parameters.schedule.early_stopping_patience
-    return [] if patience is None else [Loss("schedule/early_stopping_patience", str(patience), becomes, breaks=True)]
+    return [] if patience is None else [Lost("schedule/early_stopping_patience", str(patience), becomes, breaks=True)]
 
 
-def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, list[Loss]]:
+def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, list[Lost]]:
     """(weights, optimizer name, losses) for a trainer without adamw_flash.
 
     Its effective float32 master is kept by float32 weights instead, at 16 bytes a parameter. Raises BadInput when
@@ -104,7 +104,7 @@ def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, 
         "float32",
         FUSED,
         [
-            Loss(
+            Lost(
                 "optimizer/name",
                 "adamw_flash on bfloat16 weights with error correction",
                 "adamw_torch_fused on float32 weights: as exact, 16 instead of 12 bytes a parameter",

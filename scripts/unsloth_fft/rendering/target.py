@@ -22,7 +22,7 @@ DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt
 
 
 @dataclass(frozen=True)
-class Loss:
+class Lost:
     """One setting that a target cannot keep. `breaks` is true when a promise of the plan goes with it."""
 
     setting: str
@@ -44,7 +44,7 @@ class Rendered:
 
     text: str
     run: str
-    lost: tuple[Loss, ...] = ()
+    lost: tuple[Lost, ...] = ()
     variables: tuple[str, ...] = ()
 
 
@@ -80,7 +80,7 @@ def _saying_how(rendered: Rendered) -> str:
     return "\n".join([*lines[:below], f"# Run it with: {said}", *lines[below:]])
 
 
-def plan_comment(parameters: Parameters, lost: Sequence[Loss] = ()) -> list[str]:
+def plan_comment(parameters: Parameters, lost: Sequence[Lost] = ()) -> list[str]:
     """The plan in lines of plain text: the choice, what is predicted, why, versions, and what is lost."""
     lines = [f"Full fine-tuning of {parameters.model.name}, rendered by unsloth-fft.", ""]
     lines += _settings_lines(parameters)

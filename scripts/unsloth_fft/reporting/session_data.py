@@ -48,7 +48,7 @@ def _reason(state: Session, parameters: Parameters) -> str | None:
 
 
 def _report(folder: Folder, parameters: Parameters) -> Report:
-    plan = examination.Plan(
+    plan = examination.Intended(
         max_seq_length=parameters.model.max_seq_length,
         micro_batch=parameters.batch.per_device_train_batch_size,
         effective_batch=parameters.batch.effective_batch_size,

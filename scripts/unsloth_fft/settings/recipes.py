@@ -109,7 +109,7 @@ _FLASH_SCALES = 2 * 2 / 32
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class OptimizerFacts:
     """Facts about one value of `optim`. Bytes are an element.
 
     `moments` of None: two moments as wide as the weights. `scales` stay where they are when moments are `paged` into
@@ -152,29 +152,29 @@ _FLASH_RUNS = {
 }
 _BNB_BOUND = "bnb_elements_per_byte_of_bandwidth"
 OPTIMIZERS: Final = {
-    FUSED: Optimizer(FUSED, None),
-    BNB: Optimizer(
+    FUSED: OptimizerFacts(FUSED, None),
+    BNB: OptimizerFacts(
         BNB, _EIGHT_BIT, _SCALES, wide_embeddings=True, step_bound=_BNB_BOUND, package=_BITSANDBYTES
     ),
-    PAGED: Optimizer(
+    PAGED: OptimizerFacts(
         PAGED, _EIGHT_BIT, _SCALES, paged=True, wide_embeddings=True, step_bound=_BNB_BOUND, package=_BITSANDBYTES,
         offloads=False,
     ),
     # bf16 momentum, float32 variance (unsloth/optimizers/flash_adamw.py); the new variance of a tensor is written
     # beside the old one.
-    FLASH: Optimizer(FLASH, 6.0, borrowed=4.0, **_FLASH_RUNS),  # type: ignore[arg-type]
+    FLASH: OptimizerFacts(FLASH, 6.0, borrowed=4.0, **_FLASH_RUNS),  # type: ignore[arg-type]
     # torchao computes in float32 (optim/adam.py, single_param_adam); that two copies of the largest tensor are alive
     # at once is inferred from the rows.
-    TORCHAO: Optimizer(
+    TORCHAO: OptimizerFacts(
         TORCHAO, _EIGHT_BIT, _SCALES, borrowed=8.0, step_bound="torchao_tensor_s", package=TORCHAO_PACKAGE,
         offloads=False, several_gpus=False,
     ),
 }  # fmt: skip
 # The byte an element that a quantised step borrows is inferred from one row.
-_FLASH_QUANTIZED = Optimizer(FLASH, _EIGHT_BIT, _FLASH_SCALES, borrowed=1.0, **_FLASH_RUNS)  # type: ignore[arg-type]
+_FLASH_QUANTIZED = OptimizerFacts(FLASH, _EIGHT_BIT, _FLASH_SCALES, borrowed=1.0, **_FLASH_RUNS)  # type: ignore[arg-type]
 
 
-def optimizer_of(name: str, args: Arguments) -> Optimizer:
+def optimizer_of(name: str, args: Arguments) -> OptimizerFacts:
     """The facts of `optim=name` with these `optim_args`. Raises BadInput for a name that the table lacks."""
     if name not in OPTIMIZERS:
         raise BadInput(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .recipes import BYTES, Optimizer, correction_bytes, optimizer_of
+from .recipes import BYTES, OptimizerFacts, correction_bytes, optimizer_of
 
 OFF, TRUE, UNSLOTH = "off", "true", "unsloth"
 SINGLE, FSDP2 = "single", "fsdp2"
@@ -67,7 +67,7 @@ class Setting:
         return self.padding_free and self.weights == "float32" and self.micro_batch > 1
 
     @property
-    def optimizer_facts(self) -> Optimizer:
+    def optimizer_facts(self) -> OptimizerFacts:
         """What the table of recipes says of the optimizer. Raises BadInput for one that it lacks."""
         return optimizer_of(self.optimizer, dict(self.optimizer_args))
 

@@ -100,7 +100,7 @@ def whole_checkpoints(trainer_class: type) -> type:
             self.find_best()
             return done
 
-        def take_up(self, checkpoint: Path) -> None:
+        def restore(self, checkpoint: Path) -> None:
             """Load the weights and the state of a run that had ended at `checkpoint`, as `train` would leave them."""
             from transformers import TrainerState
 

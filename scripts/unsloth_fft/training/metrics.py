@@ -166,9 +166,9 @@ class Recorder:
     def stepped(self, state: Any, control: Any) -> None:
         self._bar.update(1)
         self._on_step(state.global_step, state.max_steps)
-        self.heed(control, save=True)
+        self.obey(control, save=True)
 
-    def heed(self, control: Any, *, save: bool) -> None:
+    def obey(self, control: Any, *, save: bool) -> None:
         """Have the Trainer stop, after a checkpoint where `save` says that none is of this step yet."""
         if self._should_stop():
             control.should_save = control.should_save or save
@@ -239,10 +239,10 @@ class Recorder:
                 loss = float((metrics or {}).get("eval_loss", math.nan))
                 tokens = int(state.num_input_tokens_seen)
                 recorder.write(evaluation_line(state.global_step, state.epoch, loss, tokens))
-                recorder.heed(control, save=True)
+                recorder.obey(control, save=True)
 
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                recorder.heed(control, save=False)
+                recorder.obey(control, save=False)
 
         return RecorderCallback()
 

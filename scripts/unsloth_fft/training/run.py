@@ -85,7 +85,7 @@ def train(root: Path, options: Options) -> Session:
             with session.locked(folder):
                 # Only now: until the lock was taken, another process may have trained, and even finished.
                 _, state, parameters = session.load(root)
-                with signals.undisguised():
+                with signals.as_a_stop():
                     start = _prepared(folder, state, parameters, options)
                 if machines.gpus * machines.nodes > 1:
                     return _train_on_several(machines, folder, state, start, options, signals)
@@ -101,7 +101,7 @@ def dry_run(root: Path, steps: int, options: Options) -> trial.Trial:
 
     Raises TrainingFailed where memory is not enough, as `train` would.
     """
-    with Signals() as signals, signals.undisguised():
+    with Signals() as signals, signals.as_a_stop():
         folder, _, parameters = session.load(root)
         if options.task != tasks.SUPERVISED:
             raise BadInput("a trial of preference tuning is not measured", hint="train with --max-steps 3 in the plan")
@@ -195,7 +195,7 @@ def _train_here(
     folder: Folder, state: Session, parameters: Parameters, start: Start, options: Options, signals: Signals
 ) -> Session:
     keeper = StateKeeper(folder, state, parameters)
-    with keeper.on_failure(signals), signals.undisguised(), environment.stdout_to_stderr():
+    with keeper.on_failure(signals), signals.as_a_stop(), environment.stdout_to_stderr():
         keeper.save(state="running", process=session.this_process(), error=None, versions=environment.versions())
         try:
             _tidy(folder, start, state)
@@ -359,7 +359,7 @@ def _train_from(runner: Any, start: Path | None, keeper: StateKeeper) -> None:
         if start is None or not starting.is_finished(start):
             runner.train(resume_from_checkpoint=str(start) if start else None)
         else:
-            runner.take_up(start)
+            runner.restore(start)
             keeper.stepped(runner.state.global_step, runner.state.max_steps)
     except (FFTError, OSError):
         raise

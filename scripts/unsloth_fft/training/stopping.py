@@ -17,7 +17,7 @@ class Signals:
     """While entered, the first signal becomes a request that the run answers after its step; a second stops at once.
 
     `at_once` says that nothing would be lost (still loading, or everything saved): then the first one stops, too.
-    Stopping at once is a KeyboardInterrupt in the main thread, which `undisguised` keeps one.
+    Stopping at once is a KeyboardInterrupt in the main thread, which `as_a_stop` keeps one.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Signals:
         self.at_once = False
 
     @contextmanager
-    def undisguised(self) -> Iterator[None]:
+    def as_a_stop(self) -> Iterator[None]:
         """Whatever a library made of stopping at once is a KeyboardInterrupt again.
 
         Python 3.11 turns one in a __set_name__ into a RuntimeError, and transformers 5.17 (utils/import_utils.py)
@@ -74,7 +74,7 @@ def interruptible(message: str, hint: str) -> Iterator[None]:
     """Work that may be stopped anywhere: either signal ends it as Interrupted with these words."""
     with Signals() as signals:
         try:
-            with signals.undisguised():
+            with signals.as_a_stop():
                 yield
         except KeyboardInterrupt:
             raise Interrupted(message, hint=hint) from None

@@ -10,7 +10,7 @@ from ...settings.parameters import Parameters
 from ...training.arguments import SCHEDULER_ARGUMENTS
 from .. import lost_settings
 from ..target import (
-    Loss,
+    Lost,
     Rendered,
     Target,
     commented,
@@ -57,9 +57,9 @@ def render(parameters: Parameters, file: str) -> Rendered:
     weights, optimizer, lost = lost_settings.replaced_optimizer(parameters, "Axolotl")
     lost = [*lost_settings.unsloth_losses(parameters, "Axolotl"), *lost, *_precision_lost(parameters, weights)]
     if form == "alpaca":
-        lost.append(Loss("data/format", "the tokenizer's chat template", "Axolotl's own Alpaca prompt", breaks=True))
+        lost.append(Lost("data/format", "the tokenizer's chat template", "Axolotl's own Alpaca prompt", breaks=True))
     if parameters.data.chat_template is not None:
-        lost.append(Loss("data/chat_template", parameters.data.chat_template, "the tokenizer's own", breaks=True))
+        lost.append(Lost("data/chat_template", parameters.data.chat_template, "the tokenizer's own", breaks=True))
     config = {
         **_model(parameters, form),
         **_precision(parameters, weights),
@@ -105,10 +105,10 @@ def _precision(parameters: Parameters, weights: str) -> dict[str, Any]:
     return {"bf16": False, "fp16": False, "tf32": parameters.precision.compute in ("bfloat16", "float8")}
 
 
-def _precision_lost(parameters: Parameters, weights: str) -> list[Loss]:
+def _precision_lost(parameters: Parameters, weights: str) -> list[Lost]:
     if weights == "float32" and parameters.precision.compute in ("bfloat16", "float8"):
         return [
-            Loss(
+            Lost(
                 "precision/compute",
                 "bfloat16",
                 "TF32, because Axolotl's bf16 would make the weights bfloat16 too; slower, more memory",

@@ -8,7 +8,7 @@ from ...core.errors import BadInput
 from ...settings.parameters import Parameters, master_kept_by
 from ...settings.recipes import BYTES
 from .. import carried, lost_settings, script
-from ..target import Loss, Rendered, Target, plan_comment, require_dataset
+from ..target import Lost, Rendered, Target, plan_comment, require_dataset
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
@@ -20,7 +20,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
     lost = [_memory_lost(parameters), *lost]
     lost += lost_settings.selection_losses(parameters)
     if parameters.optimizer.state_offload:
-        lost.append(Loss("optimizer/state_offload", "on", "off, and its state must fit the GPU", breaks=True))
+        lost.append(Lost("optimizer/state_offload", "on", "off, and its state must fit the GPU", breaks=True))
     lost += [*lost_settings.gradient_losses(parameters), *lost_settings.padding_losses(parameters)]
     lost += [*lost_settings.layer_losses(parameters), *lost_settings.float8_losses(parameters)]
     notes = [
@@ -57,11 +57,11 @@ def _changed(parameters: Parameters, weights: str, optimizer: str) -> Parameters
     )
 
 
-def _memory_lost(parameters: Parameters) -> Loss:
+def _memory_lost(parameters: Parameters) -> Lost:
     """DPO keeps a frozen copy of the model, and runs two answers a row; the plan knows of neither."""
     copy = (parameters.model.parameters or 0) * BYTES[parameters.precision.weights] / 2**30
     size = f" of {copy:.1f} GiB" if copy else ""
-    return Loss(
+    return Lost(
         "plan/predicted",
         "memory, time and cost of supervised training",
         f"not predicted: DPO adds a frozen copy{size} and runs two answers a row",

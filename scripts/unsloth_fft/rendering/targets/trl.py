@@ -12,7 +12,7 @@ from ...settings.parameters import Parameters
 from ...training.arguments import training_arguments
 from .. import lost_settings
 from ..target import (
-    Loss,
+    Lost,
     Rendered,
     Target,
     commented,
@@ -41,7 +41,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
     lost = [*lost_settings.unsloth_losses(parameters, "TRL"), *lost]
     lost += lost_settings.selection_losses(parameters)
     if parameters.data.chat_template is not None:
-        lost.append(Loss("data/chat_template", parameters.data.chat_template, "the tokenizer's own", breaks=True))
+        lost.append(Lost("data/chat_template", parameters.data.chat_template, "the tokenizer's own", breaks=True))
     marked = _marks_answers(parameters) if form == "messages" and parameters.data.loss_on == "responses" else None
     lost += _template_losses(marked)
     config = {
@@ -70,13 +70,13 @@ def _marks_answers(parameters: Parameters) -> bool | str:
     return re.search(r"\{%-?\s*generation\b", text) is not None
 
 
-def _template_losses(marked: bool | str | None) -> list[Loss]:
+def _template_losses(marked: bool | str | None) -> list[Lost]:
     if marked is False:
         becomes = "all: the chat template has no generation markers, without which TRL's assistant_only_loss fails"
-        return [Loss("data/loss_on", "responses", becomes, breaks=True)]
+        return [Lost("data/loss_on", "responses", becomes, breaks=True)]
     if isinstance(marked, str):
         becomes = f"responses, if the template of {marked} has generation markers or TRL knows it; else TRL refuses"
-        return [Loss("data/loss_on", "responses", becomes)]
+        return [Lost("data/loss_on", "responses", becomes)]
     return []
 
 

@@ -9,7 +9,7 @@ from ...core import yaml_text
 from ...core.errors import BadInput
 from ...settings.parameters import Parameters
 from .. import lost_settings, rows_elsewhere
-from ..target import Loss, Rendered, Target, commented, is_local_data, plan_comment, require_dataset, wrapped
+from ..target import Lost, Rendered, Target, commented, is_local_data, plan_comment, require_dataset, wrapped
 
 # What `unsloth train` does and cannot be told otherwise, unsloth 2026.10.9: unsloth_cli/commands/train.py
 # (_optimizer_for_host), studio/backend/core/training/trainer.py (optim, lr_scheduler_type), unsloth_cli/config.py.
@@ -94,17 +94,17 @@ def _warmup_steps(parameters: Parameters) -> int:
     return max(1, round(wanted * steps))
 
 
-def losses(parameters: Parameters) -> list[Loss]:
+def losses(parameters: Parameters) -> list[Lost]:
     """What Unsloth's own trainer cannot be told."""
     optimizer, precision, schedule = parameters.optimizer, parameters.precision, parameters.schedule
-    lost = [Loss("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED")]
+    lost = [Lost("audit", "after the run", "yours to run: unsloth_fft_tool.py audit BASE TRAINED")]
     lost += [*lost_settings.layer_losses(parameters), *lost_settings.float8_losses(parameters)]
     lost += lost_settings.tower_losses(parameters)
     if precision.weights == "float32":
-        lost.append(Loss("precision/weights", "float32", "bfloat16 on a GPU", breaks=True))
+        lost.append(Lost("precision/weights", "float32", "bfloat16 on a GPU", breaks=True))
     if precision.exactness != "any":
         lost.append(
-            Loss(
+            Lost(
                 "precision/exactness",
                 precision.exactness,
                 "any: bfloat16 rounding discards most updates at small learning rates",
@@ -112,29 +112,29 @@ def losses(parameters: Parameters) -> list[Loss]:
             )
         )
     if optimizer.name != OPTIMIZER:
-        lost.append(Loss("optimizer/name", optimizer.name, OPTIMIZER, breaks=precision.exactness != "any"))
+        lost.append(Lost("optimizer/name", optimizer.name, OPTIMIZER, breaks=precision.exactness != "any"))
     if schedule.lr_scheduler_type != SCHEDULER:
-        lost.append(Loss("schedule/lr_scheduler_type", schedule.lr_scheduler_type, SCHEDULER))
+        lost.append(Lost("schedule/lr_scheduler_type", schedule.lr_scheduler_type, SCHEDULER))
     lost += lost_settings.selection_losses(parameters)
     lost += lost_settings.gradient_losses(parameters)
     if not parameters.data.packing and parameters.batch.per_device_train_batch_size > 1:
         wanted = str(parameters.data.padding_free).lower()
         chosen = "Unsloth's own choice when nothing is said; laid end to end, rows of Qwen3 attend over a dense mask"
-        lost.append(Loss("data/padding_free", wanted, chosen))
+        lost.append(Lost("data/padding_free", wanted, chosen))
     if schedule.load_best_model_at_end:
-        lost.append(Loss("schedule/load_best_model_at_end", "true", "the last model", breaks=True))
+        lost.append(Lost("schedule/load_best_model_at_end", "true", "the last model", breaks=True))
     if schedule.report_to != "none":
-        lost.append(Loss("schedule/report_to", schedule.report_to, "the command's own switches"))
+        lost.append(Lost("schedule/report_to", schedule.report_to, "the command's own switches"))
     epochs = schedule.num_train_epochs
     if epochs is not None and epochs != max(1, round(epochs)):
-        lost.append(Loss("schedule/num_train_epochs", f"{epochs:g}", str(max(1, round(epochs))), breaks=True))
+        lost.append(Lost("schedule/num_train_epochs", f"{epochs:g}", str(max(1, round(epochs))), breaks=True))
     if parameters.data.eval_fraction > 0:
-        lost.append(Loss("data/eval_fraction", f"{parameters.data.eval_fraction:g}", "no held-out rows"))
+        lost.append(Lost("data/eval_fraction", f"{parameters.data.eval_fraction:g}", "no held-out rows"))
     for key, default in (("adam_beta1", 0.9), ("adam_beta2", 0.999), ("adam_epsilon", 1e-8), ("max_grad_norm", 1.0)):
         if getattr(optimizer, key) != default:
-            lost.append(Loss(f"optimizer/{key}", f"{getattr(optimizer, key):g}", f"{default:g}"))
+            lost.append(Lost(f"optimizer/{key}", f"{getattr(optimizer, key):g}", f"{default:g}"))
     if parameters.data.chat_template is not None:
-        lost.append(Loss("data/chat_template", parameters.data.chat_template, "the one it chooses by model name"))
+        lost.append(Lost("data/chat_template", parameters.data.chat_template, "the one it chooses by model name"))
     return lost
 
 

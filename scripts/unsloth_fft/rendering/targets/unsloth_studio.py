@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from ...settings.parameters import Parameters
-from ..target import Loss, Rendered, Target, is_local_data, plan_comment, require_dataset
+from ..target import Lost, Rendered, Target, is_local_data, plan_comment, require_dataset
 from . import unsloth_cli
 
 FORMATS = {"auto": "auto", "messages": "conversational", "sharegpt": "sharegpt", "alpaca": "alpaca", "text": "raw"}
@@ -73,17 +73,17 @@ def _optimizer(parameters: Parameters) -> str:
     return unsloth_cli.OPTIMIZER if name == "adamw_flash" else name
 
 
-def _lost(parameters: Parameters) -> list[Loss]:
+def _lost(parameters: Parameters) -> list[Lost]:
     kept = ("optimizer/name", "schedule/lr_scheduler_type", "data/eval_fraction", "schedule/early_stopping_patience")
     lost = [loss for loss in unsloth_cli.losses(parameters) if loss.setting not in kept]
     if parameters.optimizer.name == "adamw_flash":
         breaks = parameters.precision.exactness != "any"
-        lost.append(Loss("optimizer/name", "adamw_flash", unsloth_cli.OPTIMIZER, breaks=breaks))
+        lost.append(Lost("optimizer/name", "adamw_flash", unsloth_cli.OPTIMIZER, breaks=breaks))
     if parameters.optimizer.state_offload:
         becomes = "off, unless UNSLOTH_OFFLOAD_OPTIMIZER_STATE=1 is set for Studio's own process"
-        lost.append(Loss("optimizer/state_offload", "on", becomes, breaks=True))
+        lost.append(Lost("optimizer/state_offload", "on", becomes, breaks=True))
     if parameters.data.eval_fraction > 0:
-        lost.append(Loss("data/eval_fraction", f"{parameters.data.eval_fraction:g}", "the split that Studio makes"))
+        lost.append(Lost("data/eval_fraction", f"{parameters.data.eval_fraction:g}", "the split that Studio makes"))
     return lost
 
 
