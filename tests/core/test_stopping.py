@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from unsloth_fft.core import terminal
+from unsloth_fft.core import stopping, terminal
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -41,6 +41,25 @@ def test_what_a_library_makes_of_a_signal_is_still_a_stop(capsys):
 
     assert terminal.run(works, as_json=False) == 130
     assert "stopped by SIGTERM" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_stop_that_a_library_swallows_is_made_again_but_not_while_it_is_cleaned_up(capsys):
+    cleaned = []
+
+    def works() -> int:
+        with contextlib.suppress(KeyboardInterrupt):  # as an import of a library does
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        try:
+            time.sleep(30)
+        finally:
+            time.sleep(3 * stopping.REPEAT_SECONDS)
+            cleaned.append(True)
+        return 0
+
+    assert terminal.run(works, as_json=False) == 130 and cleaned
+    assert capsys.readouterr().err.startswith("error: stopped by Ctrl-C\nhint: ")
 
 
 @needs_fork

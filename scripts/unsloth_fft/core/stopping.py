@@ -12,8 +12,54 @@ import threading
 from types import FrameType
 from typing import Any
 
+from .errors import Interrupted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Repeated:
+    """Raises KeyboardInterrupt in the main thread again and again where something has swallowed it.
+
+    Python drops one that lands in a finalizer or a callback, and an import may turn it into "this package is missing",
+    which libraries take for an answer: the command would go on to its end. While a stop is being answered (cleaning up,
+    or already another error) nothing is raised, so that it is not stopped in turn. Needs setitimer (not on Windows).
+    """
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._started = False
+
+    def start(self) -> None:
+        """From here on, until `end`, the stop is repeated."""
+        if self._started or not hasattr(signal, "setitimer"):
+            return
+        self._started = True
+        self._before = signal.signal(signal.SIGALRM, self._again)
+        signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
+
+    def end(self) -> None:
+        """The command is over, or was stopped."""
+        if self._started:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+            self._started = False
+
+    def _again(self, _number: int, _frame: FrameType | None) -> None:
+        if not _comes_of_a_stop(sys.exc_info()[1]):
+            raise KeyboardInterrupt
+
+
+def _comes_of_a_stop(error: BaseException | None) -> bool:
+    """Whether `error`, or what it was raised from, is a stop."""
+    seen: list[BaseException | None] = [error]
+    for one in seen:
+        if isinstance(one, KeyboardInterrupt | Interrupted):
+            return True
+        if one is not None:
+            seen += [other for other in (one.__cause__, one.__context__) if other not in seen]
+    return False
 
 
 class Stoppable:
@@ -21,6 +67,7 @@ class Stoppable:
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self._repeated = Repeated()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stoppable:
@@ -37,16 +84,19 @@ class Stoppable:
     def __exit__(self, *_: object) -> None:
         global _commands
         _commands -= 1
+        self._repeated.end()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def ignore(self) -> None:
         """From here on the process is leaving, and a further signal has nothing to stop."""
+        self._repeated.end()
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+        self._repeated.start()
         raise KeyboardInterrupt
 
 

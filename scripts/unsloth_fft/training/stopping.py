@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.errors import Interrupted
+from ..core.stopping import Repeated
 from ..core.terminal import say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,6 +25,7 @@ class Signals:
         self.received: str | None = None
         self.at_once = True
         self._stopping = False
+        self._repeated = Repeated()
         self._before: dict[signal.Signals, Any] = {}
 
     def requested(self) -> bool:
@@ -58,6 +60,7 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._repeated.end()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -65,6 +68,7 @@ class Signals:
         again, self.received = self.received is not None, signal.Signals(number).name
         if again or self.at_once:
             self._stopping = True
+            self._repeated.start()
             raise KeyboardInterrupt
         say(f"{self.received}: saving after this step, then stopping (again to stop at once)")
 
