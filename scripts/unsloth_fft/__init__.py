@@ -3,10 +3,10 @@
 The packages follow the way of the data; each knows only those before it (tests/core/test_walls.py holds this):
 
     core, models, hardware, settings, estimates, weights, data, data_doctor, planning,
-    training, tuning, auditing, benchmarking, reporting, rendering, finishing, demo, commands
+    memory_savers, training, tuning, auditing, benchmarking, reporting, rendering, finishing, demo, commands
 
 From core to planning everything starts on the standard library. torch, transformers, trl and unsloth are imported from
-training on, inside functions; numpy and tokenizers by weights and data_doctor, likewise late.
+memory_savers on, inside functions; numpy and tokenizers by weights and data_doctor, likewise late.
 """
 
 __version__ = "0.1.0"

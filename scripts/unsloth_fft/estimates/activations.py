@@ -68,7 +68,7 @@ def activations(shape: ModelShape, setting: Setting, *, is_cpu: bool = False) ->
     recomputed = setting.recomputed(layers)
     if recomputed == 0:
         return Activations(everything + shared, 0, gradient, gradient, one_layer + shared, 0)
-    # Layers that are not recomputed are spread evenly and end with the last (training/partial_checkpointing.py): what
+    # Layers that are not recomputed are spread evenly and end with the last (partial_checkpointing.py): what
     # its backward frees is room enough for the first layer that is made again.
     whole_layers = everything * (layers - recomputed) // layers
     one_layer += casts // layers + mask

@@ -21,9 +21,9 @@ STEP = "optimizer step"
 
 # UNSLOTH_OFFLOAD_OPTIMIZER_STATE_CHUNK_MB's default (unsloth 2026.10.9, optimizers/state_offload.py).
 OFFLOAD_CHUNK_BYTES = 1024 * 2**20
-# What gradients on their way to the host may hold of the GPU (training/host_gradients.py, IN_FLIGHT_BYTES).
+# What gradients on their way to the host may hold of the GPU (memory_savers/host_gradients.py, IN_FLIGHT_BYTES).
 GRADIENTS_IN_FLIGHT_BYTES = 512 * 2**20
-# Elements of a large tensor that are stepped at once then (training/sliced_step.py).
+# Elements of a large tensor that are stepped at once then (memory_savers/sliced_step.py).
 SLICE_ELEMENTS = 2**26
 # Logit rows per chunk of the fused loss: at least 512 x 151,936 logits, at most 4,096 rows, within 2 GiB
 # (unsloth_zoo 2026.10.9, fused_losses/fused_linear.py).
@@ -321,7 +321,7 @@ def _host_gib(shape: ModelShape, setting: Setting, parts: _Parts, *, is_cpu: boo
 
 
 def _pinned(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
-    """Offloaded state and gradients: what they hold (training/host_memory.py)."""
+    """Offloaded state and gradients: what they hold (memory_savers/pinned_memory.py)."""
     if not setting.state_offload:
         return 0.0
     gradients = setting.weight_bytes * shape.parameters if setting.gradient_offload else 0

@@ -36,7 +36,7 @@ def variables_for(parameters: Parameters) -> dict[str, str]:
     }
     if parameters.optimizer.state_offload:
         variables["UNSLOTH_OFFLOAD_OPTIMIZER_STATE"] = "1"
-        # In MiB: half of the default, because one chunk leaves the GPU while the next one comes (training/outward.py).
+        # In MiB: half of the default, because one chunk leaves the GPU while the next one comes (outward.py).
         variables["UNSLOTH_OFFLOAD_OPTIMIZER_STATE_CHUNK_MB"] = "512"
     if parameters.distributed.strategy == "fsdp2":
         variables["UNSLOTH_FSDP2"] = "1"

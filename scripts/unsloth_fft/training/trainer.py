@@ -6,18 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..memory_savers import clipping, host_gradients, partial_checkpointing, pinned_memory
 from ..settings.parameters import Parameters
-from . import (
-    checkpoints,
-    clipping,
-    experts,
-    held_out,
-    host_gradients,
-    host_memory,
-    partial_checkpointing,
-    processes,
-    sharding,
-)
+from . import checkpoints, experts, held_out, processes, sharding
 from .arguments import training_arguments
 
 
@@ -46,7 +37,7 @@ def build(
     else:
         trainer_class = held_out.measured_by_tokens(trainer_class, held_out.rows_of(evaluation))
     if parameters.optimizer.state_offload:
-        trainer_class = host_memory.offloads_without_waste(trainer_class)
+        trainer_class = pinned_memory.offloads_without_waste(trainer_class)
     if parameters.memory.gradient_offload:
         trainer_class = host_gradients.keeps_gradients_on_host(trainer_class)
     elif processes.COUNT == 1 and parameters.precision.compute != "float16":

@@ -8,7 +8,7 @@ import pytest
 @pytest.mark.parametrize("largest", [0.5, 1e6])
 def test_gradients_and_norm_are_those_that_torch_gives(largest: float) -> None:
     torch = pytest.importorskip("torch")
-    from unsloth_fft.training import clipping
+    from unsloth_fft.memory_savers import clipping
 
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.zeros(7, 5)) for _ in range(3)] + [torch.nn.Parameter(torch.zeros(2))]
@@ -26,7 +26,7 @@ def test_gradients_and_norm_are_those_that_torch_gives(largest: float) -> None:
 
 def test_mixed_types_are_scaled_each_in_its_own() -> None:
     torch = pytest.importorskip("torch")
-    from unsloth_fft.training import clipping
+    from unsloth_fft.memory_savers import clipping
 
     wide, narrow = torch.nn.Parameter(torch.zeros(64)), torch.nn.Parameter(torch.zeros(64, dtype=torch.bfloat16))
     wide.grad, narrow.grad = torch.full((64,), 3.0), torch.full((64,), 4.0, dtype=torch.bfloat16)

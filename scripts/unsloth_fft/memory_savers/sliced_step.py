@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from . import host_memory
+from . import pinned_memory
 from .outward import Outward, tensors_in
 
 # Tensors of more elements are cut, into slices of half as many: 8 bytes of state, 2 of gradient and 4 borrowed for each
@@ -93,7 +93,7 @@ def _put(whole: Any, part: Any, piece: slice, parameter: Any) -> Any:
 
 
 def _host_tensor(part: Any, parameter: Any) -> Any:
-    return host_memory.host_tensor(parameter.shape, part.dtype, page_locked=part.device.type == "cuda")
+    return pinned_memory.host_tensor(parameter.shape, part.dtype, page_locked=part.device.type == "cuda")
 
 
 def _tensors(value: Any) -> list[tuple[str, Any]]:

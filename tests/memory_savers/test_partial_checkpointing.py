@@ -26,7 +26,7 @@ def losses_and_gradients(model, recomputed):
     """The loss and every gradient of one row, and how often a layer ran forward; None: nothing is recomputed."""
     import torch
 
-    from unsloth_fft.training import partial_checkpointing
+    from unsloth_fft.memory_savers import partial_checkpointing
 
     ran = []
     handles = [layer.register_forward_pre_hook(lambda *_: ran.append(1)) for layer in model.model.layers]
@@ -57,7 +57,7 @@ def test_any_number_of_recomputed_layers_gives_the_same_loss_and_gradients(llama
 
 
 def test_kept_layers_are_spread_and_end_with_the_last(llama):
-    from unsloth_fft.training.partial_checkpointing import keep_activations
+    from unsloth_fft.memory_savers.partial_checkpointing import keep_activations
 
     assert keep_activations(llama, 0) == [0, 1, 2, 3, 4]
     assert keep_activations(llama, 3) == [1, 4]

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import clipping, host_memory, outward, sliced_step
+from . import clipping, outward, pinned_memory, sliced_step
 
 # Gradients on their way to the host may hold this much of the GPU; then the backward waits for the copies.
 IN_FLIGHT_BYTES = 512 * 2**20
@@ -100,7 +100,7 @@ class HostGradients:
         buffer = self._buffers.get(parameter)
         if buffer is None:
             locked = gradient.device.type == "cuda"
-            buffer = host_memory.host_tensor(gradient.shape, gradient.dtype, page_locked=locked)
+            buffer = pinned_memory.host_tensor(gradient.shape, gradient.dtype, page_locked=locked)
             self._buffers[parameter] = buffer
         with self._copies.of(gradient, self._numbers[parameter]):
             if parameter in self._arrived:

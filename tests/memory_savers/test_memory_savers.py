@@ -65,7 +65,7 @@ def test_padding_free_and_packing_exclude_each_other(tiny_model, rows_file):
 def test_a_step_in_slices_gives_the_weights_and_state_of_a_whole_one(monkeypatch):
     torch = pytest.importorskip("torch")
     flashoptim = pytest.importorskip("flashoptim")
-    from unsloth_fft.training import sliced_step
+    from unsloth_fft.memory_savers import sliced_step
 
     monkeypatch.setattr(sliced_step, "SLICE_ELEMENTS", 64)
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def test_a_step_in_slices_gives_the_weights_and_state_of_a_whole_one(monkeypatch
 def test_small_or_quantized_tensors_are_not_sliced():
     torch = pytest.importorskip("torch")
     flashoptim = pytest.importorskip("flashoptim")
-    from unsloth_fft.training import sliced_step
+    from unsloth_fft.memory_savers import sliced_step
 
     small = torch.nn.Parameter(torch.zeros(4, 4, dtype=torch.bfloat16))
     assert not sliced_step.can_slice(

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from unsloth_fft.training import host_memory
+from unsloth_fft.memory_savers import pinned_memory
 
 
 class Cudart:
@@ -34,14 +34,14 @@ class Cudart:
 def cudart(monkeypatch):
     pytest.importorskip("torch")
     stand_in = Cudart()
-    monkeypatch.setattr(host_memory, "_cudart", lambda: stand_in)
+    monkeypatch.setattr(pinned_memory, "_cudart", lambda: stand_in)
     return stand_in
 
 
 def test_a_large_tensor_takes_its_own_size_and_gives_it_back(cudart):
     import torch
 
-    tensors = [host_memory.host_tensor((1100, 1000), torch.bfloat16, page_locked=True) for _ in range(3)]
+    tensors = [pinned_memory.host_tensor((1100, 1000), torch.bfloat16, page_locked=True) for _ in range(3)]
     assert list(cudart.registered.values()) == [2_200_000] * 3
     assert [tensor.shape for tensor in tensors] == [(1100, 1000)] * 3
     tensors[0].fill_(1.5)
@@ -70,8 +70,8 @@ def test_unsloths_state_offload_finds_such_buffers_and_makes_its_own_where_there
                 self.buffers[(param, key)] = torch.empty_like(source)
             return self.buffers[(param, key)].copy_(source)
 
-    host_memory.lend_buffers_to(Offloader)
-    host_memory.lend_buffers_to(Offloader)
+    pinned_memory.lend_buffers_to(Offloader)
+    pinned_memory.lend_buffers_to(Offloader)
     offloader, state = Offloader(), torch.full((600, 1000), 2.0)
     held = offloader._host_buffer("w", "exp_avg", state)
     assert list(cudart.registered) == [held.data_ptr()] and torch.equal(held, state) and not offloader.made
@@ -92,7 +92,7 @@ def test_state_that_was_loaded_onto_the_host_comes_to_its_parameter(monkeypatch)
     """As flashoptim loads it: new tensors that Unsloth's state offload has not seen. "meta" stands for a GPU."""
     torch = pytest.importorskip("torch")
     state_offload = pytest.importorskip("unsloth.optimizers.state_offload")
-    from unsloth_fft.training import outward
+    from unsloth_fft.memory_savers import outward
 
     class Offloader(state_offload._StateOffloader):
         pass
