@@ -46,7 +46,6 @@ exit codes: 0 planned, 2 bad input, 3 nothing fits (with what would make it fit)
 ANY, SHIPPED = "any", "shipped"
 TRACKERS = ("none", "wandb", "trackio", "tensorboard", "mlflow")
 DEFAULT_LENGTH = 2048
-DEFAULT_BATCH = 16
 DEFAULT_ALTERNATIVES = 3
 
 # Bounds of every number, as in schemas/parameters.schema.json: an absurd one is refused before any work.
@@ -127,8 +126,8 @@ def _add_task(top: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"tokens a row (default {DEFAULT_LENGTH}, or the model's limit)",
     )
-    group.add_argument("--effective-batch", type=_BATCH, default=DEFAULT_BATCH, metavar="N",
-                       help=f"rows an optimizer step, over all GPUs (default {DEFAULT_BATCH})")  # fmt: skip
+    group.add_argument("--effective-batch", type=_BATCH, metavar="N",
+                       help="rows an optimizer step, over all GPUs (default 16, or 4 for each GPU)")  # fmt: skip
 
 
 def _add_hardware(top: argparse.ArgumentParser) -> None:
@@ -290,7 +289,7 @@ def requests_from(args: argparse.Namespace) -> list[Request]:
 def request_from(args: argparse.Namespace) -> Request:
     """The request that parsed flags ask for. Raises BadInput or MissingHere where they cannot be met."""
     from ..models import catalogue, source
-    from ..planning import held_out
+    from ..planning import default_batch, held_out
 
     _check_names(args)
     _check_data(args)
@@ -301,14 +300,16 @@ def request_from(args: argparse.Namespace) -> Request:
     columns = columns_flag.read(args.columns)
     facts = _facts(args, columns)
     length = _length(args.seq_length, shape.max_positions, args.model)
-    share = held_out.usual_share(facts, amount, args.effective_batch * length)
+    batch = args.effective_batch or default_batch.rows_for(machine.gpus * machine.nodes)
+    share = held_out.usual_share(facts, amount, batch * length)
     eval_fraction = share if args.eval_fraction is None else args.eval_fraction
     return Request(
         model=args.model_name or catalogue.published_name(args.model),
         shape=shape,
         hardware=machine,
         seq_length=length,
-        effective_batch=args.effective_batch,
+        effective_batch=batch,
+        batch_by_default=args.effective_batch is None,
         exactness=args.exactness,
         objective=args.objective,
         amount=amount,

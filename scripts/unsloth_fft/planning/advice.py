@@ -12,7 +12,7 @@ from ..core.errors import BadInput, NothingFits
 from ..hardware import cards
 from ..models import catalogue
 from ..settings.recipes import RANK
-from . import words
+from . import default_batch, words
 from .request import Request
 from .search import HOST_RESERVE_GIB, Candidate, Outcome, search
 
@@ -153,7 +153,7 @@ def _batch(request: Request) -> Iterator[Change]:
     batch = request.effective_batch
     while batch > request.gpus:
         batch = max(batch // 2 // request.gpus, 1) * request.gpus
-        yield Change(f"--effective-batch {batch}", replace(request, effective_batch=batch))
+        yield Change(f"--effective-batch {batch}", replace(request, effective_batch=batch, batch_by_default=False))
 
 
 def _length(request: Request) -> Iterator[Change]:
@@ -183,7 +183,7 @@ def _cards(request: Request) -> Iterator[Change]:
         if gpu.vram_gib > smallest and gpu != now.gpu:
             other = cards.on_gpu(gpu, gpus=count, nodes=now.nodes, host_ram_gib=host)
             flags = f'--gpu "{gpu.name}"' + (f" without {VRAM}" if VRAM in given else "")
-            yield Change(flags, replace(request, hardware=other, given=given - {VRAM}))
+            yield Change(flags, replace(default_batch.on(request, other), given=given - {VRAM}))
 
 
 def _more_gpus(request: Request) -> Iterator[Change]:
@@ -191,7 +191,7 @@ def _more_gpus(request: Request) -> Iterator[Change]:
         return
     for count in GPU_COUNTS:
         if count > request.hardware.gpus:
-            yield Change(f"{GPUS} {count}", replace(request, hardware=replace(request.hardware, gpus=count)))
+            yield Change(f"{GPUS} {count}", default_batch.on(request, replace(request.hardware, gpus=count)))
 
 
 def _models(request: Request) -> Iterator[Change]:

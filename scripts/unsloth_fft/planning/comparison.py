@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..core.errors import BadInput
 from ..settings.parameters import Plan, Predicted
-from . import duration
+from . import default_batch, duration
 from .plan import plan_from
 from .request import Request
 from .search import Outcome, search
@@ -51,7 +51,7 @@ def _enough(request: Request) -> Entry:
     if first.plan is not None or first.refusal is not None:
         return first
     for count in GPU_COUNTS:
-        more = _entry(replace(request, hardware=replace(request.hardware, gpus=count)))
+        more = _entry(default_batch.on(request, replace(request.hardware, gpus=count)))
         if more.plan is not None:
             return more
     return first

@@ -66,6 +66,7 @@ class Request:
     `prefer` says what the best of the plans that fit has most of: "speed", or least of: "memory".
     `report_to` is a tracker by its name in Transformers.
     `one_price` says that `price_per_hour` was given once for several cards that are compared.
+    `batch_by_default` says that `effective_batch` was not given, and follows the number of GPUs.
     `unread` is the data set whose rows are not known, because it is on the Hub, on another machine or not countable.
     """
 
@@ -87,6 +88,7 @@ class Request:
     prefer: str = "speed"
     one_price: bool = False
     report_to: str = "none"
+    batch_by_default: bool = False
 
     @property
     def float8(self) -> bool:

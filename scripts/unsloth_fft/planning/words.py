@@ -13,7 +13,7 @@ from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting
 from ..weights.expected import Expected
-from . import amount, duration, kind_words, row_joining
+from . import amount, default_batch, duration, kind_words, row_joining
 from .data_facts import DataFacts
 from .defaults import defaults_for
 from .request import Request
@@ -205,6 +205,7 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
     found += [
         *_name_warnings(request.model),
         *_rate_warnings(request),
+        *default_batch.sentences(request),
         *_raw_text_warnings(request),
         *_template_warnings(request),
         *_amount_warnings(request, best.setting, predicted.steps),
