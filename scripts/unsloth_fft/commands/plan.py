@@ -55,6 +55,7 @@ _LENGTH = whole(1, 2**21)
 _BATCH = whole(1, 2**20)  # what the accumulation of one GPU may be
 _GPUS = whole(1, 1024)
 _NODES = whole(1, 2**16)
+_NETWORK = number(0, 10**5)
 
 
 def parser(prog: str = "generate_fft_params.py") -> argparse.ArgumentParser:
@@ -141,6 +142,9 @@ def _add_hardware(top: argparse.ArgumentParser) -> None:
     group.add_argument("--vram-gib", type=_GIB, metavar="X", help="usable GiB of each GPU, alone or to cap --gpu NAME")
     group.add_argument("--gpus", type=_GPUS, metavar="N", help="GPUs a node (default 1, or what auto finds)")
     group.add_argument("--nodes", type=_NODES, default=1, metavar="N", help="nodes (default 1)")
+    group.add_argument(
+        "--network-gbs", type=_NETWORK, metavar="X", help="GB/s between nodes for each GPU (default 50: 400 Gb/s)"
+    )
     group.add_argument(
         "--host-ram-gib",
         type=_GIB,
@@ -419,6 +423,16 @@ def _length(asked: int | None, limit: int, model: str) -> int:
 
 
 def _hardware(args: argparse.Namespace) -> Hardware:
+    if args.network_gbs is None:
+        return _machine(args)
+    if args.nodes == 1:
+        raise BadInput(
+            "--network-gbs is of the network between nodes, and one node was asked for", hint="add --nodes N"
+        )
+    return replace(_machine(args), network_gbs=args.network_gbs)
+
+
+def _machine(args: argparse.Namespace) -> Hardware:
     gpus, nodes, host = args.gpus or 1, args.nodes, args.host_ram_gib
     if args.gpu not in (None, "auto"):
         machine = cards.on_gpu(cards.find_gpu(args.gpu), gpus=gpus, nodes=nodes, host_ram_gib=host)

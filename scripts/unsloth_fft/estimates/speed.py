@@ -25,7 +25,8 @@ TERA, GIGA = 1e12, 1e9
 # a model like granite-4.0-h-350m on an H200 (references/measurements/families-h200-2026-12-01.json).
 SCAN_PASSES = 9
 
-# Between nodes: one 400 Gb/s port for every GPU, the usual build of H100 clusters; an assumption, said in the plan.
+# Between nodes: one 400 Gb/s port for every GPU, the usual build of H100 clusters; an assumption, said in the plan;
+# --network-gbs names another.
 NETWORK_GBS = 50.0
 # A bare memory size says nothing of speed; an A100's is assumed (NVIDIA A100 80GB data sheet), whatever the size.
 ASSUMED = Gpu("A100-like", 80.0, 312.0, 2039.0, 32.0, True, "8.0", "assumed", "2026-11-23", "assumed", nvlink_gbs=300.0)
@@ -256,7 +257,7 @@ def _network(shape: ModelShape, setting: Setting, hardware: Hardware, gpu: Gpu) 
     gathers = 1 if fsdp2_keeps_gathered(shape, setting, hardware.vram_gib) else 2
     share = (setting.gpus - 1) / setting.gpus
     weights = setting.weight_bytes * shape.parameters * gathers * setting.accumulation
-    rate = NETWORK_GBS if setting.nodes > 1 else gpu.card_link_gbs
+    rate = (hardware.network_gbs or NETWORK_GBS) if setting.nodes > 1 else gpu.card_link_gbs
     return share * (weights + 4 * shape.parameters) / (rate * GIGA)
 
 

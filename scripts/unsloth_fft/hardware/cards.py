@@ -60,6 +60,7 @@ class Gpu:
 class Hardware:
     """The machine planned for. On a CPU `vram_gib` is the host memory and `gpus` is 1.
 
+    `network_gbs` is what the network between nodes carries for each GPU, in GB/s; None: as estimates/speed.py assumes.
     `system` is Linux, as of nearly every machine that is rented, unless this machine is planned for.
     """
 
@@ -73,6 +74,7 @@ class Hardware:
     is_cpu: bool = False
     notes: tuple[str, ...] = ()
     system: str = "Linux"
+    network_gbs: float | None = None
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,7 @@ def _plan(
             nodes=hardware.nodes,
             host_ram_gib=hardware.host_ram_gib,
             price_per_hour=request.price_per_hour,
+            network_gbs=hardware.network_gbs,
         ),
         predicted=predicted,
         basis=kind,

@@ -83,9 +83,10 @@ def _machine(parameters: Parameters) -> Hardware:
     planned = parameters.plan.hardware
     settings = {"gpus": planned.gpus, "nodes": planned.nodes, "host_ram_gib": planned.host_ram_gib}
     try:
-        return cards.on_gpu(cards.find_gpu(planned.name), **settings)  # type: ignore[arg-type]
+        found = cards.on_gpu(cards.find_gpu(planned.name), **settings)  # type: ignore[arg-type]
     except BadInput:
-        return cards.on_memory(planned.vram_gib, **settings)  # type: ignore[arg-type]
+        found = cards.on_memory(planned.vram_gib, **settings)  # type: ignore[arg-type]
+    return dataclasses.replace(found, network_gbs=planned.network_gbs)
 
 
 def _amount(parameters: Parameters) -> Amount:
@@ -103,6 +104,7 @@ def _command(parameters: Parameters, vram_gib: float) -> str:
     words += ["--vram-gib", f"{vram_gib:g}"]
     words += ["--gpus", planned.gpus] if planned.gpus > 1 else []
     words += ["--nodes", planned.nodes] if planned.nodes > 1 else []
+    words += ["--network-gbs", f"{planned.network_gbs:g}"] if planned.network_gbs is not None else []
     words += ["--host-ram-gib", f"{planned.host_ram_gib:g}"] if planned.host_ram_gib is not None else []
     words += ["--dataset", data.dataset] if data.dataset else []
     words += ["--chat-template", data.chat_template] if data.chat_template else []

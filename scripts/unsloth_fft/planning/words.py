@@ -13,7 +13,7 @@ from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting
 from ..weights.expected import Expected
-from . import amount, default_batch, duration, kind_words, row_joining
+from . import amount, default_batch, duration, hosts, kind_words, row_joining
 from .data_facts import DataFacts
 from .defaults import defaults_for
 from .request import Request
@@ -185,18 +185,13 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
         found.append("The host of a GH200 is an Arm machine: images and wheels for x86-64 do not run there.")
     if request.hardware.name.startswith("A100") and "SXM" in request.hardware.name:
         found.append("An A100 may also be a PCIe card, which is slower: name it in full if it is (A100 80GB PCIe).")
-    needs = best.memory.host
-    if request.hardware.host_ram_gib is None and best.setting.state_offload:
-        found.append(f"Host memory was not given: this plan needs {needs:.0f} GiB of it (say --host-ram-gib X).")
-    if best.memory.paged and request.hardware.host_ram_gib is None:
-        found.append(f"Host memory was not given: up to {needs:.0f} GiB of it is needed (say --host-ram-gib X).")
+    found += _host_memory_warnings(request, best)
     if best.spilled:
         found.append(
             f"{best.spilled:.1f} GiB of paged state find no room on the GPU and move to and fro every step, at a speed"
             " that was never measured: a quarter of the host link's was assumed."
         )
-    if setting_is_multi_node(best):
-        found.append("Several nodes: the network is assumed to carry 50 GB/s a GPU, and nothing was measured on it.")
+    found += hosts.sentences(request, best)
     if request.one_price:
         found.append(
             f"{request.price_per_hour:g} USD an hour was taken for each of the cards: one price for several cards;"
@@ -213,6 +208,14 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
     return [*found, *kind_words.of(request.shape), *_data_warnings(request)]
 
 
+def _host_memory_warnings(request: Request, best: Candidate) -> list[str]:
+    if request.hardware.host_ram_gib is not None or not (best.setting.state_offload or best.memory.paged):
+        return []
+    needed = f"{best.memory.host:.0f} GiB of it"
+    what = f"this plan needs {needed}" if best.setting.state_offload else f"up to {needed} is needed"
+    return [f"Host memory was not given: {what} (say --host-ram-gib X)."]
+
+
 def _range_warning(predicted: Predicted) -> list[str]:
     if predicted.hours_range is None:
         return []
@@ -220,10 +223,6 @@ def _range_warning(predicted: Predicted) -> list[str]:
     costs = predicted.cost_usd_range
     cost = f", and cost {costs[0]:,.2f} to {costs[1]:,.2f} USD" if costs else ""
     return [f"The time is an estimate: the run may take {shortest} to {longest}{cost}."]
-
-
-def setting_is_multi_node(best: Candidate) -> bool:
-    return best.setting.nodes > 1
 
 
 def _survival_warning(best: Candidate, survival: Expected) -> list[str]:

@@ -125,6 +125,7 @@ class PlannedHardware:
     nodes: int
     host_ram_gib: float | None
     price_per_hour: float | None
+    network_gbs: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +207,7 @@ class Parameters:
         if value["plan"] is None:
             del value["plan"]
         else:
+            _leave_out(value["plan"]["hardware"], "network_gbs")
             for entry in value["plan"]["alternatives"]:
                 _leave_out(entry, "checkpointed_layers")
         schema.check(value, "parameters", "the parameters")
