@@ -85,7 +85,7 @@ class ShortRuns:
         return loss
 
     def _trained(self, file: Path, root: Path) -> float | None:
-        log = root.with_name(f"{root.name}.log")
+        log = root.with_suffix(".log")
         with log.open("w", encoding="utf-8") as said:
             done = subprocess.run(
                 [sys.executable, "-c", _TRAIN, "train", "--params", str(file), "--session", str(root)],
