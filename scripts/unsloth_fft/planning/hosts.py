@@ -56,7 +56,7 @@ def _slower_than_one(request: Request, best: Candidate) -> list[str]:
     )
     batch = _paying_batch(request)
     if batch is None:
-        most = request.effective_batch * 2**DOUBLINGS
+        most = request.effective_batch << DOUBLINGS
         return [f"{text} No batch up to {most:,} rows was found that makes them pay: take one (--nodes 1)."]
     return [f"{text} Take one (--nodes 1); of the doubled batches, --effective-batch {batch} is the first that pays."]
 
@@ -64,7 +64,7 @@ def _slower_than_one(request: Request, best: Candidate) -> list[str]:
 def _paying_batch(request: Request) -> int | None:
     """The least of the doubled batches with which all hosts learn more a second than one."""
     for doubling in range(1, DOUBLINGS + 1):
-        batch = request.effective_batch * 2**doubling
+        batch = request.effective_batch << doubling
         one, several = _learned(request, 1, batch), _learned(request, request.hardware.nodes, batch)
         if several is not None and (one is None or several > one):
             return batch
