@@ -52,6 +52,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param != "fcntl":
         monkeypatch.setitem(sys.modules, "real_fcntl", __import__("fcntl"))
         monkeypatch.setitem(sys.modules, "fcntl", None)
+    if request.param == "filelock":  # which chooses its way when it is imported, here perhaps long ago
+        for module in [name for name in sys.modules if name.partition(".")[0] == "filelock"]:
+            monkeypatch.delitem(sys.modules, module)
     if request.param == "msvcrt":
         monkeypatch.setitem(sys.modules, "filelock", None)
         monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt("msvcrt"))

@@ -2,7 +2,7 @@
 
 Run for real: the planner, `predict`, `render`, `data`, `doctor`, `audit` of two folders, `status`, `init` of a small
 plan, shell loops, Python snippets. Parsed by the real parser, with the reason in PARSED: what trains, evaluates,
-exports or reads a finished run. Programs under tests/ must exist and know the flags.
+exports or reads a finished run. Programs under tests/ and tools/ must exist and know the flags.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from tools import build_zip
 from tools.pages import evidence
 from unsloth_fft.commands import plan, tool
 from unsloth_fft.core import schema
-from unsloth_fft.core.files import BUNDLE_ROOT
 from unsloth_fft.settings import parameters
 
 PLANNER, TOOL, BUILDER = "scripts/generate_fft_params.py", "scripts/unsloth_fft_tool.py", "scripts/build_skill.py"
@@ -33,6 +32,7 @@ PARSED = {
     "benchmark": "tests/benchmarking/test_benchmark.py runs it; for minutes, and on a GPU where it says something",
     "demo": "trains; run by tests/demo/test_demo.py",
     "train": "trains; run by tests/demo/test_demo.py and tests/training/test_session_faults.py",
+    "tune": "trains, many times over; run by tests/tuning",
     "eval": "needs a finished run; run by its own tests",
     "export": "needs a finished run; run by tests/finishing/test_export.py",
     "init": "the pages' models need more disk than a test machine has; a small plan is run here",
@@ -108,10 +108,18 @@ def test_commands_on_pages_work(line: str, sandbox: Path, capsys: pytest.Capture
         with pytest.raises(SystemExit) as ended:
             build_zip.entry(arguments)
         assert ended.value.code == 0
+    elif program == "-m":
+        module_knows_flags(arguments)
     elif program.startswith("tests/"):
         knows_flags(program, arguments)
     else:
         raise AssertionError(f"nobody checks this command: {line}")
+
+
+def module_knows_flags(words: list[str]) -> None:
+    """Of `python -m tools.a.b --flag ...`: the module is there and names each flag."""
+    assert words[0].startswith("tools."), f"nobody checks this module: {words[0]}"
+    knows_flags(f"{words[0].replace('.', '/')}.py", words[1:])
 
 
 def knows_flags(program: str, arguments: list[str]) -> None:
@@ -210,7 +218,9 @@ def test_commands_of_the_ledger_are_taken(command: str, sandbox: Path, capsys: p
         elif words[1].startswith("tests/"):
             knows_flags(words[1], words[2:])
         elif words[1:3] == ["-m", "torch.distributed.run"]:
-            assert (BUNDLE_ROOT / words[-1]).is_file(), part
+            module_knows_flags(words[words.index("-m", 2) + 1 :])
+        elif words[1] == "-m":
+            module_knows_flags(words[2:])
         else:
             raise AssertionError(f"nobody checks this command: {part}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -215,14 +216,25 @@ def test_a_failing_nvidia_smi_is_reported(smi):
 
 
 def test_a_hanging_nvidia_smi_is_given_up_with_whatever_it_started(smi, monkeypatch, tmp_path):
-    monkeypatch.setattr(detection, "QUERY_TIMEOUT_S", 0.3)
-    smi(f"sleep 60 & echo $! > {tmp_path}/child; wait")
+    monkeypatch.setattr(detection, "QUERY_TIMEOUT_S", 2.0)  # a busy machine needs that to start the child at all
+    smi(f"sleep 120 & echo $! > {tmp_path}/child; wait")
     begin = time.monotonic()
     machine = detection.detect()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60
     assert machine.is_cpu and "did not answer" in machine.notes[0]
     child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
-    assert not child.exists() or child.read_text().split()[2] == "Z"
+    assert is_gone_soon(child)
+
+
+def is_gone_soon(stat: Path) -> bool:
+    """Whether the process of this /proc file ends within 10 s: a kill takes effect when it next runs."""
+    for _ in range(100):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if stat.read_text().split()[2] != "Z":
+                time.sleep(0.1)
+                continue
+        return True
+    return False
 
 
 # Prices.

@@ -46,6 +46,8 @@ def test_a_named_card_is_a_linux_machines_wherever_it_is_planned(machine, monkey
 
 
 def test_doctor_names_each_missing_package_once(monkeypatch: pytest.MonkeyPatch, machine) -> None:
+    import urllib.request  # noqa: F401  (where it is first imported on a pretended Mac, it looks for a Mac's modules)
+
     from unsloth_fft.commands import doctor
     from unsloth_fft.training import environment
 
