@@ -15,6 +15,7 @@ from typing import Any
 from ..core.errors import BadInput, FFTError, MissingHere
 from ..core.shell_words import word
 from . import model_folder
+from .checkpoint import open_checkpoint
 
 SAFELY = {"trust_remote_code": False}
 WEIGHTS_SAFELY = {**SAFELY, "use_safetensors": True}
@@ -44,6 +45,7 @@ def model(name: str | Path, *, dtype: Any = "auto", revision: str | None = None,
 
     model_folder.check_local(str(name))
     with explained(f"model {name}", str(name)):
+        _refuse_larger_than_its_files(str(name))
         loaded, told = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype, revision=revision, output_loading_info=True, **settings, **WEIGHTS_SAFELY
         )
@@ -59,6 +61,29 @@ def with_unsloth(arguments: dict[str, Any]) -> tuple[Any, Any]:
     with explained(f"model {name}", name, keep_out_of_memory=True):
         loaded: tuple[Any, Any] = FastLanguageModel.from_pretrained(**arguments)
         return loaded
+
+
+def _refuse_larger_than_its_files(name: str) -> None:
+    """Raise BadInput where config.json describes a model far larger than a local folder's weights.
+
+    Transformers builds such a model whole before it compares: a config.json with a model_type alone takes the memory of
+    that type's published default (27 GB for Llama).
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = model_folder.local_folder(name)
+    if folder is None:
+        return
+    stored = sum(tensor.elements for tensor in open_checkpoint(folder).tensors.values())
+    with torch.device("meta"):
+        shaped = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **SAFELY))
+    described = sum(weight.numel() for weight in shaped.parameters())
+    if described > 2 * stored:
+        raise BadInput(
+            f"model {name}: config.json describes {described:,} parameters, and its files hold {stored:,}",
+            hint="download or copy the model's files again, config.json and weights of one model",
+        )
 
 
 def _refuse_incomplete(name: str, told: dict[str, Any]) -> None:
