@@ -104,6 +104,10 @@ def _base(home: Path, is_real: bool, texts: list[str]) -> Path:
         import unsloth  # noqa: F401  (first: it patches what the others define)
 
         if not is_real:
+            import torch
+
+            # So small a model is no faster on two threads, and on a busy machine they spin until the other gets a turn.
+            torch.set_num_threads(1)
             base = home / "small-llama"
             small_model.make(base, texts, max_length=TINY.max_length)
             say(f"made a tiny base model in {base}")
