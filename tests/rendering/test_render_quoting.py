@@ -76,8 +76,10 @@ def test_every_name_is_found_again_where_the_target_reads_it(values, target, pla
                 continue
             rendered += 1
             READERS[target](found.text, plan, target)
-            commands.append(found.run)
-    assert rendered or target in ("hf-jobs", "unsloth-cli", "dpo", "notebook"), "nothing was rendered"
+            if target != "unsloth-studio":  # what to do there is a sentence, not a command
+                commands.append(found.run)
+    # Where there is none of it: a Job sees no local file, the others name no revision.
+    assert rendered or target in ("hf-jobs", "unsloth-cli", "unsloth-studio", "dpo", "notebook"), "nothing was rendered"
     run_all(commands, tmp_path)
 
 
@@ -145,6 +147,16 @@ def read_python(text: str, plan: parameters.Parameters, target: str) -> None:
     assert settings["model"]["revision"] == plan.model.revision
 
 
+def read_arguments(text: str, plan: parameters.Parameters, target: str) -> None:
+    """Of an MCP tool, in JSON; `about` is a list of lines, and no key stands beside those that are meant."""
+    value = json.loads(text)
+    assert set(value) == {"about", "start_training"} and all(isinstance(line, str) for line in value["about"])
+    assert set(value["start_training"]) == {"kind", "config", "validate_only"}
+    config = value["start_training"]["config"]
+    assert config["model_name"] == plan.model.name
+    assert plan.data.dataset in (config.get("hf_dataset"), *config.get("local_datasets", ()))
+
+
 def read_modal(text: str, plan: parameters.Parameters, target: str) -> None:
     tree = ast.parse(text)
     script = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "SCRIPT")
@@ -204,6 +216,7 @@ READERS = {
     "modal": read_modal,
     "notebook": read_notebook,
     "docker": read_dockerfile,
+    "unsloth-studio": read_arguments,
 }
 
 

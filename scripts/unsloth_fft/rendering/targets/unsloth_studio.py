@@ -22,7 +22,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
     dataset = require_dataset(parameters, "unsloth-studio")
     unsloth_cli.refuse(parameters, "unsloth-studio", FORMATS)
     lost = _lost(parameters)
-    run = f"give `start_training` of {file} to Unsloth Studio's MCP tool of that name"
+    run = f"give `start_training` of {file} to the MCP tool of that name in Unsloth Studio"
     about = [*plan_comment(parameters, lost), "", f"Run: {run}; with validate_only true it starts nothing."]
     if is_local_data(dataset):
         about.append("Upload the data first (its tool `datasets`, action upload) and put the ref into local_datasets.")
