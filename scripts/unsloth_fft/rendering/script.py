@@ -13,11 +13,7 @@ from .target import commented, plan_comment, wrapped
 SUPERVISED, PREFERENCES = "supervised", "preferences"
 WIDTH = 116
 
-CODE = '''import base64
-import io
-import sys
-import tarfile
-import tempfile
+CODE = '''import base64, io, sys, tarfile, tempfile
 
 {settings}
 

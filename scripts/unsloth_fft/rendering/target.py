@@ -82,7 +82,7 @@ def _saying_how(rendered: Rendered) -> str:
 
 def plan_comment(parameters: Parameters, lost: Sequence[Lost] = ()) -> list[str]:
     """The plan in lines of plain text: the choice, what is predicted, why, versions, and what is lost."""
-    lines = [f"Full fine-tuning of {parameters.model.name}, rendered by unsloth-fft.", ""]
+    lines = [f"Full fine-tuning of {parameters.model.name}, rendered by unsloth-fft."]
     lines += _settings_lines(parameters)
     lines += _prediction_lines(parameters)
     versions = ", ".join(f"{name} {version}" for name, version in made_for.versions(parameters).items())
@@ -139,7 +139,8 @@ def _prediction_lines(parameters: Parameters) -> list[str]:
         f" {predicted.tokens:,} tokens, at {predicted.tokens_per_second:,.0f} tokens/s{around} on full rows."
         f" Cost: {cost}.",
         *(f"Why: {sentence}" for sentence in plan.why),
-        *(f"Warning: {sentence}" for sentence in plan.warnings),
+        # The range of time stands above.
+        *(f"Warning: {sentence}" for sentence in plan.warnings if not sentence.startswith("The time is an estimate")),
     ]
 
 
