@@ -19,6 +19,8 @@ pages:
     {{run}} python -m tools.pages.evidence_page
     {{run}} python -m tools.pages.benchmarks_page
     {{run}} python -m tools.pages.gpu_choice_page
+    {{run}} python -m tools.pages.methods_picture
+    {{run}} python -m tools.pages.survival_picture
 
 # Compare predictions with all measured rows; `just calibrate --fit` fits again.
 calibrate *flags:

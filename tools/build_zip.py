@@ -16,9 +16,10 @@ from unsloth_fft.core.errors import BadInput
 
 NAME = "unsloth-fft"
 CONTENTS = ("SKILL.md", "LICENSE", "pyproject.toml", ".claude-plugin/plugin.json", "schemas", "references", "scripts")
-# What only developers of the bundle use: building it, rendering the ledger, grading answers. README.md is theirs, too.
+# What only developers of the bundle use: building it, the ledger that the pages of evidence are rendered from, grading
+# answers. README.md is theirs, too, and so is its picture.
 LEFT_OUT = {
-    "__pycache__", "build_skill.py", "evals.schema.json",
+    "__pycache__", "build_skill.py", "evals.schema.json", "evidence.json", "evidence.schema.json", "demo-loss.png",
 }  # fmt: skip
 SUFFIXES = {".md", ".py", ".json", ".jsonl", ".toml", ".png", ".svg", ""}
 # The oldest time a ZIP can hold (APPNOTE 4.4.6): the same bytes whenever and wherever it is built.

@@ -22,7 +22,7 @@ from typing import Any
 
 from tools import ROOT
 from tools.measurements import whole_runs  # noqa: E402
-from tools.pages import evidence
+from tools.pages import evidence, pictures
 from tools.pages.marked_block import Block
 from unsloth_fft.core import files
 from unsloth_fft.estimates import calibration, memory, speed
@@ -393,7 +393,7 @@ def _scatter(points: list[Point], label: str, band: float, path: Path) -> None:
     axes.set_aspect("equal")
     axes.legend(fontsize=8, loc="upper left")
     figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})
+    pictures.write(figure, path)
     pyplot.close(figure)
 
 

@@ -1,6 +1,6 @@
 """Draws references/methods-and-rates.png: held-out loss over the learning rate, one line a method.
 
-`python -m tools.pages.methods_plot` reads references/measurements/methods-and-rates-h200-2026-12-01.jsonl.
+`python -m tools.pages.methods_picture` reads references/measurements/methods-and-rates-h200-2026-12-01.jsonl.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import sys
 from typing import Any
 
+from tools.pages import pictures
 from unsloth_fft.core.files import BUNDLE_ROOT
 
 ROWS = BUNDLE_ROOT / "references" / "measurements" / "methods-and-rates-h200-2026-12-01.jsonl"
@@ -49,7 +50,7 @@ def main() -> int:
         axes.grid(color="#e5e8ee", linewidth=0.7)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle("SmolLM2-135M-Instruct, one H200, one seed: what each way learned")
-    figure.savefig(PICTURE, metadata={"Software": None})
+    pictures.write(figure, PICTURE)
     return 0
 
 
