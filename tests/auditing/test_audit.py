@@ -316,6 +316,13 @@ def test_another_shape_is_incomparable(tmp_path: Path) -> None:
     assert audit["mismatched_tensors"] == [{"name": UP, "reason": "shape [256, 64] against [64, 256]"}]
 
 
+@pytest.mark.parametrize(("base", "trained"), [((3,), ()), ((), (3,)), ((0,), ()), ((0, 5), (0, 4))])
+def test_a_head_without_rows_on_one_side_is_of_another_shape(tmp_path: Path, base: tuple, trained: tuple) -> None:
+    old, new = ({HEAD: ("F32", np.ones(shape, np.float32))} for shape in (base, trained))
+    audit = audited(tmp_path, old, new)
+    assert audit["mismatched_tensors"] == [{"name": HEAD, "reason": f"shape {list(base)} against {list(trained)}"}]
+
+
 def test_buffers_that_old_versions_wrote_are_passed_over(tmp_path: Path) -> None:
     buffer = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(32, np.float32)}
     moved = {name: step(values, 1e-3) for name, values in small_weights().items()}

@@ -202,7 +202,8 @@ def _problem(old: Tensor, new: Tensor) -> str | None:
         return f"type {old.dtype} against {new.dtype}"
     if old.shape == new.shape:
         return None
-    resized = group_of(old.name) in ("embeddings", "head") and old.shape[1:] == new.shape[1:] and old.shape
+    tables = old.shape and new.shape and group_of(old.name) in ("embeddings", "head")
+    resized = tables and old.shape[1:] == new.shape[1:]
     return None if resized else f"shape {list(old.shape)} against {list(new.shape)}"
 
 
