@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ def here(tmp_path, tiny_model, monkeypatch) -> Path:
     (tmp_path / "prices.json").write_text('{"prices": []}')
     (tmp_path / "folder").mkdir()
     write_jsonl(tmp_path / "folder" / "train.jsonl", conversation_rows(5))
+    (tmp_path / "tuning").mkdir()
+    shutil.copy(tmp_path / "p.json", tmp_path / "tuning" / "try.json")
     os.symlink("rows.jsonl", tmp_path / "link.jsonl")
     os.link(tmp_path / "rows.jsonl", tmp_path / "hard.jsonl")
     os.symlink("m", tmp_path / "model-link")
@@ -58,6 +62,14 @@ CASES = {
     "a hand-off over the data": (tool, "render", "--params", "p.json", "--target", "script", "--output", "rows.jsonl"),
     "a hand-off over the model": (tool, "render", "--params", "p.json", "--target", "script", "--output",
                                   "m/config.json"),
+    "an adapter's script over its rows": (tool, "lora", "--model", "m", "--dataset", "hard.jsonl", "--output",
+                                          "rows.jsonl"),
+    "an adapter's script over its model": (tool, "lora", "--model", "m", "--dataset", "rows.jsonl", "--output",
+                                           "model-link/tokenizer.json"),
+    "a tuned plan over its plan": (tool, "tune", "--params", "p.json", "--folder", "t", "--output", "p.json"),
+    "a tuned plan over the data": (tool, "tune", "--params", "p.json", "--folder", "t", "--output", "link.jsonl"),
+    "tuning in the folder of its plan": (tool, "tune", "--params", "tuning/try.json", "--folder", "tuning", "--output",
+                                         "o.json"),
     "a benchmark over its plan": (tool, "benchmark", "p.json", "--output", "p.json"),
 }  # fmt: skip
 
@@ -74,6 +86,28 @@ def test_an_output_over_an_input_is_refused_and_nothing_changes(here, capsys, ca
     said = capsys.readouterr().err
     assert [line.split(": ")[0] for line in said.splitlines()] == ["error", "hint"] and "would be lost" in said, said
     assert contents(here) == before
+
+
+def test_every_flag_that_names_a_file_to_write_is_tried_above():
+    flags = {(name, flag) for name, parser in commands() for flag in ("--output", "--plot", "--report") if flag in
+             parser._option_string_actions}  # fmt: skip
+    tried = {(words[0] if command is tool else "plan", word) for command, *words in CASES.values() for word in words}
+    assert {name for name, _ in flags} > {"plan", "lora", "tune", "predict"} and flags <= tried
+
+
+def test_every_number_of_every_flag_is_bounded():
+    """int() and float() take 400 digits, nan and inf."""
+    plain = [(name, action.dest) for name, parser in commands() for action in parser._actions if action.type in (
+        int, float)]  # fmt: skip
+    assert not plain
+
+
+def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every sub-command's parser, and the planner's."""
+    yield "plan", plan.parser()
+    for action in tool.parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.items()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import TOOL, assert_clear_error, minimal_parameters, run_script, write_parameters
 from unsloth_fft.commands import tool
+from unsloth_fft.core import locks
 from unsloth_fft.core.errors import BadInput, Interrupted
 from unsloth_fft.settings import parameters
 from unsloth_fft.tuning import halving, short_runs
@@ -100,6 +101,73 @@ def test_what_it_takes_is_said_and_nothing_trained(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
     few = run_script(TOOL, "tune", "--params", short(tmp_path), "--folder", tmp_path / "t", "--output", tmp_path / "o")
     assert_clear_error(few, 2, "are needed", "--share")
+
+
+def spoiled(tmp_path: Path, spoil) -> list[str]:
+    """The command of a tuning in `t`, which already holds its parameters and what `spoil` makes there."""
+    file, folder = short(tmp_path), tmp_path / "t"
+    folder.mkdir()
+    (folder / "params.json").write_text(json.dumps(short_runs.shortened(parameters.load(file), 1e-5, 1).to_json()))
+    (tmp_path / "precious").write_text("mine")
+    spoil(folder)
+    return [str(word) for word in ("tune", "--params", file, "--folder", folder, "--rates", "1e-5,5e-5", "--share", 1,
+                                   "--output", tmp_path / "o.json")]  # fmt: skip
+
+
+SPOILS = {
+    "a line that is no try": lambda folder: (folder / "tries.jsonl").write_text('{"learning_rate": 1e-5}\n'),
+    "a loss of 400 digits": lambda folder: (folder / "tries.jsonl").write_text(
+        '{"learning_rate": 1e-5, "steps": 8, "loss": ' + "9" * 400 + "}\n"
+    ),
+    "a list of tries that is a folder": lambda folder: (folder / "tries.jsonl").mkdir(),
+    "a link out of the folder": lambda folder: (folder / "try.json").symlink_to(folder.parent / "precious"),
+    "a log that is a link": lambda folder: (folder / "rate-1e-05-steps-200.log").symlink_to(folder.parent / "precious"),
+    "a log that is a folder": lambda folder: (folder / "rate-1e-05-steps-200.log").mkdir(),
+    "an answer that is a folder": lambda folder: (folder.parent / "o.json").mkdir(),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_a_folder_that_is_not_as_tuning_left_it_is_refused_in_two_lines(tmp_path, monkeypatch, capsys, spoil) -> None:
+    monkeypatch.setattr(short_runs, "require_held_out", lambda _: None)
+    command = spoiled(tmp_path, SPOILS[spoil])
+    assert tool.main(command) == 2
+    heads = [line.split(": ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert heads[-2:] == ["error", "hint"]
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_try_that_a_kill_cut_short_is_made_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(short_runs, "require_held_out", lambda _: None)
+    monkeypatch.setattr(short_runs.ShortRuns, "_trained", lambda self, file, root: 2.0)
+    command = spoiled(tmp_path, lambda folder: (folder / "tries.jsonl").write_text('{"learning_rate": 1e-5, "st'))
+    assert tool.main(command) == 0
+    lines = (tmp_path / "t" / "tries.jsonl").read_text().splitlines()
+    assert [json.loads(line)["learning_rate"] for line in lines] == [1e-5, 5e-5]
+
+
+def test_two_tunings_of_one_folder_are_refused_and_so_are_numbers_beyond_use(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(short_runs, "require_held_out", lambda _: None)
+    command = spoiled(tmp_path, lambda folder: None)
+    with locks.take(tmp_path / "t" / "lock", 0):
+        assert tool.main(command) == 2
+    assert "another process is tuning" in capsys.readouterr().err
+    for flag in ("--minutes", "--share"):
+        for value in ("nan", "inf", "1e400", "-1", "0"):
+            assert tool.main([*command[:5], flag, value]) == 2
+            assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_log_of_a_rate_with_a_point_has_the_whole_rate_in_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(short_runs, "_TRAIN", "raise SystemExit(2)")
+    runs = short_runs.ShortRuns(parameters.load(short(tmp_path)), tmp_path)
+    for rate in (2.5e-5, 2.6e-5):
+        with pytest.raises(BadInput):
+            runs.attempt(rate, 8)
+    assert sorted(path.name for path in tmp_path.glob("*.log")) == [
+        "rate-2.5e-05-steps-8.log",
+        "rate-2.6e-05-steps-8.log",
+    ]
 
 
 @pytest.mark.train

@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import files, outputs, terminal
+from ..core.arguments import number, whole
 from ..core.errors import BadInput
 from ..data import row_format, scanning, sources
 from ..data.json_objects import Fault
@@ -31,8 +32,12 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--model", required=True, metavar="NAME|DIR", help="Hub name or folder")
     command.add_argument("--dataset", required=True, metavar="PATH|NAME", help="file or Hub name")
     command.add_argument("--format", choices=FORMATS, help="format of the rows (default: that of the file's first row)")
-    command.add_argument("--seq-length", type=int, default=2048, metavar="N", help="tokens a row (default 2048)")
-    command.add_argument("--epochs", type=float, default=1.0, metavar="X", help="passes over the data (default 1)")
+    command.add_argument(
+        "--seq-length", type=whole(1, 2**21), default=2048, metavar="N", help="tokens a row (default 2048)"
+    )
+    command.add_argument(
+        "--epochs", type=number(0, 10**6), default=1.0, metavar="X", help="passes over the data (default 1)"
+    )
     command.add_argument("--load-in-4bit", action="store_true", help="QLoRA: the frozen model in 4 bits")
     command.add_argument("--output", type=Path, metavar="FILE", help="written atomically (default: stdout)")
     command.set_defaults(run=run)
@@ -40,6 +45,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `lora` command."""
+    outputs.refuse_overwriting({"--output": args.output}, models=[args.model], data=[args.dataset])
     name = "lora.py" if args.output is None else str(args.output)
     if not name.isprintable():
         raise BadInput(f"--output {name!r} cannot be named in a command", hint="choose a name without line breaks")
@@ -53,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         file=shlex.quote(name),
     )
     if args.output is None:
-        print(text, end="")
+        terminal.emit_text(text)
         return 0
     files.write_text(args.output, text)
     terminal.say(f"wrote {args.output}: r 16 on all linear layers, rate 2e-4, one adapter in lora-adapter")
@@ -63,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _recognised(dataset: str) -> str:
     """The format of the first row of a local file. Raises BadInput where there is none to read here."""
-    found = sources.files_of(dataset) if Path(dataset).expanduser().exists() else None
+    found = sources.files_of(dataset) if files.is_there(dataset) else None
     if found is None:
         raise BadInput(f"{dataset} is not a file here, so its format is not known", hint="say it: --format messages")
     row = next(iter(scanning.scan(found.train)), None)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..core import files, locks, outputs, schema, terminal
+from ..core.arguments import number
 from ..core.errors import BadInput
 from ..core.shell_words import word
 from ..planning import duration
@@ -16,7 +19,7 @@ from ..settings.parameters import Parameters
 from ..tuning import halving, short_runs
 from ..tuning.halving import Try
 
-SHARE = 0.05
+SHARE, LARGEST_SHARE = 0.05, 10
 EPILOG = """examples:
   unsloth_fft_tool.py tune --params params.json --folder tuning --output tuned.json
   unsloth_fft_tool.py tune --params params.json --folder tuning --rates 1e-5,5e-5,2e-4 --share 0.1 --output tuned.json
@@ -41,9 +44,15 @@ def add_parser(commands: Any) -> None:
         "--rates", type=_rates, metavar="A,B,C", help="rates to try (default: seven around the planned)"
     )
     command.add_argument(
-        "--share", type=_share, default=SHARE, metavar="X", help=f"of the run's steps, at most (default {SHARE})"
+        "--share",
+        type=number(0, LARGEST_SHARE),
+        default=SHARE,
+        metavar="X",
+        help=f"of the run's steps, at most (default {SHARE})",
     )
-    command.add_argument("--minutes", type=float, metavar="X", help="instead of --share; needs a plan in the file")
+    command.add_argument(
+        "--minutes", type=number(0, 10**6), metavar="X", help="instead of --share; needs a plan in the file"
+    )
     command.add_argument("--plan", action="store_true", help="say what it would take; train nothing")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
@@ -52,8 +61,9 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """The `tune` command."""
     given = parameters.load(args.params)
+    written = {f"--folder's {path.name}": path for path in short_runs.files_of(args.folder)}
     outputs.refuse_overwriting(
-        {"--output": args.output}, files=[args.params], models=[given.model.name], data=given.data.named
+        {"--output": args.output, **written}, files=[args.params], models=[given.model.name], data=given.data.named
     )
     rates = args.rates or halving.rates_around(given.optimizer.learning_rate)
     budget = _budget(given, args, len(rates))
@@ -66,17 +76,30 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(
             "tune writes the parameters with the measured rate; --output is missing", hint="--output tuned.json"
         )
+    files.require_place(args.output)  # now, and not after the runs
     short_runs.require_held_out(given)
     with files.explained(args.folder):
         args.folder.mkdir(parents=True, exist_ok=True)
-    with locks.take(args.folder / "lock", 0):
-        tried = _tried(given, args.folder, rates, budget)
-    found = _found(given, rates, tried)
-    schema.check(found, "tuning", "the tuning")
-    files.write_json(args.folder / "tuning.json", found)
-    files.write_json(args.output, _tuned(given, found, args.folder).to_json())
+    outputs.refuse_links(args.folder, [path.name for path in short_runs.files_of(args.folder)])
+    with _held(args.folder):
+        found = _found(given, rates, _tried(given, args.folder, rates, budget))
+        schema.check(found, "tuning", "the tuning")
+        files.write_json(args.folder / short_runs.RESULT, found)
+        files.write_json(args.output, _tuned(given, found, args.folder).to_json())
     _tell(found, args)
     return 0
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder for this process alone: two would remove each other's tries."""
+    try:
+        with files.explained(folder):
+            held = locks.take(folder / short_runs.LOCK, 0)
+    except locks.HeldElsewhere:
+        raise BadInput(f"another process is tuning in {folder}", hint="wait for it, or name another --folder") from None
+    with held:
+        yield
 
 
 def _tried(given: Parameters, folder: Path, rates: Any, budget: int) -> list[list[Try]]:
@@ -95,10 +118,10 @@ def _budget(given: Parameters, args: argparse.Namespace, rates: int) -> int:
     """Optimizer steps that the tries may take together."""
     whole = short_runs.planned_steps(given)
     if args.minutes is not None:
-        if given.plan is None or not given.plan.predicted.hours:
+        predicted = None if given.plan is None else given.plan.predicted
+        if predicted is None or not predicted.hours or not predicted.steps:
             raise BadInput("--minutes needs a plan with predicted hours in the file", hint="give --share instead")
-        predicted = given.plan.predicted
-        return int(args.minutes / 60 / predicted.hours * predicted.steps)
+        return int(min(LARGEST_SHARE, args.minutes / 60 / predicted.hours) * predicted.steps)
     if whole is None:
         return halving.least_budget(rates)
     return int(args.share * whole)
@@ -140,7 +163,7 @@ def _tuned(given: Parameters, found: dict[str, Any], folder: Path) -> Parameters
     last = found["rounds"][-1]
     words = (
         f"tune: lowest held-out loss of {len(last)} rates after {last[0]['steps']} steps each,"
-        f" {found['tuning_steps']} steps in all ({files.short_name(folder / 'tuning.json')})"
+        f" {found['tuning_steps']} steps in all ({short_runs.RESULT})"
     )
     return dataclasses.replace(
         given,
@@ -170,13 +193,3 @@ def _rates(text: str) -> tuple[float, ...]:
     if len(rates) < 2 or len(rates) > 32 or not all(0 < rate <= 1 for rate in rates):
         raise argparse.ArgumentTypeError(f"{text!r}: two to 32 different rates above 0 and at most 1 are expected")
     return tuple(rates)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 10:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 10")
-    return share

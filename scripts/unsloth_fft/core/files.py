@@ -37,6 +37,11 @@ def expanded(name: str | Path) -> Path:
     return Path(os.path.expanduser(name))
 
 
+def is_there(name: str | Path) -> bool:
+    """Whether the path `name` exists; a name that no path can have does not."""
+    return os.path.exists(expanded(name))
+
+
 def read_text(path: Path, what: str) -> str:
     """The UTF-8 text of `path`; `what` names it in errors, for example "parameters file".
 
@@ -97,6 +102,17 @@ def to_json(value: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, indent=2, allow_nan=False) + "\n"
     return text
+
+
+def require_place(path: Path) -> None:
+    """Raise BadInput where no file can be written at `path`, for commands that write it after long work."""
+    with explained(path):
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder, a file was expected", hint="name a file in it")
+        if not path.parent.is_dir():
+            raise BadInput(f"folder does not exist: {path.parent}", hint=f"mkdir -p {word(path.parent)}")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise BadInput(f"cannot write {path}: no permission", hint="choose a path you may write to")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ Links are followed on both sides, so that a file is found under whatever name it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .errors import BadInput
@@ -63,6 +63,29 @@ def refuse_overwriting(
                     f"{flag} {output} is {kind}, and would be lost; nothing was written",
                     hint=f"choose another file for {flag}",
                 )
+
+
+def refuse_links(root: Path, own: Collection[str]) -> None:
+    """Raise BadInput where a link in the folder `root`, which may come from elsewhere, leads out of it.
+
+    Trackers link from one of their files to another, inside; what is called as one of `own`, directly in `root`, is
+    never a link.
+    """
+    real = root.resolve()
+    for place, folders, names in os.walk(root):
+        for path in (Path(place) / name for name in (*folders, *names)):
+            if path.is_symlink() and (path.parent == root and path.name in own or _leads_out(path, real)):
+                raise BadInput(
+                    f"{path} is a symbolic link; what is written in {root} stays there",
+                    hint="put the file or folder itself there, or name another folder",
+                )
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a link to itself
+        return True
 
 
 def is_within(path: Path, folder: Path) -> bool:

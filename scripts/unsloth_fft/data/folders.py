@@ -5,13 +5,13 @@ What is not read is kept by name, so that it can be said.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core import json_text
 from ..core.errors import BadInput
 from .opening import kind
 
@@ -112,7 +112,7 @@ def _saved_files(path: Path) -> list[Path]:
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json_text.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -79,11 +79,11 @@ def cache_home() -> Path:
     if os.environ.get("XDG_CACHE_HOME"):
         home = Path(os.environ["XDG_CACHE_HOME"])
     elif sys.platform == "win32":
-        home = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        home = Path(os.environ.get("LOCALAPPDATA") or files.expanded("~/AppData/Local"))
     elif sys.platform == "darwin":
-        home = Path.home() / "Library" / "Caches"
+        home = files.expanded("~/Library/Caches")
     else:
-        home = Path.home() / ".cache"
+        home = files.expanded("~/.cache")
     return home / "unsloth-fft"
 
 

@@ -108,7 +108,7 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
 def read_prompts(path: Path) -> list[str]:
     """Prompts from a file: one a line, or JSON Lines with a `prompt`. Raises BadInput naming the line."""
     found = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         if path.suffix != ".jsonl":

@@ -76,7 +76,7 @@ def parse_types(text: str) -> list[str]:
 def find_tools(types: Sequence[str]) -> Tools:
     """llama.cpp's tools from LLAMA_CPP_DIR, the PATH, or where Unsloth keeps them. Raises MissingHere without."""
     folders = [
-        Path(folder) for folder in (os.environ.get("LLAMA_CPP_DIR"), Path.home() / ".unsloth" / "llama.cpp") if folder
+        Path(folder) for folder in (os.environ.get("LLAMA_CPP_DIR"), files.expanded("~/.unsloth/llama.cpp")) if folder
     ]
     converters = [folder / "convert_hf_to_gguf.py" for folder in folders] + _on_path("convert_hf_to_gguf.py")
     converter = next((path for path in converters if path.is_file()), None)

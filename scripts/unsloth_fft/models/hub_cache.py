@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from ..core import files
+
 MAIN: Final = "main"
 """The revision that is meant where none is named."""
 
@@ -48,7 +50,7 @@ def snapshot(name: str, revision: str | None = None) -> Path | None:
 def find(name: str, revision: str | None = None) -> Path | None:
     """The folder or file at the path `name`, or else the model of that name in the cache."""
     try:
-        path = Path(name).expanduser()
+        path = files.expanded(name)
         if path.exists():
             return path
         return snapshot(name, revision)

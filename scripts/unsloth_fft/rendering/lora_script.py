@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..core.control import escaped
 from ..core.errors import BadInput
 from . import made_for
 from .target import is_local_data
@@ -59,9 +60,9 @@ def text(*, model: str, dataset: str, form: str, length: int, epochs: float, fou
         raise BadInput(f"lora: rows of format '{form}' have no line here", hint=f"give --format {' or '.join(TEXTS)}")
     return TEMPLATE.format(
         header=_header(),
-        model=" ".join(model.split()),
+        model=escaped(model),
         file=file,
-        name=json.dumps(model),
+        name=repr(model),
         length=length,
         four_bit=four_bit,
         helpers=HELPERS.get(form, ""),
@@ -80,8 +81,8 @@ def _header() -> str:
 
 def _data(dataset: str) -> str:
     if not is_local_data(dataset):
-        return json.dumps(dataset)
+        return repr(dataset)
     suffix = Path(dataset).suffix.lower()
     if suffix not in BUILDERS:
         raise BadInput(f"{dataset}: not a file that `datasets` reads by its name", hint=f"use {', '.join(BUILDERS)}")
-    return f'"{BUILDERS[suffix]}", data_files={json.dumps(dataset)}'
+    return f'"{BUILDERS[suffix]}", data_files={dataset!r}'

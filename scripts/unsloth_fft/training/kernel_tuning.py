@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..core import files
 from ..core.terminal import say
 
 # How often it is said that tuning goes on.
@@ -22,7 +23,7 @@ EVERY_S = 30.0
 def cache_folder() -> Path:
     """Where Triton keeps what it tuned (triton 3.8, knobs.py: TRITON_CACHE_DIR, else TRITON_HOME)."""
     home = os.environ.get("TRITON_HOME") or "~"
-    return Path(os.environ.get("TRITON_CACHE_DIR") or f"{home}/.triton/cache").expanduser()
+    return files.expanded(os.environ.get("TRITON_CACHE_DIR") or f"{home}/.triton/cache")
 
 
 class Told:

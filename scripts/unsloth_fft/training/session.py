@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import files, locks, schema, staging_folders
+from ..core import files, locks, outputs, schema, staging_folders
 from ..core.errors import BadInput
 from ..core.shell_words import word
 from ..settings import parameters as params
@@ -190,26 +190,9 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
 
 
 def _refuse_links(folder: Folder) -> None:
-    """What a run reads and writes stays in its folder: a link in a session from elsewhere would lead it out.
-
-    Trackers link from one of their files to another, inside; a session's own files are never links.
-    """
-    root = folder.root.resolve()
+    """What a run reads and writes stays in its folder: a link in a session from elsewhere would lead it out."""
     own = {getattr(folder, name).name for name, kind in vars(Folder).items() if isinstance(kind, property)}
-    for place, folders, names in os.walk(folder.root):
-        for path in (Path(place) / name for name in (*folders, *names)):
-            if path.is_symlink() and (path.parent == folder.root and path.name in own or _leads_out(path, root)):
-                raise BadInput(
-                    f"{path} is a symbolic link; a session keeps its files in its own folder",
-                    hint="put the file or folder itself there, or move the whole session",
-                )
-
-
-def _leads_out(link: Path, root: Path) -> bool:
-    try:
-        return not link.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # a link to itself
-        return True
+    outputs.refuse_links(folder.root, own)
 
 
 def create(root: Path, parameters: Parameters, data: DataRecord) -> tuple[Folder, Session]:

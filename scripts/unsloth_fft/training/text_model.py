@@ -57,7 +57,7 @@ def write(base: Path, folder: Path) -> None:
 def disk_gib(name: str) -> float:
     """GiB of disk that a local multimodal checkpoint takes beside its training: the language model's copy, and the
     parts that are kept, which stand in the saved model again; 0 for any other model."""
-    if not Path(name).expanduser().is_dir():
+    if not files.expanded(name).is_dir():
         return 0.0
     base = multimodal_base(name)
     if base is None:
@@ -67,7 +67,7 @@ def disk_gib(name: str) -> float:
 
 def multimodal_base(name: str, revision: str | None = None) -> Path | None:
     """The folder of the model `name` where it is a multimodal checkpoint, else None; a Hub name is fetched for it."""
-    if not Path(name).expanduser().is_dir():
+    if not files.expanded(name).is_dir():
         name = _fetched_if_multimodal(name, revision)
     try:
         folder = resolved(locate(name))

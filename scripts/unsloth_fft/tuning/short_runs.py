@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from ..core import files
+from ..core import files, json_text
 from ..core.errors import EXIT_INTERRUPTED, EXIT_TRAINING_FAILED, BadInput, Interrupted, MissingHere, TrainingFailed
 from ..settings.parameters import Parameters
 from ..training import environment
 
+PARAMETERS, TRY, TRIES, RESULT, LOCK = "params.json", "try.json", "tries.jsonl", "tuning.json", "lock"
 _TRAIN = "from unsloth_fft.commands import tool; from unsloth_fft.core import terminal; terminal.leave(tool.main())"
 
 
@@ -46,18 +46,23 @@ def planned_steps(parameters: Parameters) -> int | None:
     return None if parameters.plan is None else parameters.plan.predicted.steps
 
 
+def files_of(folder: Path) -> tuple[Path, ...]:
+    """What tuning in `folder` writes, beside a folder and a log for each try."""
+    return tuple(folder / name for name in (PARAMETERS, TRY, TRIES, RESULT, LOCK))
+
+
 class ShortRuns:
     """Tries in `folder`: each trained once, its loss kept in tries.jsonl, its model removed."""
 
     def __init__(self, parameters: Parameters, folder: Path) -> None:
         self.parameters = parameters
         self.folder = folder
-        self._file = folder / "tries.jsonl"
+        self._file = folder / TRIES
         self._refuse_other_parameters()
 
     def _refuse_other_parameters(self) -> None:
         """Raise BadInput where the folder holds tries of another run; its losses would be taken for this one's."""
-        file, mine = self.folder / "params.json", shortened(self.parameters, 1e-5, 1).to_json()
+        file, mine = self.folder / PARAMETERS, shortened(self.parameters, 1e-5, 1).to_json()
         if not file.exists():
             files.write_json(file, mine)
         elif files.read_json(file, "parameters of the tries") != mine:
@@ -67,8 +72,21 @@ class ShortRuns:
         """Losses of the tries that ended, by rate and steps."""
         if not self._file.exists():
             return {}
-        rows = [json.loads(line) for line in files.read_text(self._file, "list of tries").splitlines()]
-        return {(row["learning_rate"], row["steps"]): row["loss"] for row in rows}
+        text = files.read_text(self._file, "list of tries")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:  # a kill while the last line was written
+            files.write_text(self._file, whole)
+        return dict(self._entry(number, line) for number, line in enumerate(whole.split("\n")[:-1], start=1))
+
+    def _entry(self, number: int, line: str) -> tuple[tuple[float, int], float | None]:
+        try:
+            value = json_text.parse(line)
+            rate, steps, loss = value["learning_rate"], value["steps"], value["loss"]
+            if loss is None or type(loss) in (int, float):
+                return (float(rate), int(steps)), loss
+        except (ValueError, TypeError, KeyError, OverflowError):
+            pass
+        raise BadInput(f"{self._file}: line {number} is no try", hint="remove that line; its try is made again")
 
     def attempt(self, rate: float, steps: int) -> float | None:
         """The held-out loss of a run at `rate` for `steps`; None where it diverged. Raises what else ended it."""
@@ -77,7 +95,7 @@ class ShortRuns:
             return known[rate, steps]
         root = self.folder / f"rate-{rate:g}-steps-{steps}"
         shutil.rmtree(root, ignore_errors=True)  # a try that was interrupted is made again
-        file = self.folder / "try.json"
+        file = self.folder / TRY
         files.write_json(file, shortened(self.parameters, rate, steps).to_json())
         loss = self._trained(file, root)
         shutil.rmtree(root, ignore_errors=True)
@@ -85,8 +103,10 @@ class ShortRuns:
         return loss
 
     def _trained(self, file: Path, root: Path) -> float | None:
-        log = root.with_suffix(".log")
-        with log.open("w", encoding="utf-8") as said:
+        log = self.folder / f"{root.name}.log"  # not with_suffix: the rate may have a point
+        with files.explained(log):
+            said = log.open("w", encoding="utf-8")
+        with said:
             done = subprocess.run(
                 [sys.executable, "-c", _TRAIN, "train", "--params", str(file), "--session", str(root)],
                 stdout=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...core import yaml_text
 from ...core.errors import BadInput
+from ...core.files import expanded
 from ...settings.parameters import Parameters
 from ...training.arguments import training_arguments
 from .. import lost_settings
@@ -62,7 +63,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
 def _marks_answers(parameters: Parameters) -> bool | str:
     """Whether the chat template says where answers stand, which TRL's assistant_only_loss needs (trl 1.15.0); a name
     where the template is not here to be read."""
-    folder = Path(parameters.model.name).expanduser()
+    folder = expanded(parameters.model.name)
     if not folder.is_dir():
         return parameters.model.name
     files = [folder / name for name in ("chat_template.jinja", "tokenizer_config.json")]
