@@ -13,7 +13,7 @@ import pytest
 import pages
 from conftest import ROOT, SCRIPTS
 from tools.measurements import predicted_first, whole_runs
-from tools.pages import benchmarks_page, claims, gpu_choice_page
+from tools.pages import benchmarks_page, claims, evidence_page, gpu_choice_page
 
 REFERENCES = pages.REFERENCES
 
@@ -22,7 +22,7 @@ HELD = ("SKILL.md", "README.md", "agent-recipes.md", "glossary.md", "several-gpu
 # Generated pages, with the test that holds them to what they are generated from.
 GENERATED = {
     "benchmarks.md": ("tests/tools/test_claims.py", "rendered from the measured rows"),
-    "evidence.md": ("tests/tools/test_evidence.py", "rendered from the ledger"),
+    **dict.fromkeys(evidence_page.PAGES, ("tests/tools/test_evidence.py", "rendered from the ledger")),
     "gpu-choice-and-cost.md": ("tests/tools/test_claims.py", "rendered from the planner's answers"),
     "model-catalogue.md": ("tests/models/test_catalogue.py", "counts held equal to transformers' own"),
 }
@@ -116,23 +116,23 @@ def test_the_rule_is_not_idle():
 
 BROKEN = {
     "a figure without a source": "It was 31% faster.",
-    "a figure the ledger does not have": "It left [84% unmoved](evidence.md#exact-by-default).",
-    "a claim the ledger does not have": "It left [85.0% unmoved](evidence.md#no-such-claim).",
+    "a figure the ledger does not have": "It left [84% unmoved](evidence-exactness.md#exact-by-default).",
+    "a claim the ledger does not have": "It left [85.0% unmoved](evidence-exactness.md#no-such-claim).",
     "a figure that is not in the row": "It ran at 11,500 tokens/s (row 28).",
     "a figure the other page lacks": "It has [47.9 GiB](hardware.md#the-table).",
     "a formula that gives something else": "That is 61 GiB (derived: `8 * 8.03e9 / 2**30`).",
     "a figure in a column with a unit": "| setting | tokens/s |\n|---|---|\n| plain | 12,000 |",
     "money": "It costs $3 an hour.",
     "an invented quotation": 'They say "our kernels make everything ten times faster than before".',
-    "a source in another paragraph": "See [the ledger](evidence.md#exact-by-default).\n\nIt left 85.0% unmoved.",
+    "a source in another paragraph": "See [it](evidence-exactness.md#exact-by-default).\n\nIt left 85.0% unmoved.",
     "a marker in code": "It was 31% faster `row 28`.",
 }
 SOUND = {
-    "the ledger": "It left [85.0% unmoved](evidence.md#exact-by-default).",
+    "the ledger": "It left [85.0% unmoved](evidence-exactness.md#exact-by-default).",
     "a row": "It ran at 11,493 tokens/s (row 28).",
     "another page": "It has [44.39 GiB](hardware.md#the-table).",
     "a formula": "That is 59.8 GiB (derived: `8 * 8.03e9 / 2**30`).",
-    "a lead paragraph": "As [measured](evidence.md#exact-by-default):\n\n- it left 85.0% unmoved",
+    "a lead paragraph": "As [measured](evidence-exactness.md#exact-by-default):\n\n- it left 85.0% unmoved",
     "code and names": "Use `--vram-gib 48 GiB` on an A100 80GB with 8B parameters, 4 x 4.",
     "a known quotation": 'They say "FFT in Unsloth is strictly 100% exact".',
     "a file of rows": "At 1e-5, 15.51% (`measurements/survival-cpu-2026-11-23.jsonl`).",

@@ -90,26 +90,40 @@ def test_package_quote_is_in_the_installed_file(source):
     assert _words(source.quote) in _words(text)
 
 
-def test_rendered_page_is_fresh():
-    assert evidence_page.PAGE.read_text(encoding="utf-8") == evidence_page.render(CLAIMS)
+def test_rendered_pages_are_fresh():
+    for name, text in evidence_page.render(CLAIMS).items():
+        assert (evidence_page.FOLDER / name).read_text(encoding="utf-8") == text, (
+            f"{name}: run {evidence_page.__name__}"
+        )
 
 
 def test_check_fails_on_a_stale_page_and_changes_nothing(tmp_path, monkeypatch, capsys):
-    stale = tmp_path / "evidence.md"
+    monkeypatch.setattr(evidence_page, "FOLDER", tmp_path)
+    assert evidence_page.main([]) == 0
+    assert evidence_page.main(["--check"]) == 0
+    stale = tmp_path / "evidence-speed.md"
     stale.write_text("old", encoding="utf-8")
-    monkeypatch.setattr(evidence_page, "PAGE", stale)
     assert evidence_page.main(["--check"]) != 0
     assert stale.read_text(encoding="utf-8") == "old"
     assert "hint:" in capsys.readouterr().err
-    assert evidence_page.main([]) == 0
-    assert evidence_page.main(["--check"]) == 0
 
 
-def test_page_shows_every_claim_with_its_verdict():
-    page = evidence_page.render(CLAIMS)
+def test_pages_show_every_claim_once_and_the_index_names_it():
+    pages = evidence_page.render(CLAIMS)
     for claim in CLAIMS:
-        assert f'<a id="{claim.id}"></a>' in page
-    assert len(page.splitlines()) < 300
+        page = evidence_page.TOPICS[claim.topic].page
+        assert pages[page].count(f'<a id="{claim.id}"></a>') == 1
+        assert f"]({page}#{claim.id})" in pages["evidence.md"]
+        assert claim.basis.kind in pages[page] and claim.verdict.capitalize() in pages[page]
+    assert sum(text.count('<a id="') for text in pages.values()) == len(CLAIMS)
+
+
+def test_ids_that_plans_and_advice_name_exist():
+    """`references/evidence.md, ID` in a warning, and `evidence:ID` under a symptom, are looked up in the index."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (BUNDLE_ROOT / "scripts").rglob("*.py"))
+    named = set(re.findall(r'references/evidence\.md,(?:"\s+f?" ?| )([a-z0-9-]+)', code))
+    named |= set(re.findall(r"evidence:([a-z0-9]+(?:-[a-z0-9]+)+)", code))
+    assert len(named) >= 5 and named <= evidence.evidence_ids()
 
 
 def test_upstream_notes_quote_the_installed_files():

@@ -6,7 +6,7 @@ quotation of six words or more is checked as a quotation.
 
 What can vouch for a figure, in the same paragraph, list item or table row, or in the paragraph that leads it in:
 
-    a link to evidence.md#id     the number is one that the ledger lists under that id
+    a link to evidence-*.md#id   the number is one that the ledger lists under that id
     a link to another page       the number stands on that page (which has checks of its own)
     row 18, rows 18 and 19       the number is a value of that measured row, rounded to the printed place
     `measurements/FILE.jsonl`    the same, for any row of the file; shares count as percent too
@@ -25,7 +25,6 @@ from pathlib import Path
 
 from tools.pages import evidence
 from unsloth_fft.core.errors import BadInput
-from unsloth_fft.core.files import BUNDLE_ROOT
 
 UNIT = (
     r"%|times\b|percent\b|GiB\b|GB/s\b|(?<=[ -])GB\b|MiB\b|MB\b|kB\b|TB\b|tokens/s\b|TFLOP/s\b|USD\b|hours?\b|bytes\b"
@@ -50,6 +49,7 @@ NAMES_A_SOURCE = re.compile(
     r"\]\([^#)][^)]*\)|https://|`[\w./-]+\.(?:py|jsonl?|toml|yaml|md)`|\b[\w/-]+/[\w/-]+\.(?:py|jsonl?)\b|\brows? \d\d"
     r"|derived: `|[Ss]ource: |\*\*\(?(?:measured|inferred)|\bread on\b|\(counted"
 )
+LEDGER_PAGE = re.compile(r"(^|/)evidence(-[a-z-]+)?\.md$")
 USUAL_ROWS = "h200-2026-11-22-"
 
 
@@ -90,7 +90,7 @@ def block_problems(block: Block, path: Path) -> Iterator[str]:
     links = LINK.findall(block.vouching)
     for link in links:
         claim = _claim_of(link)
-        if claim is not None and claim not in evidence.evidence_ids() | _headings_of_evidence():
+        if claim is not None and claim not in evidence.evidence_ids():
             yield f"{where}: no claim '{claim}' in the ledger"
     for quoted in quotations(block.text):
         if not _quotation_is_known(quoted, block, path):
@@ -194,13 +194,7 @@ def _is_item(line: str) -> bool:
 
 def _claim_of(link: str) -> str | None:
     page, _, anchor = link.partition("#")
-    return anchor if page.endswith("evidence.md") and anchor else None
-
-
-@functools.cache
-def _headings_of_evidence() -> set[str]:
-    page = (BUNDLE_ROOT / "references" / "evidence.md").read_text(encoding="utf-8")
-    return {anchor(title) for title in re.findall(r"^#+ (.+)$", page, re.MULTILINE)}
+    return anchor if LEDGER_PAGE.search(page) and anchor else None
 
 
 def anchor(title: str) -> str:

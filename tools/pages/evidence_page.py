@@ -1,84 +1,140 @@
-"""Renders the evidence ledger to references/evidence.md.
+"""Renders the evidence ledger, references/evidence.json: an index, references/evidence.md, and a page a topic.
 
-`python -m tools.pages.evidence_page` writes the page; with `--check` it only fails when it is stale.
+`python -m tools.pages.evidence_page` writes the pages; with `--check` it only fails when one is stale.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tools.pages import evidence
 from tools.pages.evidence import Claim, Number, Source
 from unsloth_fft.core.errors import EXIT_DONE, BadInput, FFTError
 from unsloth_fft.core.files import BUNDLE_ROOT, write_text
 
-PAGE = BUNDLE_ROOT / "references" / "evidence.md"
+FOLDER = BUNDLE_ROOT / "references"
+INDEX = "evidence.md"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A page of the ledger: what it is called, and what a reader comes to it with."""
+
+    page: str
+    title: str
+    question: str
+
 
 TOPICS = {
-    "exactness": "Exactness",
-    "memory": "Memory",
-    "speed": "Speed",
-    "recipe": "Recipes and hyperparameters",
-    "data": "Data",
-    "gpus": "Several GPUs",
-    "api": "Arguments, versions, backends",
-    "reports": "What users report",
+    "exactness": Topic(
+        "evidence-exactness.md", "Exactness", "which settings keep every update, and what the others lose"
+    ),
+    "memory": Topic("evidence-memory.md", "Memory", "what fits, and what saves how much"),
+    "speed": Topic("evidence-speed.md", "Speed", "what is faster, and by how much"),
+    "recipe": Topic("evidence-recipe.md", "Recipes", "which rates, batches and flags of published recipes hold"),
+    "data": Topic("evidence-data.md", "Data", "what packing and lengths do"),
+    "gpus": Topic("evidence-several-gpus.md", "Several GPUs", "what more cards give, and how"),
+    "api": Topic("evidence-arguments.md", "Arguments, versions, backends", "which names and versions work today"),
+    "reports": Topic("evidence-reports.md", "What users report", "which reports hold, and what became of them"),
 }
-_USUAL_ROWS = "h200-2026-11-22-"  # the first day's rows are named by their number alone
+PAGES = (INDEX, *(topic.page for topic in TOPICS.values()))
 VERDICTS = ("confirmed", "refuted", "depends", "unverified")
+_USUAL_ROWS = "h200-2026-11-22-"  # the first day's rows are named by their number alone
+# What most commands begin and end with, and what the pages write for it (the index says so).
+_SHORT = {
+    " --dataset rows.jsonl --output params.json && python scripts/unsloth_fft_tool.py train --params params.json"
+    " --session run": " and train",
+    " && python scripts/unsloth_fft_tool.py audit --session run": ", audit",
+    " --output plan.json && python scripts/unsloth_fft_tool.py benchmark plan.json": " and benchmark",
+    " --output rows.jsonl": "",
+    "python scripts/generate_fft_params.py": "plan",
+    "python scripts/unsloth_fft_tool.py ": "",
+}
 
-INTRODUCTION = """# Evidence
+HOW_TO_READ = """\
+- **confirmed** holds as stated; **refuted** is false as stated; **depends**: on circumstance, or measured on too few
+  shapes to generalize; **unverified** could not be checked here.
+- *Measured* rests on rows of `measurements/` (row 06 is `h200-2026-11-22-06`), *derived* on the formula or file named,
+  *cited* on the words quoted. Each figure is of one run, peaks are what torch reserved. Unless an entry says otherwise:
+  random weights on one H200; 0.5B (Qwen2.5-0.5B) for 100 steps at a constant 1e-5, 8B (Llama-3.1-8B) for four steps of
+  32,768 tokens, 2,048 a row. Pretrained weights have other magnitudes; other cards and shapes were not measured.
+- *Again* repeats it: `plan FLAGS and train` plans for rows.jsonl (`generate_fft_params.py`), then trains and audits
+  (`unsloth_fft_tool.py`); `tools` stands in the repository."""
 
-Every claim this bundle makes or corrects, rendered from `evidence.json`; do not edit this page by hand.
-Verdicts: **confirmed** holds as stated; **refuted** is false as stated; **depends** is true or false by
-circumstance, or was measured on too few shapes to generalize; **unverified** could not be checked here.
-Rows are named as in `measurements/`: row 06 is `h200-2026-11-22-06` unless said. Peaks are what torch reserved.
-"""
 
-
-def render(claims: Sequence[Claim]) -> str:
-    """The page as Markdown, ending in a newline."""
-    parts = [INTRODUCTION, _contents(claims)]
-    for topic, title in TOPICS.items():
-        entries = "\n".join(_entry(claim) for claim in claims if claim.topic == topic)
-        parts.append(f"## {title}\n\n{entries}\n")
-    return "\n".join(parts)
+def render(claims: Sequence[Claim]) -> dict[str, str]:
+    """Every page as Markdown, by its name in references/; each ends in a newline."""
+    pages = {
+        topic.page: _page(topic, [claim for claim in claims if claim.topic == key]) for key, topic in TOPICS.items()
+    }
+    return {INDEX: _index(claims), **pages}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write or check the page; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="evidence_page", description="Render references/evidence.md from its ledger.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is stale")
+    """Write or check the pages; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="evidence_page", description="Render references/evidence*.md from the ledger."
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is stale")
     options = parser.parse_args(arguments)
     try:
-        page = render(evidence.load())
-        if options.check:
-            _refuse_stale(page)
-        else:
-            write_text(PAGE, page)
+        for name, text in render(evidence.load()).items():
+            if options.check:
+                _refuse_stale(name, text)
+            else:
+                write_text(FOLDER / name, text)
     except FFTError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code
     return EXIT_DONE
 
 
-def _refuse_stale(page: str) -> None:
-    if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
+def _refuse_stale(name: str, text: str) -> None:
+    page = FOLDER / name
+    if not page.exists() or page.read_text(encoding="utf-8") != text:
         raise BadInput(
-            f"{PAGE.name} is stale: it differs from what evidence.json renders to",
+            f"{name} is stale: it differs from what evidence.json renders to",
             hint="python -m tools.pages.evidence_page",
         )
 
 
-def _contents(claims: Sequence[Claim]) -> str:
-    head = "| topic | claims | " + " | ".join(VERDICTS) + " |\n|---|---|" + "---|" * len(VERDICTS)
-    lines = [
-        _counts(f"[{title}](#{_anchor(title)})", [claim for claim in claims if claim.topic == topic])
-        for topic, title in TOPICS.items()
+def _index(claims: Sequence[Claim]) -> str:
+    head = "| page | answers | claims | " + " | ".join(VERDICTS) + " |\n|---|---|---|" + "---|" * len(VERDICTS)
+    counts = [
+        _counts(f"[{topic.title}]({topic.page}) | {topic.question}", [claim for claim in claims if claim.topic == key])
+        for key, topic in TOPICS.items()
     ]
-    return "\n".join([head, *lines, _counts("all", claims)]) + "\n"
+    ids = [
+        f"- {topic.title}: "
+        + " ".join(f"[{claim.id}]({topic.page}#{claim.id})" for claim in claims if claim.topic == key)
+        for key, topic in TOPICS.items()
+    ]
+    return "\n".join(
+        [
+            "# Evidence\n",
+            "What holds of the claims made about full fine-tuning with Unsloth, this project's own among them.",
+            "Rendered from `evidence.json`; do not edit these pages by hand.\n",
+            head, *counts, _counts("all | ", claims),
+            "\n## How to read them\n",
+            HOW_TO_READ,
+            f"- Quotations: read on {_usual_day(claims)} unless dated, in web pages and in these packages:",
+            f"  {_packages(claims)}.",
+            "\n## By id\n",
+            *ids,
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def _packages(claims: Sequence[Claim]) -> str:
+    return ", ".join(sorted({f"{s.package} {s.version}" for claim in claims for s in claim.said_by if s.package}))
+
+
+def _usual_day(claims: Sequence[Claim]) -> str:
+    return collections.Counter(source.read for claim in claims for source in claim.said_by).most_common(1)[0][0]
 
 
 def _counts(label: str, claims: Sequence[Claim]) -> str:
@@ -86,41 +142,49 @@ def _counts(label: str, claims: Sequence[Claim]) -> str:
     return f"| {label} | {len(claims)} | " + " | ".join(str(verdicts.count(v)) for v in VERDICTS) + " |"
 
 
-def _anchor(title: str) -> str:
-    return title.lower().replace(",", "").replace(" ", "-")
-
-
-def _entry(claim: Claim) -> str:
-    """One claim on two lines: what and what to do, then who says so and what it rests on."""
-    limits = f" *Limits:* {claim.limits}" if claim.limits else ""
-    sources = "; ".join(_source(source) for source in claim.said_by) or "this project alone"
+def _page(topic: Topic, claims: Sequence[Claim]) -> str:
+    entries = "\n".join(_entry(claim) for claim in claims)
     return (
-        f'- <a id="{claim.id}"></a>`{claim.id}` **{claim.verdict}.** {claim.claim} *Do:* {claim.advice}\n'
-        f"  *Said by:* {sources}. *Basis:* {_basis(claim)}{limits}"
+        f"# Evidence: {topic.title}\n\nAnswers {topic.question}. Rendered from `evidence.json`;"
+        f" [how to read it]({INDEX}#how-to-read-them).\n\n{entries}\n"
     )
 
 
-def _source(source: Source) -> str:
-    place = f"[{source.source}]({source.url})" if source.url else f"{source.source}, `{source.file}`"
-    return f'"{_escaped(source.quote)}" ({place}, {source.read})'
+def _entry(claim: Claim) -> str:
+    """One claim: what is said and the verdict, what it rests on, what to do, where it stops holding, who says it."""
+    claimed = claim.claim.rstrip(".")
+    lines = [f'- <a id="{claim.id}"></a>**{claimed}.** {claim.verdict.capitalize()}, {_basis(claim)}']
+    lines.append(f"  *Do:* {claim.advice}" + (f" *But:* {claim.limits}" if claim.limits else ""))
+    if claim.said_by:
+        lines.append("  *Said:* " + "; ".join(_source(source) for source in claim.said_by))
+    if claim.basis.command:
+        lines.append(f"  *Again:* `{_short(claim.basis.command)}`")
+    return "\\\n".join(lines)  # a backslash at a line's end is a line break in Markdown
 
 
 def _basis(claim: Claim) -> str:
     basis = claim.basis
-    parts = [basis.kind]
-    if basis.rows:
-        parts.append("rows " + ", ".join(row.removeprefix(_USUAL_ROWS) for row in basis.rows))
-    if basis.formula:
-        parts.append(f"`{basis.formula}`")
-    if claim.numbers:
-        parts.append(", ".join(_number(number) for number in claim.numbers))
-    if basis.command:
-        parts.append(f"again by `{basis.command}`")
-    return "; ".join(parts) + "."
+    rows = "rows " + ", ".join(row.removeprefix(_USUAL_ROWS) for row in basis.rows) if basis.rows else ""
+    formula = f"`{basis.formula}`" if basis.formula else ""
+    behind = "; ".join(part for part in (rows, formula) if part)
+    numbers = "; ".join(_number(number) for number in claim.numbers)
+    return basis.kind + (f" ({behind})" if behind else "") + (f": {numbers}." if numbers else ".")
 
 
 def _number(number: Number) -> str:
-    return f"{number.text} {number.unit}"
+    return number.text + ("" if number.unit.startswith("%") else " ") + number.unit
+
+
+def _source(source: Source) -> str:
+    place = f"[{source.source}]({source.url})" if source.url else f"`{source.file}`"
+    dated = "" if source.read == _usual_day(evidence.load()) else f", {source.read}"
+    return f'"{_escaped(source.quote)}" ({place}{dated})'
+
+
+def _short(command: str) -> str:
+    for long, short in _SHORT.items():
+        command = command.replace(long, short)
+    return command
 
 
 def _escaped(text: str) -> str:

@@ -77,7 +77,7 @@ TRUST = """## How far to trust this
   your own.
 - Time for loading, evaluation and saving is not in the figures, nor is the price of disk or of a machine that waits.
 - The article that prompted this page compares L40S, RTX 6000 Ada and RTX A6000 behind a paywall
-  ([gpu-cost-ranking](evidence.md#gpu-cost-ranking)); its figures were not seen.
+  ([gpu-cost-ranking](evidence-several-gpus.md#gpu-cost-ranking)); its figures were not seen.
 """
 
 

@@ -1,7 +1,7 @@
 """What a run's metrics show that a person should act on: spikes, divergence, vanishing gradients, overfitting.
 
 The rules are this project's own and deliberately coarse: a run without a finding may still be a poor one. Every piece
-of advice names where it comes from, as `evidence:ID` (references/evidence.json) or a heading of a reference page.
+of advice names where it comes from, as `evidence:ID` (references/evidence.md) or a heading of a reference page.
 """
 
 from __future__ import annotations
