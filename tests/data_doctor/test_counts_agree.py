@@ -136,6 +136,31 @@ def test_without_a_tokenizer_tokens_are_estimated_and_the_plan_says_how_well(tmp
     assert named.basis == nowhere.basis == "estimated" and named.lengths == nowhere.lengths
 
 
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no rows today') }}"], ids=["none", "refusing"])
+def test_rows_that_no_template_takes_are_estimated_and_a_missing_template_is_said(tmp_path, template):
+    """A base model's folder: dividing by the tokens counted, of which there were none, was a traceback."""
+    folder = tokenizer_folder(tmp_path / "base", template)
+    facts = data_facts.read_facts(
+        str(write_jsonl(tmp_path / "a.jsonl", [{"messages": turns("a", "b")}])), model=str(folder)
+    )
+    assert facts is not None and facts.basis == "estimated" and facts.lengths[0] > 0
+    assert facts.lacks_template is (template is None)
+    plain = data_facts.read_facts(str(write_jsonl(tmp_path / "b.jsonl", [{"text": "a b"}])), model=str(folder))
+    assert plain is not None and plain.is_counted and not plain.lacks_template
+
+
+def test_a_downloaded_model_counts_the_rows_of_a_plan_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    home = tmp_path / "hub" / "models--harbour--tiny-chat"
+    tokenizer_folder(home / "snapshots" / "abc")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("abc")
+    facts = data_facts.read_facts(
+        str(write_jsonl(tmp_path / "a.jsonl", [{"messages": turns("a", "b")}])), model="harbour/tiny-chat"
+    )
+    assert facts is not None and facts.is_counted
+
+
 def test_of_many_rows_some_are_counted_and_the_others_scaled(tmp_path, model, monkeypatch):
     from unsloth_fft.data_doctor import row_tokens
 

@@ -34,16 +34,23 @@ class RowTokens:
         self._known = array("b")
         self._waiting: list[tuple[int, Content]] = []
         self._seen = 0
+        self._has_turns = False
 
     @property
     def basis(self) -> str:
         """COUNTED, SAMPLED or ESTIMATED."""
-        if self._exact is None:
-            return ESTIMATED
+        if self._exact is None or (self._known and not any(self._known)):
+            return ESTIMATED  # no tokenizer, or no template that takes any of these rows
         return COUNTED if all(self._known) else SAMPLED
+
+    @property
+    def lacks_template(self) -> bool:
+        """Whether conversations were taken that this tokenizer has no chat template for."""
+        return self._has_turns and self._exact is not None and not self._exact.has_template
 
     def add(self, content: Content) -> None:
         """Take one row."""
+        self._has_turns = self._has_turns or isinstance(content, Conversation)
         place = len(self._lengths)
         texts, turns = token_estimate.texts_of(content)
         size = sum(map(len, texts))
@@ -91,6 +98,11 @@ class _Exact:
     def __init__(self, tokenizer: ModelTokenizer) -> None:
         self._tokenizer = tokenizer
         self._template = PlainTemplate(tokenizer.template, tokenizer.special) if tokenizer.template else None
+
+    @property
+    def has_template(self) -> bool:
+        """Whether conversations can be rendered at all."""
+        return self._template is not None
 
     @staticmethod
     def of(model: Path | None, template_name: str | None) -> _Exact | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import BadInput
 from ..data.splitting import held_out_count
+from ..models import hub_cache
 
 if TYPE_CHECKING:
     from ..data.folders import Files
@@ -32,7 +33,8 @@ class DataFacts:
     `form` is one of row_format.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
     folder holds out by their names; nothing else is held out then. `empty` rows hold nothing, are left out, and are
     counted nowhere else. `described` says what was assumed of rows that a user described and nobody read; their
-    `lengths` are a sample. Compared by identity, and what takes a
+    `lengths` are a sample. `lacks_template` says of conversations that the model's own tokenizer has no chat template
+    for them, so that init will refuse them. Compared by identity, and what takes a
     pass over all rows is cached by it: a search asks the same of every setting.
     """
 
@@ -43,6 +45,7 @@ class DataFacts:
     empty: int = 0
     described: str | None = None
     basis: str = "estimated"
+    lacks_template: bool = False
 
     @property
     def each(self) -> float:
@@ -120,8 +123,9 @@ def read_facts(
     """Facts about the local file or folder `name`, or None where it cannot be counted here (a Hub name).
 
     `sample_by` says what a row of a text file is, `form`, `columns` and `ignored` how rows are read; they go through
-    the tokenizer in the folder `model`, unless `template` names another chat template. Raises BadInput for what is
-    missing, of a kind that cannot be read, or has a row that training would refuse, named by its line.
+    the tokenizer of `model`, a folder or a downloaded one, unless `template` names another chat template. Raises
+    BadInput for what is missing, of a kind that cannot be read, or has a row that training would refuse, named by its
+    line.
     """
     if not looks_like_a_file(name):
         return None
@@ -140,7 +144,7 @@ def read_facts(
         return None
     if importlib.util.find_spec("pyarrow") is None and any(opening.kind(path) in ARROW for path in files.all):
         return None
-    folder = Path(model) if model is not None and os.path.isdir(model) else None
+    folder = hub_cache.find(model) if model is not None else None
     return _counted(name, files, Reader(form, columns, ignored), sample_by, RowTokens(folder, template))
 
 
@@ -156,4 +160,6 @@ def _counted(name: str, files: Files, reader: Reader, sample_by: str, tokens: Ro
         tokens.add(content)
         set_apart += row.file in files.held_out
     lengths = tuple(sorted(tokens.lengths()))
-    return DataFacts(rows, lengths, reader.form, set_apart, empty, basis=tokens.basis)
+    return DataFacts(
+        rows, lengths, reader.form, set_apart, empty, basis=tokens.basis, lacks_template=tokens.lacks_template
+    )

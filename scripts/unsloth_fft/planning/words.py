@@ -272,8 +272,13 @@ def _raw_text_warnings(request: Request) -> list[str]:
 
 
 def _template_warnings(request: Request) -> list[str]:
-    """Conversations need a chat template, which no catalogue of shapes knows of: only the name can be judged."""
+    """Conversations need a chat template; where the tokenizer is not here, only the model's name can be judged."""
     form = request.reading.form or (request.data.form if request.data is not None else None)
+    if request.data is not None and request.data.lacks_template:
+        return [
+            "The rows are conversations, and the tokenizer of this model has no chat template: init will refuse them."
+            f" Name one: --chat-template {template_for(request.model)}."
+        ]
     described = request.data is not None and request.data.described is not None and request.objective == "sft"
     if request.reading.chat_template is not None or not source.may_be_a_base_model(request.model):
         return []
@@ -345,7 +350,7 @@ def _basis_warnings(data: DataFacts) -> list[str]:
     return [
         "Tokens of rows are estimated from their characters: within 15% in Latin letters and code, 50% in other"
         " scripts, without what the chat template adds of its own (a default system turn). They are counted where"
-        " --model is a folder with its tokenizer and the packages tokenizers and jinja2 are installed."
+        " --model is a folder with its tokenizer and template, and the packages tokenizers and jinja2 are installed."
     ]
 
 
