@@ -6,7 +6,8 @@ import statistics
 
 import pytest
 
-from tools.measurements.fit_calibration import NOT_UNDERSTOOD, Row, read_rows
+from tools.measurements.fit_calibration import NOT_UNDERSTOOD
+from tools.measurements.rows import Row, read_rows
 from tools.measurements.whole_runs import WholeRun, read_runs
 from unsloth_fft.estimates import calibration, kinds, memory
 from unsloth_fft.estimates.activations import Widths, activations, layer_bytes_per_token
@@ -52,7 +53,7 @@ def test_peak_memory_is_within_7_percent_and_never_more_than_3_percent_under(row
 @pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
 def test_what_is_allocated_at_the_peak_is_predicted_within_5_percent(row: Row) -> None:
     """Within half a percent on the rows of the first day; on new shapes that did not hold
-    (references/measured-rows.md).
+    (references/predicted-and-measured.md).
 
     Gradients on their way to the host count as free to torch while their memory is still in use.
     """

@@ -12,7 +12,7 @@ import pytest
 
 import pages
 from conftest import ROOT, SCRIPTS
-from tools.measurements import predicted_first, whole_runs
+from tools.measurements import predicted_first, row_errors, rows, whole_runs
 from tools.pages import benchmarks_page, claims, evidence_page, gpu_choice_page
 
 REFERENCES = pages.REFERENCES
@@ -35,8 +35,7 @@ BY_SECTION = {
     "handoff.md": ("tests/rendering/test_render.py", "what each target does, and what checked it"),
     "hyperparameters.md": ("tests/planning/test_defaults.py", "recipes, each with its file and commit"),
     "memory-model.md": ("tests/estimates/test_memory_model.py", "the model's own terms"),
-    "predicted-and-measured.md": ("tests/estimates/test_memory_model.py", "its errors on whole runs"),
-    "measured-rows.md": ("tests/estimates/test_memory_model.py", "its errors on measured rows"),
+    "predicted-and-measured.md": ("tests/estimates/test_memory_model.py", "its errors on measured rows and whole runs"),
     "upstream-notes.md": ("tests/tools/test_evidence.py", "quotations that a test finds in the installed files"),
 }
 
@@ -106,6 +105,12 @@ def test_the_figures_that_were_predicted_first_are_the_rows():
 
 def test_the_table_of_whole_runs_is_what_the_model_says():
     assert whole_runs.table(whole_runs.read_runs()) in path_of("predicted-and-measured.md").read_text(encoding="utf-8")
+
+
+def test_the_errors_on_measured_rows_are_what_the_model_says():
+    page, measured = path_of("predicted-and-measured.md").read_text(encoding="utf-8"), rows.read_rows()
+    for part in (row_errors.summary(measured), row_errors.by_kind(measured), row_errors.furthest(measured)):
+        assert part in page
 
 
 def test_the_rule_is_not_idle():

@@ -102,8 +102,8 @@ def table(runs: list[WholeRun]) -> str:
         f"- {len(runs)} runs, none out of memory: median error {middle:.1%}, from {min(errors):+.1%} to"
         f" {max(errors):+.1%}",
         "",
-        "| limit, GiB | plan | rows | planned, GiB | predicted now | measured | error | audit |",
-        "|---|---|---|---|---|---|---|---|",
+        "| limit, GiB | plan | planned, GiB | measured | predicted now | audit |",
+        "|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [_line(run) for run in sorted(runs, key=lambda run: (run.cap_gib, run.planned_gib))])
 
@@ -112,13 +112,11 @@ def _line(run: WholeRun) -> str:
     setting = run.setting
     offload = ", state and gradients offloaded" if setting.gradient_offload else ", state offloaded"
     plan = f"{run.model.split('/')[-1]} {setting.weights} {setting.optimizer}, gc {setting.checkpointing}"
-    plan += f", {setting.micro_batch} x {setting.accumulation}" + (offload if setting.state_offload else "")
+    plan += f", {setting.micro_batch}x{setting.accumulation}" + (offload if setting.state_offload else "")
     cells = [
         f"{run.cap_gib:g}",
-        plan,
-        "packed" if setting.padding_free else "padded",
+        plan + (", packed" if setting.padding_free else ", padded"),
         f"{run.planned_gib:.2f}",
-        f"{run.predicted_gib():.2f}",
         f"{run.measured_gib:.2f}",
         f"{run.error():+.1%}",
         run.verdict,

@@ -110,11 +110,11 @@ def load_shape(model: str) -> ModelShape:
 
 def as_table() -> str:
     """The catalogue as a Markdown table, as references/model-catalogue.md shows it."""
-    rows = ["| model | family | parameters | in products per token | source |", "|---|---|---:|---:|---|"]
+    rows = ["| model | family | parameters | in products per token |", "|---|---|---:|---:|"]
     for entry in entries():
         shape = ModelShape.from_config(entry.config, entry.name)
         counts = f"{shape.parameters:,} | {shape.matmul_parameters_per_token:,}"
-        rows.append(f"| {entry.name} | {shape.model_type} | {counts} | {entry.source} |")
+        rows.append(f"| {entry.name} | {shape.model_type} | {counts} |")
     return "\n".join(rows) + "\n"
 
 
