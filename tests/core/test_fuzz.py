@@ -5,6 +5,7 @@ Seeded, so that a failure comes again; FFT_FUZZ_SEED and FFT_FUZZ_SECONDS run ot
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import math
@@ -181,6 +182,85 @@ def test_command_lines_of_the_tool(fuzz, place):
         rng = fuzz.rng
         given = [rng.choice(words) if rng.random() < 0.8 else str(rng.choice(ODD)) for _ in range(rng.randint(0, 6))]
         fuzz.run(tool.main, [rng.choice(commands), *given])
+    fuzz.done()
+
+
+WHOLE = (
+    ["lora", "--model", "m", "--dataset", "rows.jsonl"],
+    ["tune", "--params", "p.json", "--folder", "t", "--plan", "--share", "1"],
+    ["data", "rows.jsonl"],
+    ["predict", "--model", "m", "--learning-rate", "1e-5", "--precision", "bfloat16"],
+    ["render", "--params", "p.json", "--target", "trl", "--accept-lost"],
+    ["init", "--params", "p.json", "--check"],
+    ["audit", "m", "m"],
+)
+
+
+def test_flags_of_commands_that_are_whole(fuzz, place):
+    """A command that works, with some values replaced and some flags added: these come further than random words."""
+    Path("p.json").write_text(json.dumps(minimal_parameters("m", "rows.jsonl", schedule={"max_steps": 400})))
+    flags = {name: [flag for flag in parser._option_string_actions if flag.startswith("--")]
+             for name, parser in parsers()}  # fmt: skip
+    while fuzz.going():
+        rng = fuzz.rng
+        given = list(rng.choice(WHOLE))
+        for _ in range(rng.randint(0, 2)):
+            at = rng.randrange(1, len(given))
+            if not given[at].startswith("--") and given[at - 1] != "--folder":
+                given[at] = rng.choice(PLAN_VALUES) if rng.random() < 0.3 else str(rng.choice(ODD))
+        for flag in rng.sample(flags[given[0]], rng.randint(0, 2)):
+            if flag not in ("--help", *given):
+                given += [flag] if rng.random() < 0.3 else [flag, str(rng.choice([*ODD, *PLAN_VALUES]))]
+        fuzz.run(tool.main, given)
+    fuzz.done()
+
+
+def parsers() -> Iterator[tuple[str, Any]]:
+    for action in tool.parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.items()
+
+
+def test_folders_of_data(fuzz, place):
+    """What tells of a folder's parts comes from elsewhere: a README's head, and what save_to_disk writes."""
+    readme = "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: train\n    path: d/*.jsonl\n---\n"
+    odd = (
+        "**x",
+        ".",
+        "..",
+        "../*",
+        "/etc/*",
+        "[",
+        "{a",
+        "\0",
+        "~",
+        "a" * 300,
+        "**/**",
+        "",
+        "- ",
+        ":",
+        "https://x/*",
+        "*/..",
+    )
+    Path("d").mkdir()
+    shutil.copy("rows.jsonl", "d/train.jsonl")
+    saved = {"_data_files": [{"filename": "train.jsonl"}], "_split": "train"}
+    while fuzz.going():
+        rng = fuzz.rng
+        shutil.rmtree("f", ignore_errors=True)
+        shutil.copytree("d", "f/d")
+        if rng.random() < 0.7:
+            text = readme.replace(rng.choice(["d/*.jsonl", "train", "a", "configs:", "- split"]), rng.choice(odd), 1)
+            Path("f/README.md").write_text(text)
+        else:
+            Path("f/d", "state.json").write_bytes(text_of(rng, saved))
+            if rng.random() < 0.3:
+                Path("f/dataset_dict.json").write_bytes(text_of(rng, {"splits": ["d"]}))
+        if rng.random() < 0.2:
+            os.symlink(
+                rng.choice(["..", ".", "loop", "/etc/passwd", "nowhere"]), Path("f", rng.choice(["loop", "x.json"]))
+            )
+        fuzz.run(tool.main, ["data", rng.choice(["f", "f", "f/d"])])
     fuzz.done()
 
 

@@ -75,6 +75,12 @@ def test_pipes_and_devices_are_no_inputs(tmp_path):
             files.read_json(path, "parameters file")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(BadInput, match="no path"):
+        files.write_text(tmp_path / name, "x")
+
+
 def test_a_name_of_250_letters_can_be_written(tmp_path):
     files.write_text(tmp_path / ("n" * 250), "x")
     assert [len(path.name) for path in tmp_path.iterdir()] == [250]

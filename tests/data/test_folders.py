@@ -68,3 +68,33 @@ def test_a_saved_folder_that_lacks_a_file_says_so(tmp_path):
     (tmp_path / "other.arrow").write_bytes(b"")
     with pytest.raises(BadInput, match="was saved by datasets, and lacks data-00000.arrow"):
         sources.files_of(str(tmp_path))
+
+
+@pytest.mark.parametrize("pattern", ["d/**.jsonl", ".", "../x.jsonl", "d/../../x.jsonl"])
+def test_a_readme_that_names_files_elsewhere_or_by_no_pattern_is_refused(tmp_path, pattern):
+    write_jsonl(tmp_path / "x.jsonl", ROWS)
+    folder = make(
+        tmp_path / "f",
+        "d/a.jsonl",
+        configs=f"- config_name: a\n  data_files:\n  - split: train\n    path: {pattern}\n",
+    )
+    with pytest.raises(BadInput, match="outside|pattern"):
+        sources.files_of(str(folder))
+
+
+@pytest.mark.parametrize(
+    "state",
+    ['{"_data_files": true}', "[" * 100_000, '{"_data_files": [{"filename": "../../x.arrow"}]}', "\ufeff", "[1]"],
+)
+def test_a_saved_folder_whose_state_is_damaged_or_leads_elsewhere_is_refused(tmp_path, state):
+    folder = tmp_path / "f" / "g"
+    folder.mkdir(parents=True)
+    for path in (tmp_path / "x.arrow", folder / "data.arrow"):
+        path.write_bytes(b"x")
+    (folder / "state.json").write_text(state)
+    with pytest.raises(BadInput):
+        sources.files_of(str(folder))
+    (tmp_path / "dict").mkdir()
+    (tmp_path / "dict" / "dataset_dict.json").write_text('{"splits": true}')
+    with pytest.raises(BadInput):
+        sources.files_of(str(tmp_path / "dict"))

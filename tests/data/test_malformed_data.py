@@ -271,7 +271,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path, capsys):
     folder.mkdir()
     (folder / "rows.json").symlink_to(outside)
     said = refused(capsys, lambda: scanning.check(Source(str(folder)), data_settings()) and None)
-    assert "links to a file outside" in said
+    assert "leads to a file outside" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes are POSIX")

@@ -196,10 +196,20 @@ def explained(path: Path) -> Iterator[None]:
 
 def refusal_of(error: BaseException, path: Path) -> FFTError | None:
     """The clear error where `error` is the operating system's about `path`, in whatever words; else None."""
+    if isinstance(error, ValueError) and not _can_be(path):
+        return BadInput(f"{str(path)!r} is no path that a file can have", hint="choose another name")
     refused = _os_error_of(error)
     if refused is None and is_failed_write(error):
         refused = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return None if refused is None else os_refusal(refused, path)
+
+
+def _can_be(path: Path) -> bool:
+    """Whether the file system could hold a file of that name: no NUL in it, and nothing that it cannot encode."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def os_error_in(error: BaseException | None) -> OSError | None:

@@ -50,8 +50,8 @@ class Files:
 def files_in(path: Path, subset: str | None, split: str) -> Files:
     """The files of the folder `path`. Raises BadInput where it holds none, or does not say which are meant."""
     there = sorted(entry for entry in path.rglob("*") if entry.is_file() and not _is_hidden(entry.relative_to(path)))
-    _refuse_links_out(there, path)
     parts = _saved_parts(path) or _declared_parts(path, subset) or _parts_by_name(path, there)
+    _refuse_outside([*there, *(file for part in parts.values() for file in part)], path)
     return _chosen(path, there, parts, split)
 
 
@@ -94,13 +94,12 @@ def _is_about(entry: Path) -> bool:
 def _saved_parts(path: Path) -> dict[str, list[Path]]:
     """The Arrow files of a folder that `datasets` saved, by split; empty for another folder."""
     if (path / _SAVED_SPLITS).is_file():
-        names = _json_object(path / _SAVED_SPLITS).get("splits", [])
-        return {str(name): _saved_files(path / str(name)) for name in names}
+        return {str(name): _saved_files(path / str(name)) for name in _list_in(path / _SAVED_SPLITS, "splits")}
     return {"train": _saved_files(path)} if (path / _SAVED).is_file() and any(path.glob("*.arrow")) else {}
 
 
 def _saved_files(path: Path) -> list[Path]:
-    listed = _json_object(path / _SAVED).get("_data_files", [])
+    listed = _list_in(path / _SAVED, "_data_files")
     found = [path / str(entry["filename"]) for entry in listed if isinstance(entry, dict) and "filename" in entry]
     missing = [file.name for file in found if not file.is_file()]
     if not found or missing:
@@ -110,12 +109,14 @@ def _saved_files(path: Path) -> list[Path]:
     return found
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _list_in(path: Path, key: str) -> list[Any]:
+    """The list under `key` of the JSON object in a file; empty where there is none."""
     try:
         value = json_text.parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return []
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _declared_parts(path: Path, subset: str | None) -> dict[str, list[Path]]:
@@ -131,14 +132,17 @@ def _declared_parts(path: Path, subset: str | None) -> dict[str, list[Path]]:
             f"{path} has the subsets {', '.join(sorted(configs)[:12])}, and {unknown}",
             hint=f'name one: data.sources [{{"dataset": "{path}", "subset": "{sorted(configs)[0]}"}}], or its files',
         )
-    return {split: _matching(path, patterns) for split, patterns in configs[name].items()}
+    try:
+        return {split: _matching(path, patterns) for split, patterns in configs[name].items()}
+    except (ValueError, IndexError, NotImplementedError) as error:  # how pathlib refuses a pattern
+        raise BadInput(f"{readme} names files by a pattern that is none: {error}", hint="mend its configs") from None
 
 
 def _matching(path: Path, patterns: Iterable[str]) -> list[Path]:
     found = {
         entry
         for pattern in patterns
-        if pattern and not pattern.startswith(("/", "..")) and "://" not in pattern
+        if pattern and not pattern.startswith("/") and "://" not in pattern
         for entry in path.glob(pattern)
         if entry.is_file() and kind(entry) in READABLE
     }
@@ -173,12 +177,13 @@ def _configs(readme: str) -> dict[str, dict[str, list[str]]]:
     return {name: parts for name, parts in found.items() if any(parts.values())}
 
 
-def _refuse_links_out(there: list[Path], path: Path) -> None:
+def _refuse_outside(found: list[Path], path: Path) -> None:
+    """A folder from elsewhere leads to no other file: by no link, and by no name that its own files give."""
     root = path.resolve()
-    for entry in there:
+    for entry in found:
         if kind(entry) in READABLE and not entry.resolve().is_relative_to(root):
             raise BadInput(
-                f"{entry} links to a file outside of {path}", hint="copy the file into the folder, or name it itself"
+                f"{entry} leads to a file outside of {path}", hint="copy the file into the folder, or name it itself"
             )
 
 
