@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from conftest import write_jsonl
 from unsloth_fft.core.errors import BadInput
-from unsloth_fft.data import sources
+from unsloth_fft.data import scanning, sources
+from unsloth_fft.data.json_objects import Fault
 
 ROWS = [{"text": "a"}]
 
@@ -98,3 +100,54 @@ def test_a_saved_folder_whose_state_is_damaged_or_leads_elsewhere_is_refused(tmp
     (tmp_path / "dict" / "dataset_dict.json").write_text('{"splits": true}')
     with pytest.raises(BadInput):
         sources.files_of(str(tmp_path / "dict"))
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        "- config_name: default # the one\n# all of it\n  data_files:\n  - split: train\n"
+        "    path: data/one.jsonl # here\n",
+        "- config_name: other\n  data_files: data/two.jsonl\n- config_name: main\n  data_files: data/one.jsonl\n"
+        "  default: true\n",
+        "- config_name: default\n  data_dir: data\n  data_files: one.jsonl\n",
+    ],
+    ids=["comments", "marked as default", "below a folder"],
+)
+def test_what_a_readme_says_otherwise_is_read_as_datasets_reads_it(tmp_path, configs):
+    folder = make(tmp_path, "data/one.jsonl", "data/two.jsonl", configs=configs)
+    assert names(sources.files_of(str(folder)))[0] == ["one.jsonl"]
+
+
+def test_files_of_a_folder_that_a_readme_names_are_held_out_by_their_names(tmp_path):
+    configs = "- config_name: default\n  data_dir: main\n"
+    folder = make(tmp_path, "main/train.jsonl", "main/test.jsonl", "old/train.jsonl", configs=configs)
+    train, held_out, skipped = names(sources.files_of(str(folder)))
+    assert (train, held_out, skipped) == (["train.jsonl"], ["test.jsonl"], ["README.md", "train.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("configs", "words"),
+    [
+        ("- {config_name: default, data_files: data/one.jsonl}\n", "line of braces"),
+        ("- config_name: default\n  data_files: data/gone-*\n", "declares data/gone-"),
+        ("- config_name: default\n  data_dir: ../secret\n", "names a folder outside"),
+    ],
+)
+def test_a_readme_that_cannot_be_followed_is_refused_and_not_passed_over(tmp_path, configs, words):
+    folder = make(tmp_path / "clone", "data/one.jsonl", "data/two.jsonl", configs=configs)
+    with pytest.raises(BadInput, match=words) as caught:
+        sources.files_of(str(folder))
+    assert "name the files themselves" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet", "rows.txt", "rows.csv", "rows.jsonl.gz"])
+def test_a_pointer_of_git_lfs_is_no_data(tmp_path, name):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n")
+    row = next(scanning.scan([tmp_path / name]))
+    assert isinstance(row.value, Fault) and "Git LFS pointer" in row.value.message and "git lfs pull" in row.value.hint
+
+
+def test_a_packed_file_that_is_not_named_so_says_so(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(gzip.compress(b'{"text": "a"}'))
+    row = next(scanning.scan([tmp_path / "rows.jsonl"]))
+    assert isinstance(row.value, Fault) and "packed by gzip" in row.value.message

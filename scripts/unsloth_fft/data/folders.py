@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core import json_text
 from ..core.errors import BadInput
+from . import hub_readme
 from .opening import kind
 
 JSON = (".jsonl", ".ndjson", ".json")
@@ -50,7 +51,7 @@ class Files:
 def files_in(path: Path, subset: str | None, split: str) -> Files:
     """The files of the folder `path`. Raises BadInput where it holds none, or does not say which are meant."""
     there = sorted(entry for entry in path.rglob("*") if entry.is_file() and not _is_hidden(entry.relative_to(path)))
-    parts = _saved_parts(path) or _declared_parts(path, subset) or _parts_by_name(path, there)
+    parts = _saved_parts(path) or _declared_parts(path, subset, there) or _parts_by_name(path, there)
     _refuse_outside([*there, *(file for part in parts.values() for file in part)], path)
     return _chosen(path, there, parts, split)
 
@@ -119,62 +120,47 @@ def _list_in(path: Path, key: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _declared_parts(path: Path, subset: str | None) -> dict[str, list[Path]]:
+def _declared_parts(path: Path, subset: str | None, there: list[Path]) -> dict[str, list[Path]]:
     """The parts that a Hub data set's README.md declares (`configs`), of the subset that is meant; empty without."""
-    readme = path / "README.md"
-    configs = _configs(readme.read_text(encoding="utf-8", errors="replace")) if readme.is_file() else {}
-    if not configs:
+    declared = hub_readme.subsets(path / "README.md")
+    if not declared:
         return {}
-    name = subset or (next(iter(configs)) if len(configs) == 1 else "default")
-    if name not in configs:
+    marked = [name for name, one in declared.items() if one.is_default]
+    name = subset or next(iter(marked or (declared if len(declared) == 1 else ())), "default")
+    if name not in declared:
         unknown = f"no {name}" if subset else "none is named"
         raise BadInput(
-            f"{path} has the subsets {', '.join(sorted(configs)[:12])}, and {unknown}",
-            hint=f'name one: data.sources [{{"dataset": "{path}", "subset": "{sorted(configs)[0]}"}}], or its files',
+            f"{path} has the subsets {', '.join(sorted(declared)[:12])}, and {unknown}",
+            hint=f'name one: data.sources [{{"dataset": "{path}", "subset": "{sorted(declared)[0]}"}}], or its files',
         )
+    meant = declared[name]
+    folder = path / meant.folder
+    if not folder.resolve().is_relative_to(path.resolve()):
+        raise BadInput(f"{path}/README.md names a folder outside ({meant.folder})", hint="name the files themselves")
+    if not meant.patterns:
+        return _parts_by_name(folder, [entry for entry in there if entry.is_relative_to(folder)])
     try:
-        return {split: _matching(path, patterns) for split, patterns in configs[name].items()}
+        return {split: _matching(path, folder, split, patterns) for split, patterns in meant.patterns.items()}
     except (ValueError, IndexError, NotImplementedError) as error:  # how pathlib refuses a pattern
-        raise BadInput(f"{readme} names files by a pattern that is none: {error}", hint="mend its configs") from None
+        raise BadInput(
+            f"{path}/README.md names files by a pattern that is none: {error}", hint="mend its configs"
+        ) from None
 
 
-def _matching(path: Path, patterns: Iterable[str]) -> list[Path]:
+def _matching(path: Path, folder: Path, split: str, patterns: Iterable[str]) -> list[Path]:
     found = {
         entry
         for pattern in patterns
         if pattern and not pattern.startswith("/") and "://" not in pattern
-        for entry in path.glob(pattern)
+        for entry in folder.glob(pattern)
         if entry.is_file() and kind(entry) in READABLE
     }
+    if not found:
+        raise BadInput(
+            f"{path}/README.md declares {', '.join(patterns)} as the split {split}, and no data file there matches",
+            hint="download it whole (hf download OWNER/NAME --repo-type dataset), or name the files themselves",
+        )
     return sorted(found)
-
-
-def _configs(readme: str) -> dict[str, dict[str, list[str]]]:
-    """{subset: {split: patterns}} of the `configs` in a README's head, read line by line: its YAML has few shapes."""
-    head = re.match(r"---\s*\n(.*?)\n---", readme, re.DOTALL)
-    block = re.search(r"^configs:\s*\n((?:[ \t-].*\n?|\s*\n)*)", head.group(1) + "\n", re.MULTILINE) if head else None
-    found: dict[str, dict[str, list[str]]] = {}
-    name, split = "default", "train"
-    waiting: dict[str, list[str]] = {}
-    for line in block.group(1).splitlines() if block else ():
-        text, is_entry = line.strip(), re.match(r"\s*- (config_name|data_files):", line) is not None
-        if is_entry:
-            found.setdefault(name, {}).update(waiting)
-            name, split, waiting = "default", "train", {}
-        key, _, value = text.removeprefix("- ").partition(":")
-        values = [part.strip(" \"'") for part in value.strip(" []").split(",") if part.strip(" \"'")]
-        if key == "config_name":
-            name = values[0] if values else name
-        elif key == "split":
-            split = values[0] if values else split
-        elif key in ("path", "data_files") and values:
-            waiting.setdefault(split, []).extend(values)
-        elif key == "data_dir" and values:
-            waiting.setdefault(split, []).append(f"{values[0].rstrip('/')}/**/*")
-        elif text.startswith("- ") and not value:
-            waiting.setdefault(split, []).append(key.strip(" \"'"))
-    found.setdefault(name, {}).update(waiting)
-    return {name: parts for name, parts in found.items() if any(parts.values())}
 
 
 def _refuse_outside(found: list[Path], path: Path) -> None:

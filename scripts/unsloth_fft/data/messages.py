@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .row_keys import TEXT_ONLY, is_one, refuse_placeholders
+from .row_keys import TEXT_ONLY, TURN_KEYS, is_one, is_unknown_mark, refuse_placeholders
 from .row_problems import RowProblem
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -30,6 +30,7 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 _TURN_MEDIA = ("image", "images", "video", "videos", "audio", "audios", "image_url")
 _WORDS_OF_PART = ("text", "value", "content", "thinking", "reasoning")
 _REASONING_PARTS = ("reasoning", "thinking")
+_AS_TEXT = 'write the content as text, or as parts [{"type": "text", "text": "..."}]'
 _MEDIA_PARTS = ("image", "image_url", "input_image", "video", "video_url", "audio", "audio_url", "input_audio", "file")
 
 
@@ -118,7 +119,9 @@ def _checked_turn(turn: Any, number: int) -> tuple[dict[str, Any], bool]:
     elif role in ROLES:
         kept["role"] = role
     else:
-        raise RowProblem(f"has a message {number} with the role {role!r:.60}; expected one of {', '.join(ROLES)}")
+        raise RowProblem(
+            f"has a message {number} with the role {role!r:.60}; expected one of {', '.join(ROLES)}", _role_hint(role)
+        )
     is_learned = _take_marks(kept, number)
     _refuse_media(kept, number)
     _take_calls(kept, number)
@@ -126,6 +129,13 @@ def _checked_turn(turn: Any, number: int) -> tuple[dict[str, Any], bool]:
     if kept["role"] != "assistant":
         refuse_placeholders(kept["content"], f"a message {number}")
     return kept, is_learned
+
+
+def _role_hint(role: Any) -> str | None:
+    if not isinstance(role, str):
+        return 'write each turn as {"role": "user", "content": "..."}'
+    meant = _SHAREGPT_ROLES.get(role.lower(), role.lower())
+    return f"write '{meant}' for it" if meant in ROLES else None
 
 
 def _called(words: Any, role: str) -> list[Any]:
@@ -154,10 +164,22 @@ def _take_marks(turn: dict[str, Any], number: int) -> bool:
         learned.add(is_one(value))
     if len(learned) > 1:
         raise RowProblem(f"has a message {number} whose marks contradict each other", "leave one of them")
+    for key in turn:
+        unknown = key not in TURN_KEYS and (is_unknown_mark(key, turn[key]) or _is_judgement(key, turn[key]))
+        if unknown and turn["role"] == "assistant":
+            raise RowProblem(
+                f"has a message {number} with '{key}' {turn[key]!r:.40}, which looks like a mark of what is learned and"
+                " is not read here",
+                f"write it as weight 0 or 1, or say that it means nothing: --ignore-columns 'messages[].{key}'",
+            )
     if "train_detail" in turn:
         raise RowProblem(f"has a message {number} with 'train_detail'; a turn is learned whole or not at all here",
                          "remove it, or mark the whole turn with train false")  # fmt: skip
     return learned != {False}
+
+
+def _is_judgement(key: str, value: Any) -> bool:
+    return key == "label" and isinstance(value, bool | int)
 
 
 def _refuse_media(turn: dict[str, Any], number: int) -> None:
@@ -188,8 +210,15 @@ def _take_content(turn: dict[str, Any], number: int) -> None:
     elif not isinstance(content, str):
         has_calls = turn["role"] == "assistant" and "tool_calls" in turn
         if not has_calls or content is not None:
-            raise RowProblem(f"has a message {number} ({turn['role']}) without text content")
+            raise RowProblem(
+                f"has a message {number} ({turn['role']}) without text content{_instead(content)}",
+                "write its words as text; a turn that says nothing may go" if content is None else _AS_TEXT,
+            )
         turn["content"] = ""
+
+
+def _instead(content: Any) -> str:
+    return "" if content is None else f": it is {type(content).__name__}"
 
 
 def _take_parts(turn: dict[str, Any], parts: list[Any], number: int) -> None:
@@ -206,9 +235,9 @@ def _take_parts(turn: dict[str, Any], parts: list[Any], number: int) -> None:
             calls += _called(words, "tool_call")
         else:
             raise RowProblem(f"has a message {number} with {_part_name(kind)}; only text is trained on",
-                             TEXT_ONLY if kind in _MEDIA_PARTS else None)  # fmt: skip
+                             TEXT_ONLY if kind in _MEDIA_PARTS else _AS_TEXT)  # fmt: skip
     if not parts:
-        raise RowProblem(f"has a message {number} with parts that are not text; only text is trained on")
+        raise RowProblem(f"has a message {number} with parts that are not text; only text is trained on", _AS_TEXT)
     if calls:
         turn["tool_calls"] = [*turn.get("tool_calls", []), *tool_calls(calls, number)]
     if reasoning:

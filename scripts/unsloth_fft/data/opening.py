@@ -21,6 +21,23 @@ PACKED = (".gz", ".zst")
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
+_STARTS = (
+    (b"version https://git-lfs.github.com/spec/", "is a Git LFS pointer: the data themselves were not downloaded",
+     "git lfs pull in that clone, or hf download OWNER/NAME --repo-type dataset"),
+    (b"\x1f\x8b", "is packed by gzip, and not named so", "name it .gz after its own suffix: rows.jsonl.gz"),
+    (b"\x28\xb5\x2f\xfd", "is packed by zstd, and not named so", "name it .zst after its own suffix: rows.jsonl.zst"),
+)  # fmt: skip
+
+
+def misnamed(path: Path) -> tuple[str, str] | None:
+    """Why `path` is not what its name says, and what to do; None where nothing speaks against it. Raises OSError."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    packed = path.suffix.lower() in PACKED
+    found = (words for mark, *words in _STARTS if start.startswith(mark) and not (packed and len(mark) < 5))
+    return next(((what, hint) for what, hint in found), None)
+
+
 def kind(path: Path) -> str:
     """The suffix that says what the rows are in, lower case: ".jsonl" of rows.jsonl and of rows.jsonl.gz."""
     inner = Path(path.stem) if path.suffix.lower() in PACKED else path

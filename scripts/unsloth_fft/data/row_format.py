@@ -6,6 +6,7 @@ data doctor and the trainer all see a row the same way.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,16 +81,28 @@ class Reader:
         named = self._named(row)
         if self.form == "auto":
             self.form = recognise(named)
-        for key in row_keys.unused_keys(named, self.form):
+        for key in (*row_keys.unused_keys(named, self.form), *(self._ignored & row.keys())):
             self.unused[key] += 1
-        for key in self._ignored & row.keys():
-            self.unused[key] += 1
-        content = read(named, self.form)
+        try:
+            content = read(named, self.form)
+        except RowProblem as problem:
+            raise self._another_format(named) or problem from None
         self._refuse_mixture(content)
         return content
 
+    def _another_format(self, row: dict[str, Any]) -> RowProblem | None:
+        """What is wrong with a row that has none of the keys of the rows before it, and those of another format."""
+        if any(key in row for key in row_keys.USED[self.form]):
+            return None
+        try:
+            other = recognise(row)
+        except RowProblem:
+            return None
+        return RowProblem(f"is {other}, and rows before it are {self.form}",
+                          "give each format a source of its own: data.sources in the parameters file")  # fmt: skip
+
     def _named(self, row: dict[str, Any]) -> dict[str, Any]:
-        kept = {key: value for key, value in row.items() if key not in self._ignored}
+        kept = row_keys.without(row, self._ignored)
         taken = {name: kept.pop(column) for name, column in self._columns.items() if column in kept}
         for name in taken.keys() & kept.keys():
             self.unused[name] += 1
@@ -139,12 +152,16 @@ def _key_names(row: dict[str, Any]) -> str:
 
 def _unrecognised(row: dict[str, Any]) -> tuple[str, str | None]:
     """(what `row` has, the line that would make it known)."""
+    row_keys.refuse_answer_lists(row)
     words, proposed = f"has {_key_names(row)}; expected one of {EXPECTED}", proposed_columns(row)
     if "input_ids" in row:
         return f"is tokenized already ({_key_names(row)})", "give the rows as text: they go through this tokenizer here"
     for key in ("messages", "conversations"):
         if isinstance(row.get(key), str):
             return f"has '{key}' that is text and no JSON", "write the turns as a list"
+        if isinstance(row.get(key), dict) and any(isinstance(part, list) for part in row[key].values()):
+            return (f"has '{key}' that is columns, not turns ({', '.join(map(str, row[key]))[:60]})",
+                    "write each turn as an object with role and content, in one list")  # fmt: skip
     try:
         row_keys.refuse_other_training(row, "unknown")
     except RowProblem as problem:
@@ -163,7 +180,7 @@ def _unrecognised(row: dict[str, Any]) -> tuple[str, str | None]:
 def proposed_columns(row: dict[str, Any]) -> str | None:
     """What --columns may say of a row without a known format, as it is pasted; None where nothing looks usual."""
     by_name = {str(key).lower(): str(key) for key in reversed(list(row))}
-    turns = next((by_name[name] for name in _CONVERSATIONS if isinstance(row.get(by_name.get(name, "")), list)), None)
+    turns = next((by_name[name] for name in _CONVERSATIONS if _holds_objects(row.get(by_name.get(name, "")))), None)
     if turns:
         return f"messages={_quoted(turns)}"
     question = next((by_name[name] for name in _QUESTIONS if name in by_name), None)
@@ -172,6 +189,10 @@ def proposed_columns(row: dict[str, Any]) -> str | None:
         return f"prompt={_quoted(question)} completion={_quoted(answer)}"
     text = next((by_name[name] for name in ("text", "content", "document", "body") if name in by_name), None)
     return f"text={_quoted(text)}" if text else None
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 def _quoted(column: str) -> str:
@@ -297,8 +318,10 @@ def _tools(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
         tools = read_json(tools, f"its {key}") if tools.strip() else None
     if tools is None:
         return []
+    if isinstance(tools, list) and tools and all(isinstance(tool, str) for tool in tools):  # a column of texts
+        tools = [read_json(tool, f"its {key}") for tool in tools]
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise RowProblem(f"has {key} that are no list of objects")
+        raise RowProblem(f"has {key} that are no list of objects", 'write [{"type": "function", "function": {...}}]')
     return tools
 
 
@@ -358,7 +381,14 @@ def _are_turns(value: Any) -> bool:
 
 def _text(row: dict[str, Any], key: str) -> str:
     value = row.get(key)
+    row_keys.refuse_several_answers(row, key)
     if not isinstance(value, str):
         kind = "missing" if value is None else f"not text but {type(value).__name__}"
-        raise RowProblem(f"has a '{key}' that is {kind}")
+        raise RowProblem(f"has a '{key}' that is {kind}", None if value is None else _as_text(value))
     return value
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object of columns is no row: pandas writes rows with to_json(orient='records', lines=True)"
+    return f"write it as text: {json.dumps(str(value))[:40]}" if isinstance(value, int | float) else "write it as text"

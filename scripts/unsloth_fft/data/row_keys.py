@@ -35,6 +35,26 @@ _MEDIA = (
 _ROW_WEIGHTS = ("weight", "loss_weight", "sample_weight", "train", "trainable", "loss", "loss_scale", "loss_mask")
 _MASKS = ("completion_mask", "assistant_masks", "train_on_inputs", "train_on_input", "train_detail")
 _TEMPLATE = ("chat_template_kwargs", "chat_template")
+# The same said by other names, of a row or of a turn: masked, is_trained, compute_loss, ignore ...
+_MARK = re.compile(
+    r"((is|do|should|no|not|use|has|compute|calc|calculate)_)*"
+    r"(mask(s|ed)?|learn(ed|able)?|train(ed|able)?(_on)?(_turn)?|loss(es)?|loss_(mask|weight|scale)s?|weights?"
+    r"|supervised?|ignored?|skip(ped)?|excluded?|turn_(mask|weight)s?)(_loss)?",
+    re.IGNORECASE,
+)
+# Whether an answer is right. True says what is assumed of every answer.
+_JUDGEMENTS = (
+    "is_correct",
+    "is_good",
+    "accepted",
+    "is_accepted",
+    "is_preferred",
+    "preferred",
+    "desirable",
+    "thumbs_up",
+)
+_COMPARISONS = ("ranking", "rankings", "preference", "preferences", "ranked_responses")
+_ANSWER_LISTS = ("responses", "completions", "outputs", "answers", "candidates", "generations")
 _TRUTHS = (True, False, 0, 1, "true", "false", "True", "False", "0", "1")
 
 SFT_ONLY = "fine-tuning learns every answer as right; keep the good answers alone, and remove that key"
@@ -52,6 +72,7 @@ _PLACEHOLDER = re.compile(
 def refuse_other_training(row: dict[str, Any], row_format: str) -> None:
     """Raise RowProblem for the first key of `row` that asks for a training this is not. `row` has no null values."""
     _refuse_preference(row, row_format)
+    _refuse_ambiguity(row, row_format)
     for key in _MEDIA:
         if row.get(key) not in (None, "", [], {}):
             raise RowProblem(f"has '{key}': it belongs to a picture, video or sound, and only text is trained on",
@@ -61,6 +82,12 @@ def refuse_other_training(row: dict[str, Any], row_format: str) -> None:
             raise RowProblem(
                 f"has '{key}' {row[key]!r:.40} beside the whole row; every row counts alike here",
                 f"remove rows that are not to be learned, or weigh sources (data.sources); {IGNORE.format(key=key)}",
+            )
+    for key in row:
+        if key not in (*_ROW_WEIGHTS, *_MASKS) and is_unknown_mark(key, row[key]):
+            raise RowProblem(
+                f"has '{key}' {row[key]!r:.40}, which looks like a mark of what is learned and is not read here",
+                f"mark turns with weight 0 or 1 instead; {IGNORE.format(key=key)}",
             )
     for key in (*_MASKS, *_TEMPLATE):
         if row.get(key) not in (None, "", [], {}, False):
@@ -75,6 +102,14 @@ def _refuse_preference(row: dict[str, Any], row_format: str) -> None:
         if row.get(key) not in (None, "", []):
             raise RowProblem(f"has '{key}': a pair of a better and a worse answer is preference data (DPO, KTO)",
                              f"{SFT_ONLY}; {IGNORE.format(key=key)}")  # fmt: skip
+    for key in _JUDGEMENTS:
+        if row.get(key) is False and row_format != "text":
+            raise RowProblem(f"has '{key}' False beside an answer: a judgement of it is preference data (KTO)",
+                             f"{SFT_ONLY}; {IGNORE.format(key=key)}")  # fmt: skip
+    for key in _COMPARISONS:
+        if row.get(key) not in (None, "", []) and row_format != "text":
+            raise RowProblem(f"has '{key}': answers compared with each other are preference data (DPO, reward models)",
+                             f"{SFT_ONLY}; {IGNORE.format(key=key)}")  # fmt: skip
     # IMDB and the like have text and a class: nobody's judgement of an answer.
     if row_format not in USED or row_format == "text" or "label" not in row:
         return
@@ -83,6 +118,40 @@ def _refuse_preference(row: dict[str, Any], row_format: str) -> None:
             f"has 'label' {row['label']!r} beside an answer: a judgement of it is preference data (KTO)",
             f"{SFT_ONLY}; {IGNORE.format(key='label')}",
         )
+
+
+def _refuse_ambiguity(row: dict[str, Any], row_format: str) -> None:
+    """Two keys of which one would be learned and the other left out, where they differ."""
+    if row_format != "alpaca":
+        return
+    for used, other in (("output", "response"), ("input", "context")):
+        if row.get(used) and row.get(other) and row[used] != row[other]:
+            raise RowProblem(f"has both '{used}' and '{other}', and they differ",
+                             f"say which counts: --ignore-columns {other}, or --ignore-columns {used}")  # fmt: skip
+
+
+def refuse_several_answers(row: dict[str, Any], key: str) -> None:
+    """Raise RowProblem when `key` holds a list of answers, of which nobody says which is right."""
+    value = row.get(key)
+    if isinstance(value, list) and len(value) > 1 and all(isinstance(part, str) for part in value):
+        raise RowProblem(
+            f"has a '{key}' that is not text but list: {len(value)} answers to one question are preference data"
+            " (reward models, DPO) or samples",
+            "fine-tuning learns every answer as right: keep the right one, or make a row of each that is",
+        )
+
+
+def refuse_answer_lists(row: dict[str, Any]) -> None:
+    """Raise RowProblem for the first key with several answers of a row that has no known format."""
+    for key in _ANSWER_LISTS:
+        refuse_several_answers(row, key)
+
+
+def is_unknown_mark(key: str, value: Any) -> bool:
+    """Whether a key that is not read says which answers are learned: its name does, and its value is no text."""
+    values = value if isinstance(value, list) else [value]
+    is_flag = bool(values) and all(isinstance(part, bool | int | float) or part in _TRUTHS for part in values)
+    return is_flag and isinstance(key, str) and _MARK.fullmatch(key) is not None
 
 
 def is_one(value: Any) -> bool:
@@ -107,6 +176,19 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     """Whether what stands there begins or ends the text or a line of it; other placeholders may stand between."""
     before, after = text[:start].rstrip(" \t>").rpartition("\n")[2], text[end:].partition("\n")[0].strip(" \t")
     return not before or before.endswith(("<image", "<video", "<audio")) or not after
+
+
+def without(row: dict[str, Any], ignored: frozenset[str]) -> dict[str, Any]:
+    """`row` without the keys that mean nothing here; "messages[].id" takes the key out of every turn."""
+    kept = {key: value for key, value in row.items() if key not in ignored}
+    for name in ("messages", "conversations"):
+        gone = {key.removeprefix(f"{name}[].") for key in ignored if key.startswith(f"{name}[].")}
+        if gone and isinstance(kept.get(name), list):
+            kept[name] = [
+                {key: value for key, value in turn.items() if key not in gone} if isinstance(turn, dict) else turn
+                for turn in kept[name]
+            ]
+    return kept
 
 
 def unused_keys(row: dict[str, Any], row_format: str) -> list[str]:

@@ -20,7 +20,7 @@ from ..settings.parameters import Data
 from . import folders
 from .json_objects import MAX_ROW_BYTES, Fault, Refused, parse_object
 from .json_rows import encoding_fault, scan_json_rows
-from .opening import DAMAGED, PACKED, kind, opened
+from .opening import DAMAGED, PACKED, kind, misnamed, opened
 from .row_format import Content, Reader
 from .row_problems import EmptyRow, RowProblem
 from .sources import Files, Source
@@ -59,6 +59,9 @@ def scan(files: Sequence[Path], sample_by: str = "line") -> Iterator[Row]:
     for path in files:
         last = 0
         try:
+            if (wrong := misnamed(path)) is not None:
+                yield Row(path, 1, Fault(*wrong))
+                continue
             for line, value in _reader(path, sample_by)(path):
                 last = line
                 yield Row(path, line, value if isinstance(value, Fault) else _without_nulls(value))
@@ -73,7 +76,12 @@ def scan(files: Sequence[Path], sample_by: str = "line") -> Iterator[Row]:
 
 def place(row: Row) -> str:
     """Where `row` stands, for an error message."""
-    return f"{row.file}: {'row' if kind(row.file) in folders.ARROW else 'line'} {row.line}"
+    return f"{row.file}: {counted_in(row.file)} {row.line}"
+
+
+def counted_in(file: Path | str) -> str:
+    """What the number of a row in `file` counts: lines, or rows of what has no lines."""
+    return "row" if kind(Path(file)) in folders.ARROW else "line"
 
 
 def check(source: Source, data: Data) -> Counts:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BadInput, FFTError
-from ..data import cut_ends
+from ..data import cut_ends, scanning
 from ..settings.parameters import Data
 from . import every_row, tokenizer
 from .counting import Counter
@@ -42,7 +42,7 @@ def check(data: Data, model: Path, limit: int) -> Found:
     if faults.shown:
         first = faults.shown[0]
         raise BadInput(
-            f"{first.file}: line {first.line} {first.message}",
+            f"{first.file}: {scanning.counted_in(first.file)} {first.line} {first.message}",
             hint=f"{first.hint or 'mend or remove that row'}; all faults at once: unsloth_fft_tool.py data {first.file}"
             f" --model {model}",
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import schema
+from ..data import scanning
 from ..data.row_format import Content
 from ..settings.parameters import Data
 from . import every_row, token_estimate
@@ -139,7 +140,10 @@ def _tokens(found: TokenEstimate | None) -> str:
 
 def fault_lines(faults: Faults, most: int = every_row.FAULTS_SHOWN) -> list[str]:
     """One line a fault for the first `most` of them, and one that counts the others."""
-    lines = [f"fault: {fault.file}: line {fault.line} {fault.message}" for fault in faults.shown[:most]]
+    lines = [
+        f"fault: {fault.file}: {scanning.counted_in(fault.file)} {fault.line} {fault.message}"
+        for fault in faults.shown[:most]
+    ]
     if faults.count > len(lines):
         lines.append(f"... and {faults.count - len(lines):,} more faults")
     hints = dict.fromkeys(fault.hint for fault in faults.shown if fault.hint)

@@ -84,7 +84,8 @@ def refuse_unusable(parts: list[Part], faults: Faults) -> None:
     if faults.shown:
         first = faults.shown[0]
         raise BadInput(
-            f"{names}: not one row can be used; the first fault: line {first.line} {first.message}",
+            f"{names}: not one row can be used; the first fault:"
+            f" {scanning.counted_in(first.file)} {first.line} {first.message}",
             hint=first.hint or f"expected rows like {row_format.EXPECTED}",
         )
     if all(part.stop == part.start for part in parts):

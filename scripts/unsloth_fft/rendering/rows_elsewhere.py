@@ -51,6 +51,9 @@ def _said(row: Any) -> str | None:
     for key in _BESIDE:
         if row.get(key) not in (None, "", [], {}):
             return key
+    tools = row.get("tools")
+    if isinstance(tools, list) and any(isinstance(tool, str) for tool in tools):
+        return "tools"
     for turn in turns if isinstance(turns, list) else ():
         for key in _OF_TURNS:
             if isinstance(turn, dict) and turn.get(key) is not None:
