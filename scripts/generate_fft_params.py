@@ -4,6 +4,10 @@
 import sys
 
 written, sys.dont_write_bytecode = sys.dont_write_bytecode, sys.pycache_prefix is None  # until keep_out() sees to it
+from unsloth_fft.core import beginning  # noqa: E402
+
+if __name__ == "__main__":
+    beginning.answer_stops()
 from unsloth_fft.core import bytecode  # noqa: E402
 
 bytecode.keep_out()

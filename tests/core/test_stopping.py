@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from unsloth_fft.core import stopping, terminal
+from conftest import PLANNER, SCRIPTS, TOOL
+from unsloth_fft.core import beginning, stopping, terminal
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -60,6 +67,60 @@ def test_a_stop_that_a_library_swallows_is_made_again_but_not_while_it_is_cleane
 
     assert terminal.run(works, as_json=False) == 130 and cleaned
     assert capsys.readouterr().err.startswith("error: stopped by Ctrl-C\nhint: ")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_cleaning_up_that_waits_for_what_never_comes_is_broken_off(capsys, monkeypatch):
+    monkeypatch.setattr(stopping, "CLEANING_SECONDS", 1.0)
+
+    def works() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            threading.Event().wait(30)  # as a pool does whose workers are gone
+        return 0
+
+    began = time.monotonic()
+    assert terminal.run(works, as_json=False) == 130
+    assert time.monotonic() - began < 15 and "stopped by SIGTERM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_stop_before_the_command_has_begun_is_two_lines(number, name):
+    program = (
+        "import os, signal, sys; sys.argv += ['status', '--json']\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from unsloth_fft.core import beginning; beginning.answer_stops()\n"
+        f"os.kill(os.getpid(), {int(number)})"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=SCRIPTS)
+    assert ended.returncode == 130
+    assert ended.stderr == f"error: stopped by {name}\nhint: {beginning.HINT}\n"
+    assert json.loads(ended.stdout)["error"]["code"] == "interrupted"
+
+
+def test_the_programs_answer_stops_before_they_import_anything_else():
+    for program in (TOOL, PLANNER):
+        before, called, _ = program.read_text().partition("    beginning.answer_stops()\n")
+        imports = [line for line in before.splitlines() if line.startswith(("import ", "from "))]
+        assert called and imports == ["import sys", "from unsloth_fft.core import beginning  # noqa: E402"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1 >/dev/null | true"])
+def test_words_that_nobody_can_take_end_no_command(redirection):
+    program = (
+        "import sys, time\nfrom unsloth_fft.core import terminal\n"
+        "def works():\n"
+        "    for _ in range(3): time.sleep(0.2); terminal.say('a line'); sys.stderr.write('a library\\n')\n"
+        "    open(sys.argv[1], 'w').close()\n"
+        "terminal.leave(terminal.run(works, as_json=False))"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = f'"$0" -c "$1" {folder}/done {redirection}'
+        subprocess.run(["sh", "-c", command, sys.executable, program], cwd=SCRIPTS, check=False)
+        assert list(Path(folder).iterdir())
 
 
 @needs_fork

@@ -9,13 +9,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
+from . import beginning
+from .beginning import SIGNALS
 from .errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_SECONDS = 0.5
+CLEANING_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -24,18 +27,21 @@ class Repeated:
 
     Python drops one that lands in a finalizer or a callback, and an import may turn it into "this package is missing",
     which libraries take for an answer: the command would go on to its end. While a stop is being answered (cleaning up,
-    or already another error) nothing is raised, so that it is not stopped in turn. Needs setitimer (not on Windows).
+    or already another error) nothing is raised, so that it is not stopped in turn; but what takes CLEANING_SECONDS is
+    waiting for something that will not come (a pool whose workers are gone). Needs setitimer (not on Windows).
     """
 
     def __init__(self) -> None:
         self._before: Any = None
         self._started = False
+        self._raised = 0.0
 
     def start(self) -> None:
         """From here on, until `end`, the stop is repeated."""
         if self._started or not hasattr(signal, "setitimer"):
             return
         self._started = True
+        self._raised = time.monotonic()
         self._before = signal.signal(signal.SIGALRM, self._again)
         signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
 
@@ -47,7 +53,9 @@ class Repeated:
             self._started = False
 
     def _again(self, _number: int, _frame: FrameType | None) -> None:
-        if not _comes_of_a_stop(sys.exc_info()[1]):
+        now = time.monotonic()
+        if not _comes_of_a_stop(sys.exc_info()[1]) or now - self._raised > CLEANING_SECONDS:
+            self._raised = now
             raise KeyboardInterrupt
 
 
@@ -75,7 +83,7 @@ class Stoppable:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 # What the caller has ignored (nohup, a job in the background) or handles stays as it is.
-                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                if beginning.is_free(number):
                     self._before[number] = signal.signal(number, self._receive)
         _watch_forks()
         _commands += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import hub, installing
+from . import beginning, hub, installing
 from .control import kept_on_page
 from .errors import EXIT_DONE, EXIT_FAULT, FFTError, Interrupted, MissingHere
 from .stopping import Stoppable
@@ -45,7 +46,12 @@ def say(text: str = "") -> None:
     """Words for a person, on stderr."""
     from .redaction import without_secrets
 
-    print(kept_on_page(without_secrets(pasteable(text))), file=sys.stderr, flush=True)
+    try:
+        print(kept_on_page(without_secrets(pasteable(text))), file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # full, closed, or its reader (`2>&1 | head`) has left: no reason to end a run
+        _forget(sys.stderr, 2)
+    except RuntimeError:  # a signal's words in the middle of others
+        pass
 
 
 def show(text: str) -> None:
@@ -144,7 +150,7 @@ def leave(code: int) -> NoReturn:
 
 def _interrupted(stop: Stoppable) -> Interrupted:
     name = "Ctrl-C" if stop.received in (None, "SIGINT") else stop.received
-    return Interrupted(f"stopped by {name}", hint="run the same command again")
+    return Interrupted(f"stopped by {name}", hint=beginning.HINT)
 
 
 def _foreseen(error: Exception) -> FFTError | None:
@@ -175,11 +181,19 @@ def _open_missing_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    if sys.stderr is None:  # libraries write their words there without a look
+        sys.stderr = os.fdopen(2, "w")
 
 
 def _forget_stdout() -> None:
     """The reader of our output (`| head`) has left: that is no fault, and Python must not complain at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _forget(sys.stdout, 1)
+
+
+def _forget(stream: Any, number: int) -> None:
+    """From here on what is written to a standard stream goes nowhere, and fails nobody: libraries write there, too."""
+    with contextlib.suppress(OSError, ValueError):  # closed, or no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno() if stream is not None else number)
 
 
 def _told(error: FFTError, *, as_json: bool) -> int:

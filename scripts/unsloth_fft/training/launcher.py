@@ -95,12 +95,19 @@ def _watched(process: subprocess.Popen[bytes], folder: Folder, signals: Signals)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End torchrun and its processes: first by asking, then at once."""
-    for end in (children.ask_to_end, children.end):
-        end(process)
-        deadline = time.monotonic() + PATIENCE_S
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+    """End torchrun and its processes: first by asking, then at once, also where the waiting is broken off."""
+    try:
+        children.ask_to_end(process)
+        _wait(process)
+    finally:
+        children.end(process)
+        _wait(process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def stop_file(folder: Folder) -> Path:
