@@ -1,20 +1,26 @@
-"""lora: a short Unsloth script that trains an adapter instead, for when full fine-tuning is not the answer."""
+"""lora: an Unsloth script that trains an adapter instead, for when full fine-tuning is not the answer.
+
+It learns what `train` would learn of the same rows: of conversations the answers alone."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
 
-from ..core import files, outputs, terminal
+from ..core import files, outputs, schema, terminal
 from ..core.arguments import number, whole
 from ..core.errors import BadInput
-from ..data import row_format, scanning, sources
+from ..data import scanning, sources
 from ..data.json_objects import Fault
 from ..data.row_format import FORMATS
-from ..data.row_problems import RowProblem
+from ..data.sources import Source
 from ..rendering import lora_script
+from ..settings import parameters
+from ..settings.parameters import Data
+from . import columns_flag
 
 EPILOG = """examples:
   unsloth_fft_tool.py lora --model meta-llama/Llama-3.1-8B-Instruct --dataset rows.jsonl --output lora.py
@@ -24,7 +30,7 @@ EPILOG = """examples:
 def add_parser(commands: Any) -> None:
     command = commands.add_parser(
         "lora",
-        help="a short script that trains an adapter instead",
+        help="a script that trains an adapter instead",
         description=__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,6 +38,8 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--model", required=True, metavar="NAME|DIR", help="Hub name or folder")
     command.add_argument("--dataset", required=True, metavar="PATH|NAME", help="file or Hub name")
     command.add_argument("--format", choices=FORMATS, help="format of the rows (default: that of the file's first row)")
+    columns_flag.add_to(command)
+    command.add_argument("--chat-template", metavar="NAME", help="one of Unsloth's templates in place of the model's")
     command.add_argument(
         "--seq-length", type=whole(1, 2**21), default=2048, metavar="N", help="tokens a row (default 2048)"
     )
@@ -51,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--output {name!r} cannot be named in a command", hint="choose a name without line breaks")
     text = lora_script.text(
         model=args.model,
-        dataset=args.dataset,
-        form=args.format or _recognised(args.dataset),
+        data=_data(args),
         length=args.seq_length,
         epochs=args.epochs,
         four_bit=args.load_in_4bit,
@@ -67,7 +74,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recognised(dataset: str) -> str:
+def _data(args: argparse.Namespace) -> Data:
+    """What is learned of which rows. Raises BadInput where the format is neither told nor seen in the first row."""
+    chosen = {
+        "dataset": args.dataset,
+        "format": args.format or "auto",
+        "chat_template": args.chat_template,
+        "eval_fraction": 0.0,  # the script evaluates nothing, and learns every row
+        **columns_flag.given(args),
+    }
+    data = Data(**parameters.with_defaults(chosen, schema.load("parameters")["properties"]["data"]))
+    return data if args.format else dataclasses.replace(data, format=_recognised(data, args.dataset))
+
+
+def _recognised(data: Data, dataset: str) -> str:
     """The format of the first row of a local file. Raises BadInput where there is none to read here."""
     found = sources.files_of(dataset) if files.is_there(dataset) else None
     if found is None:
@@ -75,11 +95,6 @@ def _recognised(dataset: str) -> str:
     row = next(iter(scanning.scan(found.train)), None)
     if row is None or isinstance(row.value, Fault):
         raise BadInput(f"{dataset}: its first row cannot be read", hint=f"unsloth_fft_tool.py data {dataset}")
-    try:
-        form = row_format.recognise(row.value)
-        row_format.read(row.value, form)
-        return form
-    except RowProblem as problem:
-        raise BadInput(
-            f"{scanning.place(row)} {problem}", hint=problem.hint or "say the format: --format messages"
-        ) from None
+    reader = Source(dataset).reader(data)
+    scanning.content_of(row, reader)
+    return reader.form
