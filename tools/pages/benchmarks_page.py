@@ -26,7 +26,7 @@ type they are stored in (an exact run with bfloat16 weights keeps the rest of ea
 
 """
 COLUMNS = (
-    "row", "model", "setting", "batch", "GiB peak", "tokens/s", "share %", "loss", "moved %",
+    "row", "plan", "batch", "GiB peak", "tokens/s", "share %", "loss", "moved %",
 )  # fmt: skip
 AGAIN = """## Measure your own
 
@@ -111,8 +111,8 @@ GROUPS = (
         "Qwen2.5-0.5B. Speed here depends on how fast the host launches kernels; memory does not. With float32 weights,"
         " padding-free rows are what Unsloth does when nothing is said.",
         (
-            *(H100 + f"{n:02d}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17)),
-            *(NEW + n for n in ("05", "02", "06")),
+            *(H100 + f"{n:02d}" for n in (1, 2, 3, 4, 6, 7, 8, 9, 10, 17)),
+            *(NEW + n for n in ("05", "02")),
             LAST + "27",
         ),
     ),
@@ -144,8 +144,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     beside = " *" if "beside" in row else ""
     return (
         row["id"],
-        row["model"].split("/")[-1],
-        _setting(row),
+        f"{row['model'].split('/')[-1]} {_setting(row)}",
         f"{row['bs']}x{row['ga']}{gpus}",
         f"out of memory at {row['peak_res_gb']:.2f}" if out else f"{row['peak_res_gb']:.2f}",
         "" if out else f"{row['tok_s']:,.0f}{beside}",

@@ -121,7 +121,8 @@ def _index(claims: Sequence[Claim]) -> str:
             head, *counts, _counts("all | ", claims),
             "\n## How to read them\n",
             HOW_TO_READ,
-            f"- Quotations: read on {_usual_day(claims)} unless dated, in web pages and in these packages:",
+            "- *Said* names who says it: the words of web pages are in `evidence.json`, those of files here, read on",
+            f"  {_usual_day(claims)} unless dated, in:",
             f"  {_packages(claims)}.",
             "\n## By id\n",
             *ids,
@@ -158,7 +159,8 @@ def _entry(claim: Claim) -> str:
     if claim.said_by:
         lines.append("  *Said:* " + "; ".join(_source(source) for source in claim.said_by))
     if claim.basis.command:
-        lines.append(f"  *Again:* `{_short(claim.basis.command)}`")
+        command = claim.basis.command
+        lines.append(f"  *Again:* {command}" if command.startswith("as ") else f"  *Again:* `{_short(command)}`")
     return "\\\n".join(lines)  # a backslash at a line's end is a line break in Markdown
 
 
@@ -176,9 +178,11 @@ def _number(number: Number) -> str:
 
 
 def _source(source: Source) -> str:
-    place = f"[{source.source}]({source.url})" if source.url else f"`{source.file}`"
+    """A page is named, as the claim repeats what it says; of a package's file the words are quoted."""
     dated = "" if source.read == _usual_day(evidence.load()) else f", {source.read}"
-    return f'"{_escaped(source.quote)}" ({place}{dated})'
+    if source.url:
+        return f"[{source.source}]({source.url})" + (f" ({dated.removeprefix(', ')})" if dated else "")
+    return f'"{_escaped(source.quote)}" (`{source.file}`{dated})'
 
 
 def _short(command: str) -> str:
