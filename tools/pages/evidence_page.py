@@ -51,6 +51,9 @@ _SHORT = {
     " && python scripts/unsloth_fft_tool.py audit --session run": ", audit",
     " --output plan.json && python scripts/unsloth_fft_tool.py benchmark plan.json": " and benchmark",
     " --output rows.jsonl": "",
+    " --model Qwen/Qwen2.5-0.5B --gpu h200 --seq-length 2048 --max-steps 100 --learning-rate 1e-5": " 0.5B",
+    " --effective-batch 1 --micro-batch 1 --grad-accumulation 1": "",
+    " --model meta-llama/Llama-3.1-8B --gpu h200 --seq-length 2048 --max-steps 4 --learning-rate 1e-5": " 8B",
     "python scripts/generate_fft_params.py": "plan",
     "python scripts/unsloth_fft_tool.py ": "",
 }
@@ -62,8 +65,9 @@ HOW_TO_READ = """\
   *cited* on the words quoted. Each figure is of one run, peaks are what torch reserved. Unless an entry says otherwise:
   random weights on one H200; 0.5B (Qwen2.5-0.5B) for 100 steps at a constant 1e-5, 8B (Llama-3.1-8B) for four steps of
   32,768 tokens, 2,048 a row. Pretrained weights have other magnitudes; other cards and shapes were not measured.
-- *Again* repeats it: `plan FLAGS and train` plans for rows.jsonl (`generate_fft_params.py`), then trains and audits
-  (`unsloth_fft_tool.py`); `tools` stands in the repository."""
+- *Again* repeats it: `plan 0.5B FLAGS and train` plans such a run for rows.jsonl (`generate_fft_params.py`; one row a
+  step where no batch is given), then trains and audits (`unsloth_fft_tool.py`).
+  Whole commands are in `evidence.json`."""
 
 
 def render(claims: Sequence[Claim]) -> dict[str, str]:
@@ -159,8 +163,7 @@ def _entry(claim: Claim) -> str:
     if claim.said_by:
         lines.append("  *Said:* " + "; ".join(_source(source) for source in claim.said_by))
     if claim.basis.command:
-        command = claim.basis.command
-        lines.append(f"  *Again:* {command}" if command.startswith("as ") else f"  *Again:* `{_short(command)}`")
+        lines.append(f"  *Again:* `{_short(claim.basis.command)}`")
     return "\\\n".join(lines)  # a backslash at a line's end is a line break in Markdown
 
 
