@@ -1,7 +1,6 @@
 """Sources as examples ready to train on: read, split by seed, tokenized, mixed by weight.
 
-Storage and caching are the `datasets` package's; which rows there are is scanning.py's, which tokens count is
-supervision.py's.
+Storage is arrow_rows.py's; which rows there are is scanning.py's, which tokens count is supervision.py's.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import json
 import re
 import shutil
 import tempfile
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from ..settings.parameters import Data
-from . import cut_ends, scanning, sources, splitting
+from . import arrow_rows, cut_ends, scanning, sources, splitting
 from .json_objects import Fault
 from .row_format import Conversation, Pair, Reader
 from .row_problems import RowProblem
@@ -98,12 +98,12 @@ def prepare(data: Data, tokenizer: Any, max_length: int, folder: Path) -> Prepar
         held_out=concatenate_datasets(held_out).select_columns(["input_ids", "labels"]) if held_out else None,
         format=" + ".join(dict.fromkeys(part.summary.format for part in found)),
         rows=sum(part.summary.rows for part in found),
-        truncated=sum(map(bool, train["truncated"])),
+        truncated=int(arrow_rows.column(train, "truncated").sum()),
         dropped=sum(part.empty + part.cut_away for part in found),
-        supervised_tokens=sum(train["supervised"]),
+        supervised_tokens=int(arrow_rows.column(train, "supervised").sum()),
         parts=tuple(part.summary for part in found),
         empty=sum(part.empty for part in found),
-        ends=cut_ends.Ends(tuple(end for part in found for end in part.ends), max_length),
+        ends=cut_ends.Ends(array("q", b"".join(part.ends for part in found)), max_length),
     )
 
 
@@ -113,7 +113,7 @@ class _Examples:
     held_out: Any | None
     empty: int
     cut_away: int
-    ends: list[int]
+    ends: bytes
     summary: SourcePart
 
 
@@ -144,7 +144,11 @@ def _source_examples(source: Source, data: Data, tokenizer: Any, max_length: int
         held_out=held_out,
         empty=read.empty + (apart.empty if apart else 0),
         cut_away=cut_away,
-        ends=[*every["end"], *([] if all_held_out is None else all_held_out["end"])],
+        ends=b"".join(
+            arrow_rows.column(examples, "end").astype("int64").tobytes()
+            for examples in (every, all_held_out)
+            if examples is not None
+        ),
         summary=SourcePart(source.dataset, reader.form, source.weight, count, len(used)),
     )
 
@@ -159,12 +163,12 @@ def _stored(files: Sequence[Path], sample_by: str, reader: Reader, folder: Path)
 
     Raises BadInput at the first row that cannot be used.
     """
-    from datasets import Dataset, Features, Value
+    from datasets import Features, Value
 
     features = Features({"file": Value("string"), "line": Value("int64"), "json_row": Value("string")})
     empty = 0
 
-    def texts() -> Iterator[dict[str, Any]]:
+    def texts() -> Iterator[tuple[int, dict[str, Any]]]:
         nonlocal empty
         for row in scanning.scan(files, sample_by):
             if isinstance(row.value, Fault):
@@ -172,22 +176,16 @@ def _stored(files: Sequence[Path], sample_by: str, reader: Reader, folder: Path)
             if scanning.content_of(row, reader) is None:
                 empty += 1
             else:
-                yield {"file": str(row.file), "line": row.line, "json_row": _as_json(row)}
+                text = _as_json(row)
+                yield len(text), {"file": str(row.file), "line": row.line, "json_row": text}
 
-    try:
-        rows = Dataset.from_generator(
-            texts,
-            features=features,
-            cache_dir=tempfile.mkdtemp(dir=folder),  # datasets goes by names alone and would miss a changed file
-            split="train",
-        )
-    except BadInput:
-        raise
-    except Exception as error:  # datasets wraps what its generator raises
-        if isinstance(error.__cause__, BadInput):
-            raise error.__cause__ from None
-        raise
+    rows = arrow_rows.written(_new_file(folder), features, texts())
     return _Rows(rows, empty)
+
+
+def _new_file(folder: Path) -> Path:
+    """A path in `folder` where nothing is yet."""
+    return Path(tempfile.mkdtemp(dir=folder)) / "rows.arrow"
 
 
 def _as_json(row: Row) -> str:
@@ -235,26 +233,23 @@ def _split(rows: Any, data: Data) -> tuple[Any, Any | None]:
 
 
 def _tokenized(rows: Any, reader: Reader, supervisor: Supervisor, folder: Path) -> Any:
-    def tokenize(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {name: [] for name in _features()}
-        for values in zip(*batch.values(), strict=True):
-            for example in _examples(_row(dict(zip(batch, values, strict=True))), reader, supervisor):
-                columns["input_ids"].append(example.input_ids)
-                columns["labels"].append(example.labels)
-                columns["truncated"].append(example.truncated)
-                columns["end"].append(example.end)
-                columns["supervised"].append(sum(label != IGNORED for label in example.labels[1:]))
-        return columns
+    import numpy
 
-    return rows.map(
-        tokenize,
-        batched=True,
-        remove_columns=rows.column_names,
-        features=_features(),
-        desc="tokenizing",
-        load_from_cache_file=False,
-        cache_file_name=str(Path(tempfile.mkdtemp(dir=folder)) / "examples.arrow"),
-    )
+    def examples() -> Iterator[tuple[int, dict[str, Any]]]:
+        for stored in arrow_rows.counted(rows, "tokenizing"):
+            for example in _examples(_row(stored), reader, supervisor):
+                yield (
+                    len(example.input_ids),
+                    {
+                        "input_ids": numpy.asarray(example.input_ids, dtype="int32"),
+                        "labels": numpy.asarray(example.labels, dtype="int32"),
+                        "truncated": example.truncated,
+                        "end": example.end,
+                        "supervised": sum(label != IGNORED for label in example.labels[1:]),
+                    },
+                )
+
+    return arrow_rows.written(_new_file(folder), _features(), examples())
 
 
 def _features() -> Any:
@@ -289,7 +284,7 @@ def _usable(examples: Any) -> Any:
     """The examples with a token to learn; the first token is predicted from nothing, so it never counts."""
     import numpy
 
-    return examples.select(numpy.flatnonzero(numpy.asarray(examples["supervised"], dtype="int64")))
+    return examples.select(numpy.flatnonzero(arrow_rows.column(examples, "supervised")))
 
 
 def _first_line(error: Exception) -> str:

@@ -137,7 +137,7 @@ def held_out_rows(folder: session.Folder, parameters: Any) -> list[Row]:
     tokenizer = loading.tokenizer(folder.model)
     with preparing.scratch(folder.root) as space:
         prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
-        return held_out.rows_of(prepared.held_out)
+        return list(held_out.Rows(prepared.held_out))
 
 
 def _windows(folder: session.Folder, parameters: Any, known: str | None) -> list[Row]:

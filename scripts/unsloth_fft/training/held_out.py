@@ -27,9 +27,17 @@ class RowLoss:
     tokens: int
 
 
-def rows_of(dataset: Any) -> list[Row]:
-    """The rows of a `datasets.Dataset` with columns input_ids and labels; none for None."""
-    return [] if dataset is None else [(row["input_ids"], row["labels"]) for row in dataset]
+class Rows:
+    """The rows of a `datasets.Dataset` with columns input_ids and labels, read from disk when they are asked for."""
+
+    def __init__(self, dataset: Any | None) -> None:
+        self._dataset = [] if dataset is None else dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator[Row]:
+        return ((row["input_ids"], row["labels"]) for row in self._dataset)
 
 
 def by_tokens(losses: Sequence[RowLoss]) -> float:
@@ -217,7 +225,7 @@ def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
             del thing.__dict__[name]
 
 
-def measured_by_tokens(trainer_class: type, rows: Sequence[Row]) -> type:
+def measured_by_tokens(trainer_class: type, rows: Iterable[Row]) -> type:
     """A subclass of `trainer_class` (a transformers.Trainer) whose evaluations are this module's, on `rows`."""
 
     class MeasuredByTokens(trainer_class):  # type: ignore[misc]

@@ -104,7 +104,7 @@ def _losses_by_storage(
     columns = getattr(prepared.held_out, "column_names", None) or []
     if "labels" not in columns or processes.COUNT > 1:
         return None, None
-    rows = held_out.rows_of(prepared.held_out)
+    rows = held_out.Rows(prepared.held_out)
     if parameters.precision.weights == "float32":
         narrow = held_out.row_losses(runner.model, rows, lambda weight: weight.data.bfloat16().float())
         return after, held_out.finite(held_out.by_tokens(narrow))

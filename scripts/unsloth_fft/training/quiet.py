@@ -7,8 +7,13 @@ import os
 import sys
 
 # Loggers whose warnings a user can do nothing about (torch 2.14's registered constants, bitsandbytes' start, the tied
-# head that Transformers calls missing).
-_CHATTY = ("torch.utils._pytree", "bitsandbytes", "transformers.modeling_utils")
+# head that Transformers calls missing, raw text longer than a window before it is cut into windows).
+_CHATTY = (
+    "torch.utils._pytree",
+    "bitsandbytes",
+    "transformers.modeling_utils",
+    "transformers.tokenization_utils_base",
+)
 
 
 def watched() -> bool:

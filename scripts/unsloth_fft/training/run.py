@@ -15,7 +15,7 @@ from typing import Any
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.shell_words import word
 from ..core.terminal import say
-from ..data import cut_ends, preparing, sources
+from ..data import arrow_rows, cut_ends, preparing, sources
 from ..estimates import survival
 from ..models.shape import ModelShape
 from ..planning import row_joining
@@ -301,8 +301,8 @@ def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any,
 def _trial(parameters: Parameters, steps: int, options: Options, space: Path) -> trial.Trial:
     base, tokenizer, prepared, _ = _loaded(parameters, options, space)
     needed = steps * parameters.batch.effective_batch_size
-    by_length = sorted(range(len(prepared.train)), key=lambda row: -len(prepared.train[row]["input_ids"]))
-    rows = prepared.train.select([by_length[number % len(by_length)] for number in range(needed)])
+    longest = (-arrow_rows.lengths(prepared.train, "input_ids")).argsort(kind="stable")
+    rows = prepared.train.select([longest[number % len(longest)] for number in range(needed)])
     return trial.measure(parameters, base, tokenizer, rows, steps, space, saves=True)
 
 

@@ -35,7 +35,7 @@ def build(
     if processes.COUNT > 1:
         trainer_class = sharding.trains_sharded(trainer_class)
     else:
-        trainer_class = held_out.measured_by_tokens(trainer_class, held_out.rows_of(evaluation))
+        trainer_class = held_out.measured_by_tokens(trainer_class, held_out.Rows(evaluation))
     if parameters.optimizer.state_offload:
         trainer_class = pinned_memory.offloads_without_waste(trainer_class)
     if parameters.memory.gradient_offload:
