@@ -41,6 +41,11 @@ def test_the_frontmatter_check_can_fail(change, problem):
     assert any(problem in found for found in build_zip.frontmatter_problems(SKILL.replace(*change, 1)))
 
 
+def test_the_frontmatter_is_read_as_the_format_s_own_parser_reads_it():
+    parser = pytest.importorskip("skills_ref.parser")
+    assert parser.parse_frontmatter(SKILL)[0] == build_zip.frontmatter(SKILL)
+
+
 def test_the_body_is_short():
     assert len(BODY.splitlines()) < MAX_LINES
     assert at_most_tokens(BODY) < MAX_TOKENS

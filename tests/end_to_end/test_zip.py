@@ -159,6 +159,12 @@ def test_frontmatter_and_links_hold_in_the_unpacked_folder(unpacked: Path) -> No
         assert pages.broken_links(page) == pages.broken_links(ROOT / page.relative_to(unpacked)), page.name
 
 
+def test_the_format_s_own_validator_finds_nothing_wrong(unpacked: Path) -> None:
+    """skills-ref is the reference library of the Agent Skills format; it also wants the folder named like the skill."""
+    validator = pytest.importorskip("skills_ref.validator")
+    assert validator.validate(unpacked) == []
+
+
 def skill_commands() -> list[str]:
     """The commands of SKILL.md in their order, those that bare Python runs."""
     lines = [

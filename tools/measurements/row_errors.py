@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 
 from tools.measurements.rows import Row
-from tools.pages import pictures
+from tools.pages import markdown, pictures
 from unsloth_fft.estimates.calibration import MemoryConstants, SpeedConstants
 
 HeldOut = dict[str, tuple[float, float]]  # by row, its errors of memory and speed under constants fitted to all others
@@ -19,13 +19,9 @@ FURTHEST = (
 
 def table(rows: list[Row], held_out: HeldOut | None = None) -> str:
     """Measured against predicted, as Markdown."""
-    lines = [
-        "| row | setting | GiB | predicted | error | left out | tokens/s | predicted | error | left out |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        lines.append(f"| {row.id.replace('-2026-11-', ' ')} | {describe(row)} | {' | '.join(_cells(row, held_out))} |")
-    return "\n".join(lines)
+    errors = ("predicted", "error", "left out")
+    head = ("row", "setting", "GiB", *errors, "tokens/s", *errors)
+    return markdown.table(head, [(row.id, describe(row), *_cells(row, held_out)) for row in rows])
 
 
 def _cells(row: Row, held_out: HeldOut | None) -> list[str]:
@@ -56,10 +52,7 @@ def by_kind(rows: list[Row]) -> str:
     kinds: dict[str, list[Row]] = {}
     for row in sorted((row for row in rows if not row.ran_out), key=_kind):
         kinds.setdefault(_kind(row), []).append(row)
-    lines = [
-        "| plan | rows | GiB | memory error | speed error, 1B and more | smaller |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = []
     for kind, some in kinds.items():
         peaks = [row.peak_reserved for row in some]
         timed = [row for row in some if row.times]
@@ -71,8 +64,8 @@ def by_kind(rows: list[Row]) -> str:
             _span([row.speed_error() for row in timed if row.is_large]),
             _span([row.speed_error() for row in timed if not row.is_large]),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown.table(("plan", "rows", "GiB", "memory error", "speed error, 1B and more", "smaller"), lines)
 
 
 def _kind(row: Row) -> str:
@@ -90,13 +83,13 @@ def _span(errors: list[float]) -> str:
 
 def furthest(rows: list[Row]) -> str:
     """The rows that the model is furthest off on as Markdown: more than FAR_MEMORY, or FAR_SPEED of a large model."""
-    lines = ["| row | setting | GiB | error | tokens/s | error |", "|---|---|---|---|---|---|"]
+    lines = []
     for row in rows:
         off = not row.ran_out and abs(row.memory_error()) > FAR_MEMORY
         if off or (row.times and row.is_large and abs(row.speed_error()) > FAR_SPEED):
             peak, peak_error, speed_, speed_error = (_cells(row, None)[at] for at in (0, 2, 4, 6))
-            lines.append(f"| {row.id} | {describe(row)} | {peak} | {peak_error} | {speed_} | {speed_error} |")
-    return "\n".join(lines)
+            lines.append((row.id, describe(row), peak, peak_error, speed_, speed_error))
+    return markdown.table(("row", "setting", "GiB", "error", "tokens/s", "error"), lines)
 
 
 def describe(row: Row) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools import ROOT
+from tools.pages import markdown
 from tools.pages.marked_block import Block, print_or_write
 from unsloth_fft.estimates import memory
 from unsloth_fft.models import catalogue
@@ -102,18 +103,18 @@ def table(runs: list[WholeRun]) -> str:
         f"- {len(runs)} runs, none out of memory: median error {middle:.1%}, from {min(errors):+.1%} to"
         f" {max(errors):+.1%}",
         "",
-        "| limit, GiB | plan | planned, GiB | measured | predicted now | audit |",
-        "|---|---|---|---|---|---|",
     ]
-    return "\n".join(lines + [_line(run) for run in sorted(runs, key=lambda run: (run.cap_gib, run.planned_gib))])
+    head = ("limit, GiB", "plan", "planned, GiB", "measured", "predicted now", "audit")
+    cells = [_cells(run) for run in sorted(runs, key=lambda run: (run.cap_gib, run.planned_gib))]
+    return "\n".join([*lines, markdown.table(head, cells)])
 
 
-def _line(run: WholeRun) -> str:
+def _cells(run: WholeRun) -> list[str]:
     setting = run.setting
     offload = ", state and gradients offloaded" if setting.gradient_offload else ", state offloaded"
     plan = f"{run.model.split('/')[-1]} {setting.weights} {setting.optimizer}, gc {setting.checkpointing}"
     plan += f", {setting.micro_batch}x{setting.accumulation}" + (offload if setting.state_offload else "")
-    cells = [
+    return [
         f"{run.cap_gib:g}",
         plan + (", packed" if setting.padding_free else ", padded"),
         f"{run.planned_gib:.2f}",
@@ -121,7 +122,6 @@ def _line(run: WholeRun) -> str:
         f"{run.error():+.1%}",
         run.verdict,
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.pages import evidence
+from tools.pages import evidence, markdown
 from tools.pages.evidence import Row
 from unsloth_fft.core.files import BUNDLE_ROOT, write_text
 
@@ -132,9 +132,8 @@ def _anchor(title: str) -> str:
 
 
 def _section(group: Group, rows: dict[str, Row]) -> str:
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(_cells(rows[name]))} |" for name in group.ids]
-    return f"## {group.title}\n\n{group.lead}\n\n" + "\n".join(lines) + "\n"
+    lines = markdown.table(COLUMNS, [_cells(rows[name]) for name in group.ids])
+    return f"## {group.title}\n\n{group.lead}\n\n{lines}\n"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

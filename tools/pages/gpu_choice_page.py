@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tools.pages import markdown
 from unsloth_fft.commands import plan as command
 from unsloth_fft.core.errors import EXIT_DONE, BadInput, FFTError, NothingFits
 from unsloth_fft.core.files import BUNDLE_ROOT, write_text
@@ -52,7 +53,6 @@ COLUMNS = (
     "card", "optimizer, state", "checkpointing, batch", "peak GiB", "host GiB", "tokens/s", "label",
     "$ a billion tokens",
 )  # fmt: skip
-TABLE_HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 ASK = """## Ask for your own case
 
@@ -197,15 +197,13 @@ def _answer(exact: Sequence[Answer], plain: Sequence[Answer]) -> str:
 
 
 def _section(title: str, lead: str, answers: Sequence[Answer]) -> str:
-    rows = "\n".join(_row(answer) for answer in answers)
-    return (
-        "\n".join(part for part in (f"## {title}\n", f"{lead}\n" if lead else "", TABLE_HEAD, rows, "") if part) + "\n"
-    )
+    rows = markdown.table(COLUMNS, [_cells(answer) for answer in answers])
+    return "\n".join(part for part in (f"## {title}\n", f"{lead}\n" if lead else "", rows, "") if part) + "\n"
 
 
-def _row(answer: Answer) -> str:
+def _cells(answer: Answer) -> list[str]:
     if answer.parameters is None:
-        return f"| {answer.card} | does not fit: {answer.reason} | | | | | | |"
+        return [answer.card, f"does not fit: {answer.reason}", *[""] * (len(COLUMNS) - 2)]
     p, predicted = answer.parameters, answer.plan.predicted
     what = "state and gradients" if p.memory.gradient_offload else "state"
     offload = f", {what} in host memory" if p.optimizer.state_offload else ""
@@ -214,11 +212,16 @@ def _row(answer: Answer) -> str:
     count = p.memory.checkpointed_layers
     checkpointing = p.memory.gradient_checkpointing + ("" if count is None else f" {count} layers")
     batch = f"{p.batch.per_device_train_batch_size}x{p.batch.gradient_accumulation_steps}"
-    return (
-        f"| {answer.card} | {p.precision.weights} {p.optimizer.name}{offload}{lost}"
-        f" | {checkpointing}, {batch} | {predicted.peak_vram_gib:.1f} | {predicted.host_ram_gib:.0f}"
-        f" | {_speed(answer)} | {answer.plan.basis} | {_cost(answer)} |"
-    )
+    return [
+        answer.card,
+        f"{p.precision.weights} {p.optimizer.name}{offload}{lost}",
+        f"{checkpointing}, {batch}",
+        f"{predicted.peak_vram_gib:.1f}",
+        f"{predicted.host_ram_gib:.0f}",
+        _speed(answer),
+        answer.plan.basis,
+        _cost(answer),
+    ]
 
 
 def _speed(answer: Answer) -> str:

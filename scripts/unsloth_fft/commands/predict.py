@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core import files, installing, outputs, terminal
 from ..core.arguments import number, precision
+from ..core.columns import aligned
 from ..core.errors import BadInput
 from ..settings.recipes import OPTIMIZERS
 
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(value: dict[str, Any]) -> str:
-    from ..reporting.audit_table import aligned, share
+    from ..reporting.audit_table import share
 
     if value["source"] == "checkpoint":
         source = f"{value['elements']:,} weights of {value['model']}"
@@ -101,7 +102,7 @@ def _table(value: dict[str, Any]) -> str:
     groups += [(name, f"{group['elements']:,}", share(group["survival"])) for name, group in value["groups"].items()]
     known = [("known model", "survives")]
     known += [(name, share(found)) for name, found in (value["known_models"] or {}).items()]
-    tables = [aligned(table) for table in (groups, known, rows) if len(table) > 1]
+    tables = [aligned(table, figures=True) for table in (groups, known, rows) if len(table) > 1]
     return "\n".join([*lines, "", "\n\n".join(tables)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+from ..core.columns import aligned
 from . import learned_view
 from .checking import fault_lines
 from .lengths import Bin, Tokens
@@ -20,9 +21,7 @@ _LABEL = 90  # about the width of "cut at 32,768" there
 
 def table(report: Report) -> str:
     """The report as lines of text."""
-    label = max(len(name) for name, _ in _figures(report))
-    lines = [f"{name:<{label}}  {value}" for name, value in _figures(report)]
-    lines += ["", "tokens a row", *_bars(report.tokens), ""]
+    lines = [aligned(_figures(report)), "", "tokens a row", *_bars(report.tokens), ""]
     lines += [*sample_lines(report.samples), ""] if report.samples else []
     lines += [f"warning: {sentence}" for sentence in report.warnings]
     return "\n".join([*lines, *fault_lines(report.faults)])

@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..core.columns import aligned
 from ..core.errors import BadInput
 from ..settings.parameters import Plan, Predicted
 from . import default_batch, duration
 from .plan import plan_from
 from .request import Request
 from .search import Outcome, search
-from .table import columns
 
 HEADER = ("", "GPU", "peak/GiB", "host", "tokens/s", "time", "cost USD")
 # Counts that are tried where one card is not enough, as machines have them.
@@ -75,7 +75,7 @@ def table(entries: Sequence[Entry], *, brief: bool = False) -> str:
     shown = [entry for entry in entries if entry.plan is not None] if brief else list(entries)
     if brief:
         shown.sort(key=lambda entry: (*_cost_first(entry), entry.request.hardware.name))
-    lines = columns([HEADER, *(_row(entry, entry is best and entry.plan is not None) for entry in shown)]).splitlines()
+    lines = aligned([HEADER, *(_row(entry, entry is best and entry.plan is not None) for entry in shown)]).splitlines()
     below = [lines[0]]
     for entry, line in zip(shown, lines[1:], strict=True):
         below += [line, *([] if brief else _range(entry))]

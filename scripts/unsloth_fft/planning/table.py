@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from ..core.columns import aligned
 from ..settings.setting import Setting
 from . import words
 from .search import Candidate, Outcome
@@ -24,17 +23,7 @@ HEADER = (
 
 def explain(outcome: Outcome) -> str:
     """One line a kind of setting, the chosen one first and marked."""
-    return columns([HEADER, *(_row(candidate, outcome.best) for candidate in outcome.best_of_each_kind())])
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in columns as wide as their widest cell. A row may be short, and its last cell then does not count."""
-    full = len(rows[0])
-    cells = [row if len(row) == full else row[:-1] for row in rows]
-    widths = [max(len(row[column]) for row in cells if column < len(row)) for column in range(full)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows
-    )
+    return aligned([HEADER, *(_row(candidate, outcome.best) for candidate in outcome.best_of_each_kind())])
 
 
 def _row(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:

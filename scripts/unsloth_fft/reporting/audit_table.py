@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.columns import aligned
+
 SHOWN = 8
 """Tensors named under a cause before the rest is only counted."""
 
@@ -44,18 +46,6 @@ def share(fraction: float) -> str:
     return f"{fraction:.2%}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in columns: the first flush left, the others flush right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
 _BASIS = {"data": "the files alone", "session": "the files and the session's settings"}
 
 
@@ -72,7 +62,7 @@ def _groups(groups: dict[str, Any]) -> str:
                 _number(group["relative_change"]),
             )
         )
-    return aligned(rows)
+    return aligned(rows, figures=True)
 
 
 def _number(value: float | None) -> str:
