@@ -13,9 +13,10 @@ TOOL = SCRIPTS / "unsloth_fft_tool.py"
 
 
 @pytest.mark.train
-def test_plans_become_rows_after_those_that_were_there(tmp_path, tiny_model):
+def test_plans_become_rows_after_those_that_were_there(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.chdir(tiny_model.parent)  # a plan may name its model from where it is run
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps(minimal_parameters(tiny_model, None)), encoding="utf-8")
+    plan.write_text(json.dumps(minimal_parameters(tiny_model.name, None)), encoding="utf-8")
     output = tmp_path / "cpu-2026-11-25.jsonl"
     output.write_text('{"id": "cpu-2026-11-25-01"}\n', encoding="utf-8")
     finished = run_script(TOOL, "benchmark", plan, plan, "--output", output, "--steps", 3, "--json")

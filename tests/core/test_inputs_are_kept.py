@@ -120,6 +120,19 @@ def test_what_a_session_is_made_of_is_kept_and_its_reports_may_be_made_anew(tmp_
     outputs.refuse_overwriting({"--output": tmp_path / "audit.json"}, sessions=[tmp_path])
 
 
+@pytest.mark.parametrize("name", ["session.json", "params.json", "metrics.jsonl", "model/config.json", "checkpoints/x"])
+def test_a_session_is_kept_from_commands_that_do_not_read_it(here, capsys, name):
+    (here / "s" / name).parent.mkdir(parents=True, exist_ok=True)
+    (here / "s" / "session.json").write_text("{}")
+    before = contents(here)
+    lora = ("lora", "--model", "m", "--dataset", "rows.jsonl")
+    render = ("render", "--params", "p.json", "--target", "trl", "--accept-lost")
+    for command in (lora, render, ("tune", "--params", "p.json", "--folder", "t")):
+        assert tool.main([*command, "--output", f"s/{name}"]) == 2
+        assert "would be lost" in capsys.readouterr().err
+    assert contents(here) == before
+
+
 def test_two_outputs_are_two_files_and_a_device_takes_any_number(tmp_path):
     with pytest.raises(BadInput, match="same file"):
         outputs.refuse_overwriting({"--output": tmp_path / "a", "--plot": tmp_path / "b" / ".." / "a"})

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from unsloth_fft.benchmarking import measurement_rows
 from unsloth_fft.commands import plan
 from unsloth_fft.core import hub, terminal
 from unsloth_fft.core.errors import BadInput, MissingHere
@@ -83,6 +84,13 @@ def test_the_traceback_of_a_fault_hides_secrets_too(monkeypatch, capsys):
     assert terminal.run(fails, as_json=False) == 1
     said = capsys.readouterr().err
     assert "KeyError" in said and TOKEN not in said
+
+
+def test_a_measured_row_names_variables_without_their_secrets(monkeypatch):
+    monkeypatch.setenv("UNSLOTH_API_KEY", "0123456789abcdef")
+    monkeypatch.setenv("UNSLOTH_FSDP2", "1")
+    found = measurement_rows.variables_that_matter()
+    assert found["UNSLOTH_API_KEY"] == "***" and found["UNSLOTH_FSDP2"] == "1"
 
 
 def test_ordinary_words_stay(monkeypatch):

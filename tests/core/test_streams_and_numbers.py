@@ -81,6 +81,20 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
         files.write_text(tmp_path / name, "x")
 
 
+def test_a_link_that_leads_to_itself_or_nowhere_is_neither_read_nor_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("loop", tmp_path / "loop")
+    with pytest.raises(BadInput, match="symbolic links"):
+        files.write_text(tmp_path / "loop", "x")
+    assert tool.main(["data", "loop"]) == 2
+    assert "link to nothing" in capsys.readouterr().err
+
+
+def test_a_machine_without_a_folder_for_temporary_files_lacks_one():
+    told = files.os_error(FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"))
+    assert told.exit_code == 4 and "TMPDIR" in told.hint
+
+
 def test_a_name_of_250_letters_can_be_written(tmp_path):
     files.write_text(tmp_path / ("n" * 250), "x")
     assert [len(path.name) for path in tmp_path.iterdir()] == [250]

@@ -366,32 +366,6 @@ def test_pushing_needs_a_token_and_asks_nothing(workers, trained, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_pushing_is_private(trained, tmp_path, monkeypatch):
-    import huggingface_hub
-
-    from unsloth_fft.finishing import export
-
-    calls = []
-
-    class Hub:
-        def __init__(self, token):
-            calls.append(("token", token))
-
-        def create_repo(self, name, **options):
-            calls.append((name, options))
-
-        def upload_folder(self, **options):
-            calls.append(("upload", options))
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    done = export.export(trained, tmp_path / "x", dtype=None, push_to="me/model")
-    assert calls[0] == ("token", "hf_secret")
-    assert calls[1] == ("me/model", {"private": True, "exist_ok": True})
-    assert done.pushed_to == "https://huggingface.co/me/model"
-    assert not any("hf_secret" in path.read_text(errors="ignore") for path in (tmp_path / "x").iterdir())
-
-
 # --- GGUF ---
 
 

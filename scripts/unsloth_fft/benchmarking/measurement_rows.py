@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core import files, schema
 from ..core.errors import BadInput
+from ..core.redaction import without_secrets
 from ..estimates import speed
 from ..models import catalogue
 from ..settings.parameters import Parameters, optim_args_text
@@ -139,7 +140,11 @@ def variables_that_matter() -> dict[str, str]:
     """Environment variables of this process that could change a figure: Unsloth's, and torch's allocator."""
     quiet = ("UNSLOTH_DISABLE_STATISTICS",)
     pattern = re.compile(r"UNSLOTH_|PYTORCH_(CUDA_)?ALLOC|TORCH_ALLOW_TF32|NVIDIA_TF32")
-    return {name: value for name, value in sorted(os.environ.items()) if pattern.match(name) and name not in quiet}
+    return {
+        name: without_secrets(value)
+        for name, value in sorted(os.environ.items())
+        if pattern.match(name) and name not in quiet
+    }
 
 
 def _number_of(line: str, path: Path) -> int:

@@ -7,6 +7,7 @@ memory, tokens/s, the rate of a plain matrix product in the same process, losses
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -117,11 +118,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _loaded(path: Path) -> Parameters:
     parameters = params.load(path)
-    if os.path.isdir(parameters.model.name):
-        model_folder.check_local(parameters.model.name)
-    else:
-        catalogue.find_entry(parameters.model.name)  # refuses what cannot be made here
-    return parameters
+    name = parameters.model.name
+    if not os.path.isdir(name):
+        catalogue.find_entry(name)  # refuses what cannot be made here
+        return parameters
+    model_folder.check_local(name)
+    # Each plan is run in another folder.
+    return dataclasses.replace(parameters, model=dataclasses.replace(parameters.model, name=os.path.abspath(name)))
 
 
 def _told(row: dict[str, Any]) -> str:
@@ -164,7 +167,9 @@ def _started(job: Job, number: int, room: Path, work: Path, args: argparse.Names
     module = [sys.executable, "-m"]
     if count > 1:
         module += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "--module"]
-    command = [*module, "unsloth_fft.benchmarking.one_plan", "--params", str(job.file.absolute()), "--stack", job.stack,
+    plan = (room / f"plan-{number}.json").absolute()
+    files.write_json(plan, job.parameters.to_json())
+    command = [*module, "unsloth_fft.benchmarking.one_plan", "--params", str(plan), "--stack", job.stack,
                "--model", str(_model_folder(job.parameters.model.name, work)), "--steps", str(args.steps),
                "--output", str((room / f"row-{number}.json").absolute()),
                "--gate", str((room / f"gate-{number}").absolute())]  # fmt: skip

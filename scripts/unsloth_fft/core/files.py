@@ -27,6 +27,7 @@ _OPEN_ALREADY = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
 # What a file system says when it is full, over quota, or limits the size of a file (ulimit -f).
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors writes from Rust and names the error so; torch's own writer names no reason at all.
+_NO_TEMPORARY = re.compile(r"temporary (directory|folder)|writable cache directory")
 _RUST_ERROR = re.compile(r"os error (\d+)")
 _TORCH_WRITER = re.compile(r"PytorchStreamWriter|unexpected pos|iostream error|inline_container")
 _NAME_IN_STAGING = 40  # characters: with them and 4 bytes each, a temporary name stays below the usual limit of 255
@@ -129,7 +130,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_bytes(content)
             return
-        path = path.resolve()
+        path = Path(os.path.realpath(path))
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         import tempfile  # slow to import, and a plan on stdout writes no file
 
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{short_name(path)}.", suffix=".tmp")
@@ -249,6 +252,10 @@ def os_error(error: OSError) -> FFTError:
     about = f"{name}: " if name else ""
     if error.errno in NO_ROOM:
         return MissingHere(f"{about}no room on disk: {error.strerror}", hint="free space there")
+    if _NO_TEMPORARY.search(str(error)):  # tempfile's own words, and matplotlib's
+        return MissingHere(
+            "no folder for temporary files can be written", hint="set TMPDIR to one, for example: TMPDIR=/dev/shm"
+        )
     return BadInput(
         f"{about}{error.strerror or error or type(error).__name__}", hint="check the path and its permissions"
     )

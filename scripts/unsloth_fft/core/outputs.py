@@ -57,6 +57,7 @@ def refuse_overwriting(
     found = {flag: Path(path) for flag, path in outputs.items() if path is not None}
     _refuse_same(found)
     for flag, output in found.items():
+        _refuse_part_of_session(flag, output)
         for source, kind, belongs in inputs:
             if _hits(output, source, belongs):
                 raise BadInput(
@@ -99,6 +100,17 @@ def _refuse_same(outputs: Mapping[str, Path]) -> None:
         for other in flags[number + 1 :]:
             if _real(outputs[flag]) == _real(outputs[other]) and not _is_stream(outputs[flag]):
                 raise BadInput(f"{flag} and {other} name the same file", hint="give each its own")
+
+
+def _refuse_part_of_session(flag: str, output: Path) -> None:
+    """A session is kept from every command, also from those that read none of it."""
+    real = _real(output)
+    for root in real.parents:
+        if _is_of_session(real.relative_to(root)) and (root / SESSION_FILES[0]).is_file():
+            raise BadInput(
+                f"{flag} {output} is what the session {root} is made of, and would be lost; nothing was written",
+                hint=f"choose another file for {flag}",
+            )
 
 
 def _hits(output: Path, source: Path, belongs: _Belongs) -> bool:

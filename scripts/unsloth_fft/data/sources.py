@@ -65,6 +65,8 @@ def files_of(dataset: str, subset: str | None = None, split: str = "train") -> F
             return files_in(path, subset, split)
         if dataset and path.exists():
             return _one_file(path)
+        if dataset and path.is_symlink():
+            raise BadInput(f"{dataset} is a link to nothing that is here", hint="check where it leads")
     except OSError as error:
         raise BadInput(f"{dataset[:200]} cannot be opened: {error.strerror}", hint="check the path") from None
     if _HUB_NAME.fullmatch(dataset) and kind(path) not in READABLE:

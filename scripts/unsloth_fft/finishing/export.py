@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files, hub, outputs, schema, staging_folders
-from ..core.errors import BadInput, MissingHere
+from ..core.errors import BadInput, FFTError, MissingHere
 from ..core.shell_words import word
 from ..core.terminal import say
 from ..models import hub_cache
@@ -78,7 +78,7 @@ def export(
         _write_records(folder, staging, facts, tokenizer)
         ownership.write(staging)
         _put_in_place(staging, to, overwrite)
-    address = _push(to, push_to, given) if push_to else None
+    address = push(to, push_to, given) if push_to else None
     names = tuple(sorted(str(path.relative_to(to)) for path in to.rglob("*") if path.is_file()))
     return Exported(to, chosen, names, tuple(facts.ggufs), address, found)
 
@@ -257,13 +257,24 @@ def _put_in_place(staging: Path, to: Path, overwrite: bool) -> None:
     staging_folders.put_in_place(staging, to)
 
 
-def _push(folder: Path, name: str, token: str | None) -> str:
+def push(folder: Path, name: str, token: str | None) -> str:
+    """Upload an exported folder to the private repository `name`, made where it is missing; returns its address.
+
+    Raises BadInput where a public repository has that name, MissingHere where the Hub does not take it.
+    """
     from huggingface_hub import HfApi
 
     try:
         api = HfApi(endpoint=hub.endpoint(), token=token)
         api.create_repo(name, private=True, exist_ok=True)
+        if api.repo_info(name).private is not True:
+            raise BadInput(
+                f"{folder} is exported, but {name} is a public repository; nothing was pushed",
+                hint=f"name another, or publish it: hf upload {word(name)} {word(folder)}",
+            )
         api.upload_folder(repo_id=name, folder_path=folder)
+    except FFTError:
+        raise
     except Exception as error:  # of the network, the Hub or the name: each library on the way has kinds of its own
         raise MissingHere(
             f"{folder} is exported, but pushing to {name} failed: {loading.reason_of(error)}",
