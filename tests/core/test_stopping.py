@@ -123,6 +123,24 @@ def test_words_that_nobody_can_take_end_no_command(redirection):
         assert list(Path(folder).iterdir())
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_stop_in_a_finalizer_is_no_traceback_and_still_a_stop(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # pytest has one of its own
+
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    def works() -> int:
+        Finalized()
+        time.sleep(30)
+        return 0
+
+    assert terminal.run(works, as_json=False) == 130
+    assert capsys.readouterr().err.startswith("error: stopped by SIGTERM\nhint: ")
+
+
 @needs_fork
 def test_a_forked_worker_leaves_ctrl_c_to_its_parent_and_ends_at_sigterm(capsys):
     told = []

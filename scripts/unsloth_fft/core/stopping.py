@@ -35,22 +35,29 @@ class Repeated:
         self._before: Any = None
         self._started = False
         self._raised = 0.0
+        self._shown: Any = None
 
     def start(self) -> None:
-        """From here on, until `end`, the stop is repeated."""
-        if self._started or not hasattr(signal, "setitimer"):
+        """From here on, until `end`, the stop is repeated, and what Python drops of it in a finalizer is not shown."""
+        if self._started:
             return
         self._started = True
+        self._shown, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        if not hasattr(signal, "setitimer"):
+            return
         self._raised = time.monotonic()
         self._before = signal.signal(signal.SIGALRM, self._again)
         signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
 
     def end(self) -> None:
         """The command is over, or was stopped."""
-        if self._started:
+        if not self._started:
+            return
+        self._started = False
+        sys.unraisablehook = self._shown
+        if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
-            self._started = False
 
     def _again(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
