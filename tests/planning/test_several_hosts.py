@@ -102,3 +102,15 @@ def test_layouts_that_were_never_measured_are_named(capsys: pytest.CaptureFixtur
     assert warned(offloaded, "Not measured: optimizer state in host memory under FSDP2")
     assert not warned(planned(f"{LLAMA} --gpus 2", capsys), "Not measured")
     assert not warned(planned(f"{LLAMA} --state-offload on --host-ram-gib 512", capsys), "Not measured")
+
+
+@pytest.mark.parametrize("model", ["meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-32B", "meta-llama/Llama-3.1-70B"])
+def test_no_number_of_hosts_is_slower_than_fewer_of_them_without_the_words(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fastest = 0.0
+    for hosts in range(1, 9):
+        found = planned(f"{LARGE.replace('meta-llama/Llama-3.1-70B', model)} --nodes {hosts}", capsys)
+        assert rate(found) > fastest or warned(found, "no faster than one"), hosts
+        fastest = max(fastest, rate(found))
+        assert found["batch"]["effective_batch_size"] == 4 * 8 * hosts

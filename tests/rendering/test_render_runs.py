@@ -153,21 +153,13 @@ def test_an_interrupted_script_saves_and_goes_on_and_takes_no_other_settings(wor
 
 
 TEXTS = [{"text": f"A long text about the number {number}. " * 20} for number in range(40)]
-# Beside the plan of `script`: gradients and state in host memory, packed text of pretraining, two processes.
+# Beside the plan of `script`: gradients and state in host memory, packed text of pretraining.
 OTHER_PLANS = {
     "offload": {
         "optimizer": {"name": "adamw_torch_fused", "learning_rate": 0.002, "state_offload": True},
         "memory": {"gradient_checkpointing": "off", "gradient_offload": True},
     },
     "pretrain": {"data": {"objective": "pretrain", "packing": True, "loss_on": "all", "format": "text"}},
-    "two": {
-        "distributed": {"gpus": 2, "nodes": 1, "strategy": "fsdp2"},
-        "batch": {
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 1,
-            "effective_batch_size": 4,
-        },
-    },
 }
 
 
@@ -185,15 +177,6 @@ def other_plan(folder: Path, model: Path, name: str) -> Path:
 def test_scripts_of_other_plans_end_in_a_trained_and_audited_model(workers, tiny_model, tmp_path, name):
     path = written(tmp_path, other_plan(tmp_path, tiny_model, name))
     run = workers.run_script(path, "--output", "out")
-    assert run.returncode == 0, run.stderr
-    assert audited(tmp_path / "out")["verdict"] == "full"
-
-
-@pytest.mark.train
-def test_a_plan_for_two_gpus_starts_its_own_two_processes_also_under_torchrun(tiny_model, tmp_path):
-    path = written(tmp_path, other_plan(tmp_path, tiny_model, "two"))
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    run = run_rendered(path, "--output", "out", launcher=launcher)
     assert run.returncode == 0, run.stderr
     assert audited(tmp_path / "out")["verdict"] == "full"
 

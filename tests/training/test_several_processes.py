@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+import two_hosts
 from conftest import SCRIPTS, assert_clear_error, minimal_parameters, run_script
 from training_processes import wait_for_step, workers_of
+from two_hosts import Host
 from unsloth_fft.training import launcher
 from unsloth_fft.training.launcher import Machines
 
@@ -79,18 +80,32 @@ def session_of(file: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, model_and_rows):
-    """The answer and the session of a run that nothing disturbed, by two launchers that meet at an address."""
+def hosts():
+    """Two hosts and a slow network."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("two hosts are made of Linux namespaces, or of addresses that only Linux has")
+    with two_hosts.two_hosts() as found:
+        yield found
+
+
+def start_on(hosts: tuple[Host, Host], session: Path, *arguments: str) -> list[subprocess.Popen[str]]:
+    """`train` on both hosts, the first of them first."""
+    meeting = ("train", str(session), "--rendezvous", f"{hosts[0].address}:{two_hosts.free_port()}", *arguments)
+    return [
+        host.start(str(TOOL), *meeting, *follows)
+        for host, follows in zip(hosts, (["--json"], ["--follow"]), strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, model_and_rows, hosts):
+    """The answer and the session of a run that nothing disturbed, on two hosts."""
     session = session_of(parameters_of(tmp_path_factory.mktemp("unbroken"), *model_and_rows, gpus=1, nodes=2))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{free.getsockname()[1]}"
-    first = start(session, "--rendezvous", place)
-    other = start(session, "--rendezvous", place, "--follow")
+    first, other = start_on(hosts, session)
     answer, words = first.communicate(timeout=250)
     assert first.returncode == 0, words
-    other.communicate(timeout=60)
-    assert other.returncode == 0
+    _, words = other.communicate(timeout=60)
+    assert other.returncode == 0, words
     return json.loads(answer), session
 
 
@@ -100,6 +115,32 @@ def test_two_machines_that_share_a_folder_train_one_ordinary_model(unbroken):
     assert answer["session"]["state"] == "completed" and answer["session"]["step"] == STEPS
     assert answer["audit"]["verdict"] == "full"
     assert answer["session"]["result"]["eval_loss_after"] < answer["session"]["result"]["eval_loss_before"]
+
+
+@pytest.mark.train
+def test_a_host_that_dies_ends_the_other_within_two_minutes_with_the_reason_and_both_go_on(
+    tmp_path, model_and_rows, hosts, unbroken
+):
+    session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=1, nodes=2))
+    first, other = start_on(hosts, session)
+    wait_for_step(session, 3, first)
+    hosts[1].die()
+    other.communicate(timeout=60)
+    _, words = first.communicate(timeout=120)
+    assert_clear_error(subprocess.CompletedProcess([], first.returncode, "", words), 5, "another machine", "--resume")
+    assert state_of(session)["state"] == "failed"
+    assert "another machine" in state_of(session)["error"]["message"]
+    if hosts[1].space is not None:
+        assert f"machine {hosts[1].space} has not been heard of" in words
+
+    hosts[1].repair()
+    first, other = start_on(hosts, session, "--resume")
+    _, words = first.communicate(timeout=250)
+    assert first.returncode == 0, words
+    assert "resuming at step" in words
+    other.communicate(timeout=60)
+    final = Path("model") / "model.safetensors"
+    assert (session / final).read_bytes() == (unbroken[1] / final).read_bytes()
 
 
 @pytest.mark.train

@@ -31,10 +31,10 @@ def ask_to_end(process: subprocess.Popen[Any]) -> None:
 
 def end(process: subprocess.Popen[Any]) -> None:
     """End `process`, started with APART, and all that it started, at once."""
+    # Some may have gone into a group of their own. Of a process that has ended, the number may be another's by now.
+    started = _children(process) if process.poll() is None else []
     if hasattr(os, "killpg"):
         _signal(process, signal.SIGKILL)
-        return
-    started = _children(process)
     for one in (*started, process):
         with contextlib.suppress(Exception):  # it may have ended meanwhile; psutil has an exception of its own for that
             one.kill()

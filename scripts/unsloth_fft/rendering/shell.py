@@ -78,6 +78,23 @@ def hours_allowed(parameters: Parameters) -> int:
 
 
 def seconds_to_save(parameters: Parameters) -> int:
-    """Seconds that a run is given to finish its step and save: twice what a checkpoint takes, 180 at least."""
-    one = disk.save_seconds(parameters.model.parameters or 0, parameters.precision.weights)
-    return max(180, 60 * math.ceil(2 * one / 60))
+    """Seconds that a run is given to finish its step and save: twice what both are expected to take, 180 at least."""
+    saving = disk.save_seconds(parameters.model.parameters or 0, parameters.precision.weights)
+    return max(180, 60 * math.ceil(2 * (saving + _step_seconds(parameters)) / 60))
+
+
+def how_long_to_save(parameters: Parameters) -> str:
+    """What `seconds_to_save` stands on, in words."""
+    elements = parameters.model.parameters or 0
+    size = elements * disk.CHECKPOINT_BYTES[parameters.precision.weights] / 1e9
+    return (
+        f"{seconds_to_save(parameters)} s: twice what a step and a checkpoint of at most {size:,.1f} GB take at"
+        f" {disk.WRITTEN_A_SECOND / 1e9:g} GB/s, 180 at least; on a slower disk change it"
+    )
+
+
+def _step_seconds(parameters: Parameters) -> float:
+    predicted = None if parameters.plan is None else parameters.plan.predicted
+    if predicted is None or predicted.hours_breakdown is None:
+        return 0.0
+    return 3600 * predicted.hours_breakdown["steps"] / max(predicted.steps, 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+from ..estimates import disk
 from ..settings.parameters import Parameters, optim_args_text
 
 # What Transformers asks for beside a schedule's name (transformers 5.17.0, optimization.py, get_scheduler).
@@ -18,6 +20,15 @@ def _row_preparation(packing: bool) -> dict[str, Any]:
     starts can leave both waiting for each other, so it is not asked for where there is nothing to do.
     """
     return {"dataset_num_proc": 1} if packing else {"dataset_kwargs": {"skip_prepare_dataset": True}}
+
+
+def _patience_s(parameters: Parameters) -> int:
+    """Seconds that processes wait for one another: all wait while the first writes a checkpoint, to a slow disk even.
+
+    At least what Transformers waits (5.17.0, training_args.py). A machine that is gone is noticed sooner (peers.py).
+    """
+    saving = disk.save_seconds(parameters.model.parameters or 0, parameters.precision.weights)
+    return max(1800, math.ceil(6 * saving))
 
 
 def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, Any]:
@@ -59,6 +70,8 @@ def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, A
         "bf16": parameters.precision.compute in ("bfloat16", "float8"),
         "fp16": parameters.precision.compute == "float16",
     }
+    if parameters.distributed.gpus * parameters.distributed.nodes > 1:
+        arguments["ddp_timeout"] = _patience_s(parameters)
     if schedule.lr_scheduler_type in SCHEDULER_ARGUMENTS:
         arguments["lr_scheduler_kwargs"] = dict(SCHEDULER_ARGUMENTS[schedule.lr_scheduler_type])
     if schedule.max_steps is not None:

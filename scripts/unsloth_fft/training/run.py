@@ -80,7 +80,7 @@ def train(root: Path, options: Options) -> Session:
             foreign_launcher.refuse()
             if options.follows:
                 environment.prepare(parameters, folder.root)
-                launcher.run(machines, folder, _worker_arguments(options), signals, follows=True)
+                launcher.run(machines, folder, _worker_arguments(options), signals)
                 return session.load(root)[1]
             with session.locked(folder):
                 # Only now: until the lock was taken, another process may have trained, and even finished.
@@ -169,7 +169,7 @@ def _machines(parameters: Parameters, options: Options) -> Machines:
         )
     if distributed.nodes == 1 and (options.rendezvous or options.follows):
         raise BadInput("this plan is for one machine", hint="leave --rendezvous and --follow out")
-    return Machines(distributed.gpus, distributed.nodes, options.rendezvous)
+    return Machines(distributed.gpus, distributed.nodes, options.rendezvous, options.follows)
 
 
 def _prepared(folder: Folder, state: Session, parameters: Parameters, options: Options) -> Start:
@@ -232,6 +232,7 @@ def _worker_arguments(options: Options) -> list[str]:
     return [
         *(["--resume"] if options.resume else []),
         *(["--hold-to-plan"] if options.hold_to_plan else []),
+        *(["--follow"] if options.follows else []),
     ]
 
 
@@ -328,6 +329,7 @@ def _run(
     runner = tasks.of(options.task).build(
         parameters, folder.checkpoints, base, tokenizer, prepared.train, prepared.held_out, [recorder.callback()]
     )
+    starting.refuse_different(folder, start)
     if start is None and prepared.held_out is not None:
         runner.evaluate()
     began = time.perf_counter()

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import BadInput
 from ..core.shell_words import word
 from ..core.terminal import say
-from . import checkpoints, manifest, metrics
+from . import checkpoints, manifest, metrics, processes
 from .session import Folder, Session
 
 
@@ -62,6 +62,17 @@ def find(folder: Folder, state: Session, resume: bool) -> Start:
             hint=f"restore one from a backup, or start anew by removing {folder.checkpoints}",
         )
     return Start(None, ())
+
+
+def refuse_different(folder: Folder, start: Path | None) -> None:
+    """Raise BadInput, in all processes, where they would go on from different steps: machines that share no folder."""
+    step = 0 if start is None else checkpoints.step_of(start)
+    furthest = processes.largest(step)
+    if processes.any_of(step != furthest):
+        raise BadInput(
+            f"the machines of this run do not have the same checkpoints: step {furthest} is not on every one of them",
+            hint=f"copy {folder.checkpoints} of the first machine to the others, and start again",
+        )
 
 
 def tidy(folder: Folder, start: Start, state: Session) -> None:

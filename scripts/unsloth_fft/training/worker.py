@@ -1,6 +1,6 @@
 """One process of a run on several GPUs, started by torchrun through launcher.py; not meant to be started by hand.
 
-torchrun ... --module unsloth_fft.training.worker SESSION [--resume]
+torchrun ... --module unsloth_fft.training.worker SESSION [--resume] [--hold-to-plan] [--follow]
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import sys
 from pathlib import Path
 
 from ..core.errors import FFTError, Interrupted
-from . import launcher, processes, run, session
+from . import ending, launcher, processes, run, session
 
 
 def main(arguments: list[str]) -> int:
     """Train as one of several; returns the exit code that torchrun sees."""
     root = Path(arguments[0])
-    # The launcher asks for a stop through a file. torchrun's own SIGTERM means that another process is dead.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     folder = session.Folder(root)
+    ending.watch(launcher.stop_file(folder))
+    processes.put_first_machine_first(follows="--follow" in arguments)
     try:
         run.train_as_worker(root, resume="--resume" in arguments, hold_to_plan="--hold-to-plan" in arguments)
     except Interrupted as stopped:
         if processes.is_first():
-            launcher.note_failure(folder, processes.RANK, stopped)
+            launcher.note_failure(folder, processes.rank(), stopped)
     except FFTError as error:
-        launcher.note_failure(folder, processes.RANK, error)
+        launcher.note_failure(folder, processes.rank(), error)
         return 1
     return 0
 

@@ -50,7 +50,15 @@ def _config(parameters: Parameters) -> dict[str, Any]:
 
 def _run(parameters: Parameters, file: str) -> str:
     where = " --machine_rank RANK --main_process_ip FIRST_MACHINE" if parameters.distributed.nodes > 1 else ""
-    return f"accelerate launch --config_file {file}{where} {SCRIPT} --output fft-output"
+    return f"{_given_time(parameters)}accelerate launch --config_file {file}{where} {SCRIPT} --output fft-output"
+
+
+def _given_time(parameters: Parameters) -> str:
+    """accelerate starts several processes through torchrun, which ends them 30 s after a TERM unless this is set
+    (torch 2.14.1, distributed/launcher/api.py; accelerate 1.15.0, commands/launch.py, multi_gpu_launcher)."""
+    if parameters.distributed.gpus * parameters.distributed.nodes == 1:
+        return ""
+    return f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT={shell.seconds_to_save(parameters)} "
 
 
 TARGET = Target("accelerate", "accelerate_fft.yaml", "YAML for `accelerate launch`, which starts the script", render)

@@ -13,6 +13,7 @@ from ..target import Rendered, Target, commented, plan_comment, require_data, re
 TEMPLATE = """# syntax=docker/dockerfile:1
 {comments}
 # Run: {run}
+{stopping}
 # HF_TOKEN is passed on from your environment by name; nothing secret is stored in the image.
 FROM python:3.12-slim
 # Triton compiles small helpers with the C compiler at the first step.
@@ -39,6 +40,9 @@ def render(parameters: Parameters, file: str) -> Rendered:
     text = TEMPLATE.format(
         comments=commented(wrapped(plan_comment(parameters))),
         run=run,
+        stopping=commented(
+            wrapped([f"`docker stop` lets it save: within {shell.how_long_to_save(parameters)}."])
+        ).rstrip("\n"),
         install=shell.install_command(parameters),
         end=shell.END,
         script=script_text(parameters),
@@ -50,7 +54,8 @@ def render(parameters: Parameters, file: str) -> Rendered:
 
 def _run(parameters: Parameters, name: str) -> str:
     cpu_plan = parameters.plan is not None and parameters.plan.hardware.name == "cpu"
-    words = ["docker run --rm"]
+    # Docker waits 10 s between TERM and KILL by itself, which is too short for a checkpoint.
+    words = [f"docker run --rm --stop-timeout {shell.seconds_to_save(parameters)}"]
     if not cpu_plan:
         words.append("--gpus all --ipc=host")
     words.append('-e HF_TOKEN -v "$PWD:/fft" -v "$HOME/.cache/huggingface:/root/.cache/huggingface"')

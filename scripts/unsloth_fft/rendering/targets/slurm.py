@@ -20,7 +20,7 @@ TEMPLATE = """#!/usr/bin/env bash
 {comments}
 # FFT_WORK: a folder that every node sees, for the environment and the result (default: where sbatch was called).
 # HF_TOKEN: needed for gated models; sbatch passes it on from your environment.
-# Slurm sends TERM {warning} seconds before the time is up; the run saves then, and the same sbatch goes on from there.
+{stopping}
 set -euo pipefail
 work="${{FFT_WORK:-$SLURM_SUBMIT_DIR}}"
 environment="$work/fft-env"
@@ -59,12 +59,24 @@ def render(parameters: Parameters, file: str) -> Rendered:
         memory=max(8, int(predicted * 1.2) + 1),
         hours=shell.hours_allowed(parameters),
         warning=shell.seconds_to_save(parameters),
+        stopping=commented(wrapped([_stopping(parameters)])).rstrip("\n"),
         comments=commented(wrapped(plan_comment(parameters))),
         install=shell.install_command(parameters, '"$environment/bin/python"'),
         write_script=shell.write_script(parameters, '"$script"'),
         start=start.format(port=shell.PORT, arguments=_arguments(parameters)),
     )
     return Rendered(text, run=f"sbatch {file}", variables=("FFT_WORK", "HF_TOKEN"))
+
+
+def _stopping(parameters: Parameters) -> str:
+    """Slurm's manual, sbatch --signal: all job steps get the signal, up to 60 s early; KillWait: slurm.conf."""
+    return (
+        "Before the time is up Slurm sends TERM to every process; the run finishes its step and saves, and the same"
+        f" sbatch goes on from there. It is given {shell.how_long_to_save(parameters)}."
+        " The same at any time: scancel --signal=TERM JOB."
+        " A plain scancel, or being preempted, leaves what your cluster says (KillWait, GraceTime; often 30 s): where"
+        " that is too short, the same sbatch goes on from the last whole checkpoint."
+    )
 
 
 def _arguments(parameters: Parameters) -> str:
