@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def wait_for_step(session: Path, step: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     metrics = session / "metrics.jsonl"
     while time.monotonic() < deadline:
         lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []

@@ -102,7 +102,7 @@ def unbroken(tmp_path_factory, model_and_rows, hosts):
     """The answer and the session of a run that nothing disturbed, on two hosts."""
     session = session_of(parameters_of(tmp_path_factory.mktemp("unbroken"), *model_and_rows, gpus=1, nodes=2))
     first, other = start_on(hosts, session)
-    answer, words = first.communicate(timeout=250)
+    answer, words = first.communicate(timeout=400)
     assert first.returncode == 0, words
     _, words = other.communicate(timeout=60)
     assert other.returncode == 0, words
@@ -135,7 +135,7 @@ def test_a_host_that_dies_ends_the_other_within_two_minutes_with_the_reason_and_
 
     hosts[1].repair()
     first, other = start_on(hosts, session, "--resume")
-    _, words = first.communicate(timeout=250)
+    _, words = first.communicate(timeout=400)
     assert first.returncode == 0, words
     assert "resuming at step" in words
     other.communicate(timeout=60)
