@@ -27,7 +27,8 @@ from .stopping import Signals
 
 STOP_FILE = ".stop"
 FAILURES = ".failure-*.json"
-TORCHRUN, WORKER = "unsloth_fft.training.torchrun", "unsloth_fft.training.worker"
+TORCHRUN = "unsloth_fft.training.torchrun"  # torch.distributed.run, without its tracebacks
+WORKER = "unsloth_fft.training.worker"
 # Workers that must end do so within seconds (ending.py); torchrun then has nothing to wait for.
 PATIENCE_S = 15.0
 # Who sends TERM to all processes of a job says how long they may take, and ends them by KILL when it is over. torchrun,
