@@ -38,10 +38,11 @@ fi
 
 ONE = 'srun "$environment/bin/python" "$script" {arguments}'
 SEVERAL = """head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+port=$((10000 + SLURM_JOB_ID % 10000 * 2))  # this and the next are this job's own: another may run on the same node
 # The first node keeps the run's records; the others follow it.
 # shellcheck disable=SC2016
 srun bash -c 'if [ "$SLURM_NODEID" != 0 ]; then set -- "$@" --follow; fi; exec "$@"' fft \\
-  "$environment/bin/python" "$script" {arguments} --rendezvous "$head:{port}\""""
+  "$environment/bin/python" "$script" {arguments} --rendezvous "$head:$port\""""
 
 
 def render(parameters: Parameters, file: str) -> Rendered:
@@ -63,7 +64,7 @@ def render(parameters: Parameters, file: str) -> Rendered:
         comments=commented(wrapped(plan_comment(parameters))),
         install=shell.install_command(parameters, '"$environment/bin/python"'),
         write_script=shell.write_script(parameters, '"$script"'),
-        start=start.format(port=shell.PORT, arguments=_arguments(parameters)),
+        start=start.format(arguments=_arguments(parameters)),
     )
     return Rendered(text, run=f"sbatch {file}", variables=("FFT_WORK", "HF_TOKEN"))
 
