@@ -88,8 +88,12 @@ class Peers:
         return listener
 
     def _stay_in_touch(self) -> None:
-        beat = 0.0
+        beat, awake = 0.0, time.monotonic()
         while not self._over.is_set():
+            if time.monotonic() - awake > SILENCE_S / 2:  # this machine was suspended, perhaps with all others
+                for peer in self._peers:
+                    peer.heard = time.monotonic()
+            awake = time.monotonic()
             if not self._first and not self._peers:
                 self._call()
             if time.monotonic() - beat >= BEAT_S:
@@ -153,7 +157,8 @@ class Peers:
                 self._forget(peer)
         elif word == _BYE:
             self._forget(peer)
-            self._over.set() if not self._first else None
+            if not self._first:
+                self._over.set()
         elif word == _GONE and rest.isprintable():
             self._gone(peer, None, rest)
 
