@@ -69,8 +69,8 @@ def _template(report: Report) -> list[str]:
         )
     elif template.end_stops_generation is False:
         found.append(
-            f"Answers end with {template.end_of_turn!r}, which is not among the model's eos_token_id: generation will"
-            " not stop there. Add it to generation_config.json after training."
+            f"Answers end with {template.end_of_turn!r}, which is not among the model's eos_token_id: the base does not"
+            " stop there. train adds it to the generation_config.json of what it saves."
         )
     if template.every_turn_ends is False and template.end_of_turn is not None:
         found.append("Only the last answer of a conversation is learned with its end; earlier ones lose it.")

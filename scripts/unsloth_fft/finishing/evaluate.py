@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core import files, outputs, schema
 from ..core.errors import BadInput
-from ..data import preparing
+from ..data import preparing, stopping_tokens
 from ..training import environment, held_out, session, starting, text_model
 from ..training.held_out import Row, RowLoss
 from ..weights import loading, multimodal
@@ -206,7 +206,10 @@ def _answer(model: Any, tokenizer: Any, prompt: str) -> str:
     given = {key: value.to(model.device) for key, value in given.items() if key in ("input_ids", "attention_mask")}
     with torch.inference_mode():
         output = model.generate(
-            **given, max_new_tokens=LONGEST_ANSWER, do_sample=False, eos_token_id=tokenizer.eos_token_id
+            **given,
+            max_new_tokens=LONGEST_ANSWER,
+            do_sample=False,
+            eos_token_id=tokenizer.convert_tokens_to_ids(stopping_tokens.of(tokenizer)) or None,
         )
     words: str = tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
     return words.strip()

@@ -13,6 +13,7 @@ from ..core import files, hub, outputs, schema, staging_folders
 from ..core.errors import BadInput, FFTError, MissingHere
 from ..core.shell_words import word
 from ..core.terminal import say
+from ..data import stopping_tokens
 from ..models import hub_cache
 from ..settings.parameters import Parameters
 from ..training import environment, master, session, starting
@@ -62,6 +63,7 @@ def export(
             base = hub_cache.find(state.base_model, parameters.model.revision)
             with files.explained(staging):
                 older_readers.complete(staging, base if base is not None and base.is_dir() else None)
+                stopping_tokens.complete(staging, tokenizer)
             found = stored.look_at(folder, state, parameters, staging, chosen)
         written = gguf.write(tools, staging, types, to.name) if tools else []
         facts = model_card.Facts(
@@ -155,8 +157,6 @@ def _write_model(folder: session.Folder, staging: Path, dtype: str) -> tuple[Any
     if multimodal.is_multimodal(files.read_json(folder.model / "config.json", "model configuration")):
         return _write_multimodal(folder, staging, dtype)
     tokenizer, model = loading.tokenizer(folder.model), _model_as(folder, dtype)
-    if tokenizer.eos_token_id is not None and model.generation_config.eos_token_id is None:
-        model.generation_config.eos_token_id = tokenizer.eos_token_id
     with files.explained(staging):
         model.save_pretrained(staging, max_shard_size=SHARD_SIZE)
         tokenizer.save_pretrained(staging)
@@ -238,9 +238,11 @@ def _write_records(folder: session.Folder, staging: Path, facts: model_card.Fact
     files.write_json(staging / "audit.json", _without_paths(facts.stored.audit or facts.audit))
     files.write_text(staging / "README.md", model_card.model_card(facts))
     if facts.ggufs:
-        stop = [tokenizer.eos_token] if tokenizer.eos_token else []
         template = model_card.go_template(tokenizer) if facts.has_template else None
-        files.write_text(staging / "Modelfile", model_card.modelfile(facts.ggufs[0], facts.context, template, stop))
+        files.write_text(
+            staging / "Modelfile",
+            model_card.modelfile(facts.ggufs[0], facts.context, template, stopping_tokens.of(tokenizer)),
+        )
 
 
 def _without_paths(audit: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files
+from ..data import stopping_tokens
 from ..weights import multimodal
 from . import checkpoints, processes
 from .session import Folder
@@ -29,6 +30,7 @@ def save_model(folder: Folder, runner: Any, tokenizer: Any, multimodal_base: Pat
                 multimodal.write_back(multimodal_base, text, staging)
                 shutil.rmtree(text)
             tokenizer.save_pretrained(str(staging))
+            stopping_tokens.complete(staging, tokenizer)
             (staging / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
             files.give_usual_mode(staging)
             checkpoints.flush(staging)
