@@ -81,3 +81,12 @@ def test_nothing_in_the_package_imports_maintainers_tools() -> None:
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             assert not (isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("tools"))
+
+
+def test_every_module_that_a_string_names_is_there() -> None:
+    """Code for another process, or a rendered file, imports by words in a string, which no checker follows."""
+    for path in modules():
+        for name in re.findall(r"\bunsloth_fft(?:\.[a-z_0-9]+)+", path.read_text(encoding="utf-8")):
+            place = PACKAGE.joinpath(*name.split(".")[1:])
+            places = (place, place.with_suffix(".py"), place.parent.with_suffix(".py"))  # a package, a module, its name
+            assert any(one.exists() for one in places), f"{path}: {name}"

@@ -46,11 +46,11 @@ def make(name: str, folder: Path) -> None:
 def make_apart(name: str, folder: Path) -> None:
     """`make` in a process of its own, so that none of its memory stays. Raises TrainingFailed where that ends badly."""
     script = (
-        "from pathlib import Path; from unsloth_fft.measuring import random_model;"
+        "from pathlib import Path; from unsloth_fft.benchmarking import random_model;"
         f" random_model.make({name!r}, Path({str(folder)!r}))"
     )
     made = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment.for_children()
+        [sys.executable, "-c", script], capture_output=True, text=True, errors="replace", env=environment.for_children()
     )
     if made.returncode:
         raise TrainingFailed(

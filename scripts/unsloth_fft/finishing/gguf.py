@@ -131,7 +131,7 @@ def _on_path(program: str) -> list[Path]:
 
 
 def _run(command: list[str], what: str) -> None:
-    finished = subprocess.run(command, capture_output=True, text=True)
+    finished = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if finished.returncode != 0:
         words = (finished.stderr.strip() or finished.stdout.strip() or "no output").splitlines()[-1]
         raise TrainingFailed(f"{what} failed: {words[:300]}", hint="is the model's architecture known to llama.cpp?")

@@ -45,7 +45,7 @@ def scores(model: str, tasks: str, device: str) -> dict[str, dict[str, float]]:
             sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model}", "--tasks", tasks,
             "--device", device, "--output_path", folder,
         ]  # fmt: skip
-        finished = subprocess.run(command, capture_output=True, text=True)
+        finished = subprocess.run(command, capture_output=True, text=True, errors="replace")
         reports = sorted(Path(folder).rglob("results*.json"))
         if finished.returncode != 0 or not reports:
             words = (finished.stderr.strip() or finished.stdout.strip() or "no output").splitlines()[-1]
