@@ -25,7 +25,7 @@ PROMISED = [
     "Olmo-3-7B-Instruct", "OLMoE-1B-7B", "granite-3.1-8b-instruct", "granite-4.0-1b", "Falcon3-7B-Base",
     "GLM-4-9B-0414", "DeepSeek-R1-Distill-Qwen-7B", "DeepSeek-R1-Distill-Llama-8B", "gpt-oss-20b",
     "gpt-oss-120b", "Qwen1.5-MoE-A2.7B", "Qwen3-VL-8B-Instruct", "Nemotron-3-Nano-30B-A3B", "Falcon-H1-0.5B-Base",
-    "LFM2.5-1.2B-Instruct", "Ministral-3-8B-Base-2512", "Mistral-Small-3.2-24B-Instruct-2506", "gemma-3n-E4B-it",
+    "LFM2.5-1.2B-Instruct", "Ministral-3-8B-Base-2512", "Mistral-Small-3.2-24B-Instruct-2506",
     "GLM-4.5-Air", "GLM-4.7-Flash", "ERNIE-4.5-21B-A3B-PT", "Olmo-3-7B", "NVIDIA-Nemotron-Nano-9B-v2",
 ]  # fmt: skip
 

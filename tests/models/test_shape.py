@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny_configs import OWN_KEYS, SMALL
+from tiny_configs import MULTIMODAL, OWN_KEYS, SMALL
 from unsloth_fft.core.errors import BadInput
-from unsloth_fft.models.families import FAMILIES
+from unsloth_fft.models.families import FAMILIES, TEXT_TYPE_OF_WRAPPER
 from unsloth_fft.models.shape import ModelShape
 
 LLAMA_31_8B = {
@@ -161,6 +161,15 @@ def test_an_unknown_type_that_lacks_one_of_llamas_own_keys_is_refused(key):
 def test_an_unknown_type_inside_a_multimodal_wrapper_is_refused():
     with pytest.raises(BadInput, match="my_llama"):
         ModelShape.from_config({"text_config": {**LLAMA_31_8B, "model_type": "my_llama"}}, "mine")
+
+
+def test_a_multimodal_wrapper_that_was_never_put_back_whole_is_refused_with_the_reason():
+    with pytest.raises(BadInput, match="timm"):
+        ModelShape.from_config({"model_type": "gemma3n", "text_config": {"model_type": "gemma3n_text"}}, "mine")
+
+
+def test_every_multimodal_wrapper_with_a_type_of_its_own_is_tried_whole():
+    assert set(TEXT_TYPE_OF_WRAPPER) - set(FAMILIES) - {"qwen3_vl_text"} <= set(MULTIMODAL)
 
 
 def test_weights_that_cannot_be_counted_are_refused_rather_than_guessed():

@@ -346,11 +346,16 @@ FAMILIES: dict[str, Family] = {
 # A multimodal file whose text part carries no type of its own goes by the wrapper's.
 TEXT_TYPE_OF_WRAPPER = {
     "gemma3": "gemma3_text",
-    "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     # Its language model is Qwen3's: with text alone every position is the same in all three axes.
     "qwen3_vl": "qwen3",
     "qwen3_vl_text": "qwen3",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
+}
+
+# Wrappers that no checkpoint of could be made and loaded whole here, so that nothing is known of what an export would
+# be; with the reason. Their language models alone are taken.
+UNTRIED_WRAPPERS = {
+    "gemma3n": "its vision tower is one of the package timm (transformers 5.17.0, modeling_gemma3n.py, Gemma3nModel)",
 }

@@ -16,7 +16,7 @@ from typing import Any
 from ..core.errors import BadInput
 from .blocks import Block, blocks_of, norm_part
 from .config import ConfigReader, has_exactly_llama_keys, positions, refuse_quantized, stored_dtype, text_part
-from .families import FAMILIES, LLAMA, TEXT_TYPE_OF_WRAPPER
+from .families import FAMILIES, LLAMA, TEXT_TYPE_OF_WRAPPER, UNTRIED_WRAPPERS
 from .feed_forward import per_layer_input_width, stream_projections
 from .traits import Family, LayerKind
 
@@ -63,6 +63,7 @@ class ModelShape:
         """
         refuse_quantized(config, name)
         values, multimodal = text_part(config, name)
+        _refuse_untried(config.get("model_type"), name)
         family, model_type, assumed = _family_of(values, name, may_assume=not multimodal)
         reader = ConfigReader(values, family.defaults, name)
         _refuse_uncounted(reader, family)
@@ -182,6 +183,15 @@ def _family_of(values: Mapping[str, Any], name: str, *, may_assume: bool) -> tup
         f'config.json of {name}: model_type "{model_type}" is not one whose layers can be counted here',
         hint=f"known types: {', '.join(sorted(FAMILIES))}",
     )
+
+
+def _refuse_untried(model_type: object, name: str) -> None:
+    reason = UNTRIED_WRAPPERS.get(model_type) if isinstance(model_type, str) else None
+    if reason is not None:
+        raise BadInput(
+            f"config.json of {name}: a multimodal {model_type} was never trained and put back whole: {reason}",
+            hint="save its language model alone and train that, or choose another model",
+        )
 
 
 def _tied(reader: ConfigReader, family: Family) -> bool:
