@@ -46,6 +46,13 @@ def test_a_budget_too_small_says_what_is_needed() -> None:
         halving.rounds(5, 20)
 
 
+def test_a_small_budget_tries_fewer_rates_over_the_same_range() -> None:
+    many, some, few = (halving.rates_around(1e-5, budget) for budget in (1000, 160, 60))
+    assert [len(rates) for rates in (many, some, few)] == [7, 5, 3]
+    assert max(many) == max(some) == max(few) == 1.6e-4
+    assert all(1e-5 in rates for rates in (many, some, few))
+
+
 def test_the_edge_is_named() -> None:
     assert halving.at_edge(1e-3, RATES) == "upper"
     assert halving.at_edge(1e-5, RATES) == "lower"
@@ -99,7 +106,7 @@ def test_what_it_takes_is_said_and_nothing_trained(tmp_path: Path) -> None:
     done = run_script(TOOL, "tune", "--params", short(tmp_path), "--folder", tmp_path / "t", "--share", "1", "--plan")
     assert done.returncode == 0 and "5 x 21 then 3 x 42 then 2 x 84 steps, 399 in all" in done.stderr, done.stderr
     assert not (tmp_path / "t").exists()
-    few = run_script(TOOL, "tune", "--params", short(tmp_path), "--folder", tmp_path / "t", "--output", tmp_path / "o")
+    few = run_script(TOOL, "tune", "--params", short(tmp_path), "--folder", tmp_path / "t", "--share", "0.1")
     assert_clear_error(few, 2, "are needed", "--share")
 
 

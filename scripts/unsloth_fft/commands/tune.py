@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     command.add_argument("--folder", required=True, type=Path, metavar="DIR", help="for the tries, and tuning.json")
     command.add_argument("--output", type=Path, metavar="FILE", help="the parameters with the measured rate")
     command.add_argument(
-        "--rates", type=_rates, metavar="A,B,C", help="rates to try (default: seven around the planned)"
+        "--rates", type=_rates, metavar="A,B,C", help="rates to try (default: three to seven around the planned)"
     )
     command.add_argument(
         "--share",
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     outputs.refuse_overwriting(
         {"--output": args.output, **written}, files=[args.params], models=[given.model.name], data=given.data.named
     )
-    rates = args.rates or halving.rates_around(given.optimizer.learning_rate)
-    budget = _budget(given, args, len(rates))
+    budget = _budget(given, args)
+    rates = args.rates or halving.rates_around(given.optimizer.learning_rate, budget)
     rounds = halving.rounds(len(rates), budget)
     steps = sum(one.rates * one.steps for one in rounds)
     terminal.say(_outlook(given, rates, rounds, steps))
@@ -114,7 +114,7 @@ def _tried(given: Parameters, folder: Path, rates: Any, budget: int) -> list[lis
     return tried
 
 
-def _budget(given: Parameters, args: argparse.Namespace, rates: int) -> int:
+def _budget(given: Parameters, args: argparse.Namespace) -> int:
     """Optimizer steps that the tries may take together."""
     whole = short_runs.planned_steps(given)
     if args.minutes is not None:
@@ -123,7 +123,7 @@ def _budget(given: Parameters, args: argparse.Namespace, rates: int) -> int:
             raise BadInput("--minutes needs a plan with predicted hours in the file", hint="give --share instead")
         return int(min(LARGEST_SHARE, args.minutes / 60 / predicted.hours) * predicted.steps)
     if whole is None:
-        return halving.least_budget(rates)
+        return halving.least_budget(len(args.rates or halving.FACTORS[0]))
     return int(args.share * whole)
 
 

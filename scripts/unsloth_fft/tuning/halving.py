@@ -14,7 +14,7 @@ from ..core.errors import BadInput
 
 # Around the planned rate: a quarter of it to sixteen times it. The best rate of the one pretrained model measured lay
 # ten times and more above the planned one (references/measurements/methods-and-rates-h200-2026-12-01.jsonl).
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+FACTORS = ((0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0), (0.5, 1.0, 3.0, 8.0, 16.0), (1.0, 4.0, 16.0))
 LARGEST_RATE = 0.01
 # With fewer steps a run is mostly its warm-up (a judgement).
 LEAST_STEPS = 8
@@ -37,9 +37,14 @@ class Round:
     steps: int
 
 
-def rates_around(planned: float) -> tuple[float, ...]:
-    """Rates to try, two digits each, rising."""
-    return tuple(sorted({float(f"{planned * factor:.1e}") for factor in FACTORS if planned * factor <= LARGEST_RATE}))
+def rates_around(planned: float, budget_steps: int) -> tuple[float, ...]:
+    """Rates to try, two digits each, rising: seven, five or three, as many as the budget of steps compares."""
+    sets = [_times(planned, factors) for factors in FACTORS]
+    return next((rates for rates in sets if least_budget(len(rates)) <= budget_steps), sets[-1])
+
+
+def _times(planned: float, factors: Sequence[float]) -> tuple[float, ...]:
+    return tuple(sorted({float(f"{planned * factor:.1e}") for factor in factors if planned * factor <= LARGEST_RATE}))
 
 
 def rounds(rates: int, budget_steps: int) -> list[Round]:
