@@ -142,8 +142,8 @@ def test_the_command_writes_its_plot(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--model", "no/such-model", "--learning-rate", "1e-5"], "no/such-model"),
-        (["--model", "Qwen/Qwen2.5-0.5B", "--learning-rate", "0"], "learning rate"),
-        (["--model", "Qwen/Qwen2.5-0.5B", "--learning-rate", "nan"], "learning rate"),
+        (["--model", "Qwen/Qwen2.5-0.5B", "--learning-rate", "0"], "--learning-rate"),
+        (["--model", "Qwen/Qwen2.5-0.5B", "--learning-rate", "nan"], "--learning-rate"),
         (["--model", "Qwen/Qwen2.5-0.5B", "--learning-rate", "1e-5", "--stochastic-rounding"], "adamw_torch_8bit"),
     ],
 )

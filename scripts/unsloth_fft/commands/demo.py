@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     root = args.session or _free_name()
-    session.refuse_existing(root)
+    session.require_new(root)
     prepared = demo_run.prepare(root, args.dataset, tiny=args.tiny)
     init.initialize(prepared.parameters, root)
     state = training_run.train(root, training_run.Options())

@@ -92,13 +92,13 @@ def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.S
 
     Raises BadInput or MissingHere, in which case nothing was written.
     """
-    session.refuse_existing(root)
+    session.require_new(root)
     return make(parameters.load(params_file), root)
 
 
 def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[session.Folder, session.Session]:
     """`initialize` with parameters that are read already, for rows of `task`."""
-    session.refuse_existing(root)
+    session.require_new(root)
     found = resolved(given)
     model_folder.check_local(found.model.name, found.model.revision)
     _check_length(found)

@@ -133,7 +133,7 @@ def _session_of(args: argparse.Namespace) -> Path:
         raise BadInput("train needs a session folder", hint="use: train DIR, or: train --params F --session DIR")
     if args.params is None:
         return _existing(args.session)
-    session.refuse_existing(args.session)
+    session.require_new(args.session)
     environment.begin(parameters.load(args.params), args.session)
     init.initialize(args.params, args.session)
     return Path(args.session)

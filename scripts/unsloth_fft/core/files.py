@@ -183,6 +183,20 @@ def folders_above(place: Path) -> Iterator[None]:
         raise
 
 
+def require_place(place: Path) -> None:
+    """Raise BadInput or MissingHere where no folder `place` can be made and written to. Nothing is left behind."""
+    with explained(place):
+        probe = place.absolute() / ".writable"
+        missing = [folder for folder in (probe, *probe.parents) if not folder.exists()]
+    try:
+        with explained(place):
+            probe.mkdir(parents=True)
+    finally:
+        for folder in missing:  # innermost first
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write `path`, however a library words it, into a clear error."""

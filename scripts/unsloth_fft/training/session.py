@@ -197,7 +197,7 @@ def _refuse_links(folder: Folder) -> None:
 
 def create(root: Path, parameters: Parameters, data: DataRecord) -> tuple[Folder, Session]:
     """Make a session folder whole or not at all. Raises BadInput when `root` already exists and is not empty."""
-    refuse_existing(root)
+    require_new(root)
     place = Path(os.path.abspath(root))  # `new/..` and the like have no name to build on
     with files.folders_above(place), staging_folders.beside(place, "init") as staging:
         session = _written(Folder(staging), parameters, data)
@@ -233,14 +233,15 @@ def remove_leftovers(folder: Folder) -> None:
             path.unlink(missing_ok=True)
 
 
-def refuse_existing(root: Path) -> None:
-    """Raise BadInput when `root` holds anything already, or is a name that no folder can have."""
+def require_new(root: Path) -> None:
+    """Raise BadInput when `root` holds anything already, or is a place where no session can be written."""
     with files.explained(root):
         taken = root.is_symlink() or root.exists()
     if taken and (root.is_symlink() or not root.is_dir() or any(root.iterdir())):
         raise BadInput(
             f"{root} already exists and is not empty; nothing was changed", hint="choose a new --session folder"
         )
+    files.require_place(root)
 
 
 def digest(path: Path) -> str:
