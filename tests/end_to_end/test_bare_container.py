@@ -41,7 +41,7 @@ BESIDES = (
     ),
 )
 # How a command ends without packages: everything that needs tensors says so in two lines.
-NEEDS_MORE = ("init", "train", "eval", "export", "audit", "demo", "status")
+NEEDS_MORE = ("init", "train", "eval", "export", "audit", "demo", "status", "tune")
 EXPECTED = {"doctor": (4,), **dict.fromkeys(NEEDS_MORE, (2, 4))}
 
 

@@ -138,4 +138,4 @@ def test_a_dry_run_ends_with_a_command_that_will_be_taken(workers, tmp_path, tin
 
 
 def test_a_dry_run_wants_whole_steps(workers, tmp_path):
-    assert_clear_error(workers.run("train", tmp_path, "--dry-run-steps", "0"), 2, "at least 1")
+    assert_clear_error(workers.run("train", tmp_path, "--dry-run-steps", "0"), 2, "whole number from 1")

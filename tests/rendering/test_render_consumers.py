@@ -131,7 +131,8 @@ def test_trl_reads_it(three, name, tmp_path):
     assert training.max_steps == plan["schedule"]["max_steps"] and training.packing is plan["data"]["packing"]
     assert training.warmup_steps == plan["schedule"]["warmup_steps"] and training.report_to == []
     assert training.assistant_only_loss is (plan["data"]["format"] == "messages")
-    assert mixture.datasets[0].path == plan["data"]["dataset"] and mixture.test_split_size == 0.1
+    assert mixture.datasets[0].path == plan["data"]["dataset"]
+    assert mixture.test_split_size == plan["data"]["eval_fraction"]
 
 
 @pytest.mark.train

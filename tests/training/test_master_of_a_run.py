@@ -79,7 +79,7 @@ def finished(tmp_path, monkeypatch):
 
 def test_corrections_are_found_through_unsloths_arguments_and_accelerates_wrapper(finished):
     result, folder, runner = finished(keeps=True)
-    assert runner.args.optim == "adamw_torch", "Unsloth's placeholder: the arguments do not name adamw_flash"
+    assert runner.args.optim.startswith("adamw_torch"), "Unsloth's placeholder, not adamw_flash"
     assert type(runner.optimizer).__name__ == "AcceleratedOptimizer"
     kept = master.read(folder.correction)
     assert kept.keys() == dict(runner.model.named_parameters()).keys()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 POLL_SECONDS = 0.05
 
@@ -23,13 +23,14 @@ class HeldElsewhere(Exception):
     """Another process holds the lock."""
 
 
-def take(path: Path, patience: float) -> ExitStack:
-    """Take the lock of the file `path`, made where it is missing; leaving what is returned gives it back.
+def take(path: Path, patience: float, mode: str = "a") -> ExitStack:
+    """Take the lock of the file `path`, opened with `mode`: made where it is missing. Leaving what is returned gives
+    it back.
 
     Raises HeldElsewhere after `patience` seconds, OSError where the file cannot be opened.
     """
     with ExitStack() as held:
-        _way()(path, patience, held)
+        _way()(path, patience, held, mode)
         return held.pop_all()
 
 
@@ -38,29 +39,29 @@ def is_held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        take(path, 0.0).close()
+        take(path, 0.0, "r").close()  # on a read-only place, too
     except HeldElsewhere:
         return True
     return False
 
 
-def _way() -> Callable[[Path, float, ExitStack], None]:
+def _way() -> Callable[[Path, float, ExitStack, str], None]:
     for module, way in (("fcntl", _by_flock), ("filelock", _by_filelock), ("msvcrt", _by_msvcrt)):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
             return way
-    return lambda path, patience, held: None  # no system that Python knows comes here
+    return lambda path, patience, held, mode: None  # no system that Python knows comes here
 
 
-def _by_flock(path: Path, patience: float, held: ExitStack) -> None:
+def _by_flock(path: Path, patience: float, held: ExitStack, mode: str) -> None:
     import fcntl
 
-    handle = held.enter_context(_opened(path))
+    handle = held.enter_context(path.open(mode, encoding="utf-8"))
     _until_taken(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB), patience)
     os.register_at_fork(after_in_child=handle.close)
 
 
-def _by_filelock(path: Path, patience: float, held: ExitStack) -> None:
+def _by_filelock(path: Path, patience: float, held: ExitStack, mode: str) -> None:
     import filelock
 
     if filelock.FileLock is filelock.SoftFileLock:  # no lock of the system's: a file whose presence says it, told stale
@@ -74,11 +75,11 @@ def _by_filelock(path: Path, patience: float, held: ExitStack) -> None:
     held.callback(lock.release)
 
 
-def _by_msvcrt(path: Path, patience: float, held: ExitStack) -> None:
+def _by_msvcrt(path: Path, patience: float, held: ExitStack, mode: str) -> None:
     import msvcrt
 
     system: Any = msvcrt  # its functions are known to type checkers on Windows alone
-    handle = held.enter_context(_opened(path))
+    handle = held.enter_context(path.open(mode, encoding="utf-8"))
 
     def first_byte(how: int) -> None:
         handle.seek(0)  # it locks from where the file stands
@@ -86,10 +87,6 @@ def _by_msvcrt(path: Path, patience: float, held: ExitStack) -> None:
 
     _until_taken(lambda: first_byte(system.LK_NBLCK), patience)
     held.callback(first_byte, system.LK_UNLCK)
-
-
-def _opened(path: Path) -> TextIO:
-    return path.open("a", encoding="utf-8")
 
 
 def _until_taken(attempt: Callable[[], None], patience: float) -> None:
