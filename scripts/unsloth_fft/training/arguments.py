@@ -13,8 +13,8 @@ from ..settings.parameters import Parameters, optim_args_text
 SCHEDULER_ARGUMENTS = {"cosine_with_min_lr": {"min_lr_rate": 0.1}}
 
 
-def _row_preparation(packing: bool) -> dict[str, Any]:
-    """Rows come tokenized and cut. What is left to TRL is packing them, in one process of its own.
+def row_preparation(packing: bool) -> dict[str, Any]:
+    """More of them, for rows that come tokenized and cut. What is left to TRL is packing them, in one process of its own.
 
     datasets 4.8.5 starts a process even for one (`num_proc >= 1`, arrow_dataset.py); a signal that meets it while it
     starts can leave both waiting for each other, so it is not asked for where there is nothing to do.
@@ -66,7 +66,6 @@ def training_arguments(parameters: Parameters, checkpoints: Path) -> dict[str, A
         "data_seed": schedule.seed,
         "report_to": schedule.report_to,
         "disable_tqdm": True,
-        **_row_preparation(parameters.data.packing),
         "bf16": parameters.precision.compute in ("bfloat16", "float8"),
         "fp16": parameters.precision.compute == "float16",
     }

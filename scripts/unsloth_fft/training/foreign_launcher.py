@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..core.errors import BadInput
+from ..hardware import detection
 
 _COUNTS: Final = ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _RANKS: Final = ("RANK", "LOCAL_RANK")
@@ -39,6 +40,8 @@ def refuse(environment: Mapping[str, str] = _AT_START) -> None:
         if not name.startswith("ACCELERATE_") or name in _HARMLESS or value.strip().lower() in _ASKS_NOTHING:
             continue
         if name == "ACCELERATE_GRADIENT_ACCUMULATION_STEPS" and value.strip() == "1":
+            continue
+        if name == "ACCELERATE_USE_CPU" and detection.detect().gpus == 0:  # it trains there anyway
             continue
         raise _refusal(name, value, "a way to train that the plan does not have")
 

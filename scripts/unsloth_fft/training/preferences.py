@@ -20,7 +20,7 @@ from .arguments import training_arguments
 PAIR = ("prompt", "chosen", "rejected")
 # Arguments of TRL's SFTConfig and of Unsloth's trainer that its DPOConfig (trl 1.15.0) does not have, or that its
 # DPOTrainer does not do ("`padding_free=True` is temporarily unavailable").
-NOT_FOR_DPO = ("packing", "padding_free", "dataset_num_proc")
+NOT_FOR_DPO = ("packing", "padding_free")
 
 
 def check(source: Source, data: Data) -> scanning.Counts:

@@ -9,7 +9,7 @@ from typing import Any
 from ..memory_savers import clipping, host_gradients, partial_checkpointing, pinned_memory
 from ..settings.parameters import Parameters
 from . import checkpoints, experts, held_out, processes, sharding
-from .arguments import training_arguments
+from .arguments import row_preparation, training_arguments
 
 
 def build(
@@ -46,12 +46,13 @@ def build(
         trainer_class = partial_checkpointing.recomputes(parameters.memory.checkpointed_layers)(trainer_class)
     experts.name_their_number(base.config)
     router = experts.arguments(base)
+    arguments = {**training_arguments(parameters, folder), **row_preparation(parameters.data.packing)}
     trainer = trainer_class(
         model=base,
         processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=evaluation,
-        args=UnslothTrainingArguments(**{**training_arguments(parameters, folder), **router, **changes}),
+        args=UnslothTrainingArguments(**{**arguments, **router, **changes}),
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them
