@@ -41,7 +41,7 @@ def refuse(environment: Mapping[str, str] = _AT_START) -> None:
             continue
         if name == "ACCELERATE_GRADIENT_ACCUMULATION_STEPS" and value.strip() == "1":
             continue
-        if name == "ACCELERATE_USE_CPU" and detection.detect().gpus == 0:  # it trains there anyway
+        if name == "ACCELERATE_USE_CPU" and detection.detect().is_cpu:  # it trains there anyway
             continue
         raise _refusal(name, value, "a way to train that the plan does not have")
 
