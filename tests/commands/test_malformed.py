@@ -251,7 +251,9 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_command(place, capsys
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *package: None if name == "tensorboard" else real(name, *package))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *package: None if name == "tensorboard" else real(name, *package)
+    )
     value = valid(place)
     value["schedule"]["report_to"] = "tensorboard"
     assert_init_refuses(capsys, place, json.dumps(value), "pip install tensorboard", code=4)
