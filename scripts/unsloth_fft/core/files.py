@@ -183,7 +183,7 @@ def folders_above(place: Path) -> Iterator[None]:
         raise
 
 
-def require_place(place: Path) -> None:
+def require_folder(place: Path) -> None:
     """Raise BadInput or MissingHere where no folder `place` can be made and written to. Nothing is left behind."""
     with explained(place):
         probe = place.absolute() / ".writable"

@@ -14,7 +14,7 @@ SCHEDULER_ARGUMENTS = {"cosine_with_min_lr": {"min_lr_rate": 0.1}}
 
 
 def row_preparation(packing: bool) -> dict[str, Any]:
-    """More of them, for rows that come tokenized and cut. What is left to TRL is packing them, in one process of its own.
+    """More of them, for rows that come tokenized and cut. What is left to TRL is packing, in one process of its own.
 
     datasets 4.8.5 starts a process even for one (`num_proc >= 1`, arrow_dataset.py); a signal that meets it while it
     starts can leave both waiting for each other, so it is not asked for where there is nothing to do.

@@ -241,7 +241,7 @@ def require_new(root: Path) -> None:
         raise BadInput(
             f"{root} already exists and is not empty; nothing was changed", hint="choose a new --session folder"
         )
-    files.require_place(root)
+    files.require_folder(root)
 
 
 def digest(path: Path) -> str:
