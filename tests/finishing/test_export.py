@@ -17,7 +17,7 @@ import yaml
 from conftest import assert_clear_error
 from render_helpers import consumer, program, trained_session
 from unsloth_fft.core import staging_folders
-from unsloth_fft.core.errors import BadInput, MissingHere
+from unsloth_fft.core.errors import BadInput, MissingHere, TrainingFailed
 from unsloth_fft.finishing import evaluate, export, gguf, model_card, stored
 from unsloth_fft.training import held_out, master, session
 
@@ -384,6 +384,13 @@ def test_what_is_no_gguf_type_is_refused(text):
 
 def test_gguf_types_are_read_in_any_case_once_each():
     assert gguf.parse_types("q8_0, F16,Q8_0") == ["Q8_0", "F16"]
+
+
+def test_the_last_words_of_a_converter_that_writes_no_utf_8_are_told(tmp_path, monkeypatch):
+    (tmp_path / "convert_hf_to_gguf.py").write_text("import os; os.write(2, b'no \\xff token'); raise SystemExit(1)\n")
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
+    with pytest.raises(TrainingFailed, match="no . token"):
+        gguf.write(gguf.find_tools(["Q8_0"]), tmp_path, ["Q8_0"], "x")
 
 
 @pytest.fixture(scope="module")
