@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PLANNER
+from conftest import PLANNER, TOOL
 from unsloth_fft.commands import plan, tool
 from unsloth_fft.core import files, terminal
 from unsloth_fft.core.errors import BadInput
@@ -98,3 +98,12 @@ def test_a_machine_without_a_folder_for_temporary_files_lacks_one():
 def test_a_name_of_250_letters_can_be_written(tmp_path):
     files.write_text(tmp_path / ("n" * 250), "x")
     assert [len(path.name) for path in tmp_path.iterdir()] == [250]
+
+
+@pytest.mark.parametrize("value", ["", "abc"])
+def test_what_another_launcher_left_in_the_environment_stops_no_command_that_does_not_train(tmp_path, value):
+    env = {**os.environ, "WORLD_SIZE": value, "RANK": value}
+    ended = subprocess.run(
+        [sys.executable, str(TOOL), "status", str(tmp_path)], capture_output=True, text=True, env=env
+    )
+    assert ended.returncode == 2 and "is not a session" in ended.stderr

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 
+
+def _told(name: str, usual: int) -> int:
+    """The number in a variable of torchrun's. Another launcher's words count as none: foreign_launcher refuses them."""
+    value = os.environ.get(name, "").strip()
+    return int(value) if value.isdecimal() and len(value) < 10 else usual
+
+
 # Set by torchrun for each process it starts.
-COUNT = int(os.environ.get("WORLD_SIZE", "1"))
+COUNT = _told("WORLD_SIZE", 1)
 _FIRST_KEY, _MEETING_S = "unsloth_fft/first_machine", 300.0
 
 
 def rank() -> int:
     """This process's place among all."""
-    return int(os.environ.get("RANK", "0"))
+    return _told("RANK", 0)
 
 
 def is_first() -> bool:
