@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ..core import terminal
+from ..core import beginning, terminal
 
 NAME = "unsloth-fft"
 PLAN = """  plan        plan a run: prints validated JSON parameters (unsloth-fft plan --help)
@@ -14,6 +14,7 @@ PLAN = """  plan        plan a run: prints validated JSON parameters (unsloth-ff
 
 def entry() -> None:
     """Run as a program."""
+    beginning.answer_stops()
     terminal.leave(main())
 
 
