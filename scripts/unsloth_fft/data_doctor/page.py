@@ -2,17 +2,65 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.columns import aligned
+from ..core.markup import fill
 from . import learned_view
 from .checking import fault_lines
 from .lengths import Bin, Tokens
 from .report import Report, Stretch
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 # What may be wider than a phone scrolls by itself, by keyboard too, and has a name for those who do not see it.
-_SCROLLS = '<div class="wide" role="region" tabindex="0" aria-label'
+_SECTION = """\
+<div class="wide" role="region" tabindex="0" aria-label="Tokens a row">{{ plot }}</div><p class="soft">{{ words }}</p>
+<div class="wide" role="region" tabindex="0" aria-label="Figures of the data"><table><tbody>
+{% for name, value in figures %}
+<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% if samples %}
+<p class="soft">The first rows as the model reads them; what is marked is learned.</p>
+{% for sample in samples %}
+<pre>{% for part in sample %}
+{% if part.learned %}<mark>{{ part.text }}</mark>{% else %}{{ part.text }}{% endif %}
+{% endfor %}</pre>
+{% endfor %}
+{% endif %}
+{% if warnings %}
+<p class="bad">Worth a look:</p><ul>{% for sentence in warnings %}<li>{{ sentence }}</li>{% endfor %}</ul>
+{% endif %}
+{% if faults %}
+<p class="bad">{{ faulty | comma }} rows cannot be used:</p>
+<ul>{% for line in faults %}<li>{{ line }}</li>{% endfor %}</ul>
+{% endif %}
+"""
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Data report</title><style>{{ style | safe }}</style></head>
+<body><main><h1>Data report</h1><p><strong class="{{ 'bad' if refused else 'good' }}">\
+Training would {{ 'refuse' if refused else 'take' }} these data.</strong></p>{{ section }}</main></body></html>
+"""
+_PLOT = """\
+<svg viewBox="0 0 {{ width }} {{ height + foot }}" width="{{ width }}" height="{{ height + foot }}" role="img"
+ aria-label="{{ words }}">
+{% for bar in bars %}
+<rect x="{{ bar.x }}" y="{{ bar.y }}" width="{{ bar.width }}" height="{{ bar.height }}" fill="var(--good)">
+<title>{{ bar.words }}</title></rect>
+{% endfor %}
+{% if cut %}
+<line x1="{{ cut.x }}" y1="0" x2="{{ cut.x }}" y2="{{ height }}" stroke="var(--bad)" stroke-dasharray="4 3"/>
+<text x="{{ cut.x }}" y="{{ height + 30 }}" font-size="12" fill="var(--bad)" text-anchor="{{ cut.anchor }}">\
+{{ cut.words }}</text>
+{% endif %}
+<line x1="0" y1="{{ height }}" x2="{{ width }}" y2="{{ height }}" stroke="var(--line)"/>
+<text x="0" y="{{ height + 16 }}" font-size="12" fill="var(--soft)">{{ first | comma }}</text>
+<text x="{{ width }}" y="{{ height + 16 }}" font-size="12" fill="var(--soft)" text-anchor="end">\
+{{ last | comma }} tokens and more</text></svg>"""
 _BAR = 36  # characters of the longest bar
 _FAULTS_ON_A_PAGE = 20
 _WIDTH, _HEIGHT, _FOOT = 640, 200, 34  # of the plot, in user units
@@ -35,61 +83,40 @@ def sample_lines(samples: list[list[Stretch]]) -> list[str]:
     ]
 
 
-def _samples_section(report: Report) -> str:
-    if not report.samples:
-        return ""
-    rows = "".join(f"<pre>{''.join(map(_marked, sample))}</pre>" for sample in report.samples)
-    return f'<p class="soft">The first rows as the model reads them; what is marked is learned.</p>{rows}'
-
-
-def _marked(part: Stretch) -> str:
-    return f"<mark>{html.escape(part.text)}</mark>" if part.learned else html.escape(part.text)
-
-
-def section(report: Report) -> str:
+def section(report: Report) -> Markup:
     """The report as HTML, without a heading, for a page with the style of reporting/report.py."""
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
-        for name, value in _figures(report)
-    )
-    warnings = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in report.warnings)
-    faults = "".join(f"<li>{html.escape(line)}</li>" for line in fault_lines(report.faults, _FAULTS_ON_A_PAGE))
-    return (
-        f'{_SCROLLS}="Tokens a row">{length_plot(report)}</div><p class="soft">{_plot_words(report)}</p>'
-        + f'{_SCROLLS}="Figures of the data"><table><tbody>{rows}</tbody></table></div>'
-        + _samples_section(report)
-        + (f'<p class="bad">Worth a look:</p><ul>{warnings}</ul>' if warnings else "")
-        + (f'<p class="bad">{report.faults.count:,} rows cannot be used:</p><ul>{faults}</ul>' if faults else "")
+    return fill(
+        _SECTION,
+        plot=length_plot(report),
+        words=_plot_words(report),
+        figures=_figures(report),
+        samples=report.samples,
+        warnings=report.warnings,
+        faulty=report.faults.count,
+        faults=fault_lines(report.faults, _FAULTS_ON_A_PAGE),
     )
 
 
-def page(report: Report, style: str) -> str:
+def page(report: Report, style: str) -> Markup:
     """A whole page around `section`."""
-    tone = "bad" if report.is_refused else "good"
-    verdict = "Training would refuse these data." if report.is_refused else "Training would take these data."
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Data report</title><style>{style}</style></head>\n<body><main><h1>Data report</h1>"
-        f'<p><strong class="{tone}">{verdict}</strong></p>{section(report)}</main></body></html>\n'
-    )
+    return fill(_PAGE, style=style, refused=report.is_refused, section=section(report))
 
 
-def length_plot(report: Report) -> str:
+def length_plot(report: Report) -> Markup:
     """Rows by length as an inline SVG, with the line where rows are cut; it follows the page's colours."""
     bins = report.tokens.histogram
     most = max(part.rows for part in bins)
     step = _WIDTH / len(bins)
-    bars = "".join(_bar(part, index, step, most) for index, part in enumerate(bins))
-    last = bins[-1].start
-    cut = _cut_line(report, step)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" width="{_WIDTH}" height="{_HEIGHT + _FOOT}" role="img"'
-        f' aria-label="Rows by length: median {report.tokens.median:,.0f}, longest {report.tokens.max:,} tokens">'
-        f'{bars}{cut}<line x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}" stroke="var(--line)"/>'
-        f'<text x="0" y="{_HEIGHT + 16}" font-size="12" fill="var(--soft)">{bins[0].start:,}</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT + 16}" font-size="12" fill="var(--soft)" text-anchor="end">'
-        f"{last:,} tokens and more</text></svg>"
+    return fill(
+        _PLOT,
+        width=_WIDTH,
+        height=_HEIGHT,
+        foot=_FOOT,
+        words=f"Rows by length: median {report.tokens.median:,.0f}, longest {report.tokens.max:,} tokens",
+        bars=[_bar(part, index, step, most) for index, part in enumerate(bins)],
+        cut=_cut_line(report, step),
+        first=bins[0].start,
+        last=bins[-1].start,
     )
 
 
@@ -103,28 +130,26 @@ def _plot_words(report: Report) -> str:
     )
 
 
-def _bar(part: Bin, index: int, step: float, most: int) -> str:
+def _bar(part: Bin, index: int, step: float, most: int) -> dict[str, str]:
     height = part.rows / most * (_HEIGHT - 16)
     until = "and more" if part.stop is None else f"to {part.stop - 1:,}"
-    return (
-        f'<rect x="{index * step + 1:.1f}" y="{_HEIGHT - height:.1f}" width="{max(step - 2, 1):.1f}"'
-        f' height="{height:.1f}" fill="var(--good)"><title>{part.start:,} {until} tokens: {part.rows:,} rows'
-        "</title></rect>"
-    )
+    return {
+        "x": f"{index * step + 1:.1f}",
+        "y": f"{_HEIGHT - height:.1f}",
+        "width": f"{max(step - 2, 1):.1f}",
+        "height": f"{height:.1f}",
+        "words": f"{part.start:,} {until} tokens: {part.rows:,} rows",
+    }
 
 
-def _cut_line(report: Report, step: float) -> str:
+def _cut_line(report: Report, step: float) -> dict[str, str] | None:
     bins = report.tokens.histogram
     width = (bins[0].stop or bins[0].start + 1) - bins[0].start
     x = report.max_seq_length / width * step
     if x > _WIDTH:
-        return ""
+        return None
     anchor = "start" if x < _LABEL / 2 else "end" if x > _WIDTH - _LABEL / 2 else "middle"
-    return (
-        f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{_HEIGHT}" stroke="var(--bad)" stroke-dasharray="4 3"/>'
-        f'<text x="{x:.1f}" y="{_HEIGHT + 30}" font-size="12" fill="var(--bad)" text-anchor="{anchor}">'
-        f"cut at {report.max_seq_length:,}</text>"
-    )
+    return {"x": f"{x:.1f}", "anchor": anchor, "words": f"cut at {report.max_seq_length:,}"}
 
 
 def _figures(report: Report) -> list[tuple[str, str]]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..core.markup import fill
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_STEPS = """<p class="soft">From the folder that holds <code>scripts/</code>.</p>\
+{% for step in steps %}<p>To {{ step.purpose }}:</p><pre><code>{{ step.command }}</code></pre>{% endfor %}"""
 TOOL = "python scripts/unsloth_fft_tool.py"
 
 
@@ -37,10 +44,6 @@ def steps(root: Path, verdict: str) -> list[Step]:
     return ordinary if verdict == "full" else [why, *ordinary]
 
 
-def section_body(root: Path, verdict: str) -> str:
+def section_body(root: Path, verdict: str) -> Markup:
     """The steps as HTML. They are run in the folder of the bundle, where scripts/ is."""
-    body = "".join(
-        f"<p>To {html.escape(step.purpose)}:</p><pre><code>{html.escape(step.command)}</code></pre>"
-        for step in steps(root, verdict)
-    )
-    return f'<p class="soft">From the folder that holds <code>scripts/</code>.</p>{body}'
+    return fill(_STEPS, steps=steps(root, verdict))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..core.markup import fill
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 STYLE = """
 :root { color-scheme: light dark; --ink:#1f2430; --soft:#555d6d; --line:#d9dde5; --back:#ffffff; --card:#f5f6f9;
@@ -32,37 +37,38 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: .4r
 """
 
 
-def document(title: str, body: str) -> str:
+_DOCUMENT = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">\
+<meta name="viewport" content="width=device-width, initial-scale=1">\
+<title>{{ title }}</title><style>{{ style | safe }}</style></head>
+<body><main>{{ body }}</main></body></html>
+"""
+_SECTION = "<section><h2>{{ title }}</h2>{{ body }}</section>"
+_WIDE = """<div class="wide" role="region" tabindex="0" aria-label="{{ name }}">{{ body }}</div>"""
+_TABLE = """<table><thead><tr>\
+{% for text in head %}<th scope="col"{% if not loop.first %} class="n"{% endif %}>{{ text }}</th>{% endfor %}
+</tr></thead><tbody>\
+{% for row in rows %}
+<tr>{% for text in row %}
+{% if loop.first %}<th scope="row">{{ text }}</th>{% else %}<td class="n">{{ text }}</td>{% endif %}
+{% endfor %}</tr>{% endfor %}</tbody></table>"""
+
+
+def document(title: str, body: Markup) -> Markup:
     """A whole page in English around `body`, which is its main landmark."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n"
-    )
+    return fill(_DOCUMENT, title=title, style=STYLE, body=body)
 
 
-def section(title: str, body: str) -> str:
+def section(title: str, body: Markup) -> Markup:
     """A section with its heading."""
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
+    return fill(_SECTION, title=title, body=body)
 
 
-def wide(name: str, body: str) -> str:
+def wide(name: str, body: Markup) -> Markup:
     """Something that may be wider than a phone: it scrolls by itself, by keyboard too, and is called `name`."""
-    return f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(name)}">{body}</div>'
+    return fill(_WIDE, name=name, body=body)
 
 
-def table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
     """A table of plain text called `name`: the first column names each row, the others are figures."""
-    top = "".join(f'<th scope="col"{_figure(column)}>{html.escape(text)}</th>' for column, text in enumerate(head))
-    body = "".join(f"<tr>{''.join(_cell(column, text) for column, text in enumerate(row))}</tr>" for row in rows)
-    return wide(name, f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>")
-
-
-def _cell(column: int, text: str) -> str:
-    if column == 0:
-        return f'<th scope="row">{html.escape(text)}</th>'
-    return f'<td class="n">{html.escape(text)}</td>'
-
-
-def _figure(column: int) -> str:
-    return ' class="n"' if column else ""
+    return wide(name, fill(_TABLE, head=head, rows=rows))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core import files
+from ..core.markup import fill
 from ..data_doctor import page as doctor_page
 from ..data_doctor.report import Report
 from ..settings.parameters import Parameters, Plan
@@ -22,6 +22,9 @@ from . import next_steps, plots, session_data, symptoms
 from .explanations import BASES, VERDICTS
 from .page import document, section, table, wide
 from .symptoms import Finding
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 STEADY = "tokens a second, median of the logged steps after the first two"
 MEAN = "tokens a second, mean of the whole run: first steps, evaluations and saves included"
@@ -82,7 +85,7 @@ def render(
     found: Sequence[Finding],
     data: Report | str,
     steady_speed: float | None,
-) -> str:
+) -> Markup:
     """The page as HTML; `loss_plots` are for a desktop and for a phone, `steady_speed` is in tokens/s."""
     title = f"Full fine-tuning of {Path(parameters.model.name).name}"
     sections = [
@@ -91,28 +94,31 @@ def render(
         section("How the loss fell", _loss(loss_plots, state)),
         section("Symptoms: what to look at", _advice(found)),
         section("Which weights moved", _moved(audit)),
-        section("Answers before and after", _samples(samples, audit["elements"])) if samples else "",
+        section("Answers before and after", _samples(samples, audit["elements"])) if samples else fill(""),
         section("The data", _data(folder, data)),
         section("Planned and measured", _plan(state, parameters, steady_speed)),
         section("What to do next", next_steps.section_body(folder.root, audit["verdict"])),
         section("Settings", _settings(parameters)),
         section("Made with", _versions(state)),
     ]
-    return document(title, "\n".join(sections))
+    return document(title, fill("\n").join(sections))
 
 
-def _headline(title: str, state: Session, audit: dict[str, Any]) -> str:
-    verdict = audit["verdict"]
-    tone = "good" if verdict == "full" else "bad"
+def _headline(title: str, state: Session, audit: dict[str, Any]) -> Markup:
     finished = datetime.datetime.fromisoformat(state.updated).astimezone(datetime.UTC)
-    return (
-        f'<h1>{html.escape(title)}</h1><p>Audit verdict: <strong class="{tone}">{html.escape(verdict)}</strong>. '
-        f"{VERDICTS[verdict]} {audit['moved']:,} of {audit['elements']:,} weights differ from the base model.</p>"
-        f'<p class="soft">Finished {finished:%Y-%m-%d %H:%M} UTC.</p>'
+    return fill(
+        """<h1>{{ title }}</h1>\
+<p>Audit verdict: <strong class="{{ 'good' if audit.verdict == 'full' else 'bad' }}">{{ audit.verdict }}</strong>.
+{{ meaning }} {{ audit.moved | comma }} of {{ audit.elements | comma }} weights differ from the base model.</p>\
+<p class="soft">Finished {{ finished }} UTC.</p>""",
+        title=title,
+        audit=audit,
+        meaning=VERDICTS[audit["verdict"]],
+        finished=f"{finished:%Y-%m-%d %H:%M}",
     )
 
 
-def _cards(state: Session, parameters: Parameters, audit: dict[str, Any]) -> str:
+def _cards(state: Session, parameters: Parameters, audit: dict[str, Any]) -> Markup:
     result = state.result
     assert result is not None
     figures = [(_share(audit["moved_fraction"]), "of the weights moved")]
@@ -124,10 +130,11 @@ def _cards(state: Session, parameters: Parameters, audit: dict[str, Any]) -> str
     figures.append((f"{result.seconds:,.0f} s", f"of training, {result.tokens:,} tokens"))
     if result.peak_gib is not None:
         figures.append((f"{result.peak_gib:.2f} GiB", f"peak memory of {_whose_memory(parameters)}"))
-    cards = "".join(
-        f'<div class="card"><b>{html.escape(value)}</b>{html.escape(words)}</div>' for value, words in figures
+    return fill(
+        """<div class="cards">\
+{% for value, words in figures %}<div class="card"><b>{{ value }}</b>{{ words }}</div>{% endfor %}</div>""",
+        figures=figures,
     )
-    return f'<div class="cards">{cards}</div>'
 
 
 def _whose_memory(parameters: Parameters) -> str:
@@ -144,30 +151,36 @@ def _share(fraction: float) -> str:
     return share(fraction)
 
 
-def _loss(loss_plots: tuple[Picture, Picture], state: Session) -> str:
+def _loss(loss_plots: tuple[Picture, Picture], state: Session) -> Markup:
     result = state.result
     assert result is not None
-    return (
-        f"<figure>{_picture(*loss_plots, _plot_words(state))}<figcaption>Loss says how unexpected the right next token"
-        " was to the model, in nats a token: 0 is certainty, and every 0.69 more means half as likely. The held-out"
-        " rows were never trained on, so their loss is the one that counts; where it rises while the training loss"
-        f" falls, the model is learning its rows by heart. {result.train_rows:,} rows to train on, {result.eval_rows:,}"
-        f" held out; {result.supervised_tokens:,} tokens a pass count in the loss."
-        f"{_kept(state)}{_storing(state)}</figcaption></figure>"
+    return fill(
+        """<figure>{{ picture }}<figcaption>Loss says how unexpected the right next token
+was to the model, in nats a token: 0 is certainty, and every 0.69 more means half as likely. The held-out
+rows were never trained on, so their loss is the one that counts; where it rises while the training loss
+falls, the model is learning its rows by heart. {{ result.train_rows | comma }} rows to train on,
+{{ result.eval_rows | comma }} held out; {{ result.supervised_tokens | comma }} tokens a pass count in the loss.\
+{{ kept }}{{ storing }}</figcaption></figure>""",
+        picture=_picture(*loss_plots, _plot_words(state)),
+        result=result,
+        kept=_kept(state),
+        storing=_storing(state),
     )
 
 
-def _storing(state: Session) -> str:
+def _storing(state: Session) -> Markup:
     """What storing as bfloat16 gives up of what float32 learned."""
     result = state.result
     if result is not None and result.master_missing is not None:
-        return f" The float32 master of this run was not kept: {html.escape(result.master_missing)}."
+        return fill(" The float32 master of this run was not kept: {{ why }}.", why=result.master_missing)
     if result is None or result.eval_loss_master is None or result.eval_loss_bfloat16 is None:
-        return ""
-    given_up = result.eval_loss_bfloat16 - result.eval_loss_master
-    return (
-        f" In float32 the trained weights have a held-out loss of {result.eval_loss_master:.4f}, stored as bfloat16"
-        f" {result.eval_loss_bfloat16:.4f} ({given_up:+.4f}); <code>export --dtype float32</code> keeps all of it."
+        return fill("")
+    return fill(
+        """ In float32 the trained weights have a held-out loss of {{ master }}, stored as bfloat16
+{{ stored }} ({{ given_up }}); <code>export --dtype float32</code> keeps all of it.""",
+        master=f"{result.eval_loss_master:.4f}",
+        stored=f"{result.eval_loss_bfloat16:.4f}",
+        given_up=f"{result.eval_loss_bfloat16 - result.eval_loss_master:+.4f}",
     )
 
 
@@ -188,65 +201,66 @@ def _kept(state: Session) -> str:
     return f" The model is that of step {step:,} of {state.step:,}, where the held-out loss was lowest."
 
 
-def _advice(found: Sequence[Finding]) -> str:
-    if not found:
-        return (
-            "<p>Nothing. No loss spike, divergence, vanishing gradient or overfitting was found in the metrics, no loss"
-            " that is not a number, and no held-out loss above the base model's.</p>"
-        )
-    rows = "".join(
-        f'<li data-kind="{html.escape(one.kind)}"><strong class="bad">{html.escape(one.seen)}</strong>.'
-        f' {html.escape(one.advice)}. <span class="soft">Source: {html.escape(one.source)}</span></li>'
-        for one in found
+def _advice(found: Sequence[Finding]) -> Markup:
+    return fill(
+        """{% if found %}<ul>{% for one in found %}
+<li data-kind="{{ one.kind }}"><strong class="bad">{{ one.seen }}</strong>. {{ one.advice }}.
+<span class="soft">Source: {{ one.source }}</span></li>{% endfor %}</ul>{% else %}
+<p>Nothing. No loss spike, divergence, vanishing gradient or overfitting was found in the metrics, no loss that is not a
+number, and no held-out loss above the base model's.</p>{% endif %}""",
+        found=found,
     )
-    return f"<ul>{rows}</ul>"
 
 
-def _moved(audit: dict[str, Any]) -> str:
+def _moved(audit: dict[str, Any]) -> Markup:
     from .audit_heatmap import heat_map
 
     rows = [
         (name, f"{group['elements']:,}", f"{group['moved']:,}", _share(group["moved_fraction"]))
         for name, group in sorted(audit["groups"].items())
     ]
-    return (
-        f"<figure>{wide('Heat map of what moved', heat_map(audit))}<figcaption>One row is one layer of the model, one"
-        " column one kind of weight in it; empty where a layer has none. The figure is the share of those weights that"
-        " differ from the base model: blue moved, orange stood still.</figcaption></figure>"
-        f"{table('What moved, by group', ('group', 'weights', 'moved', 'share moved'), rows)}{_still(audit)}"
+    return fill(
+        """<figure>{{ map }}<figcaption>One row is one layer of the model, one
+column one kind of weight in it; empty where a layer has none. The figure is the share of those weights that
+differ from the base model: blue moved, orange stood still.</figcaption></figure>{{ groups }}{{ still }}""",
+        map=wide("Heat map of what moved", heat_map(audit)),
+        groups=table("What moved, by group", ("group", "weights", "moved", "share moved"), rows),
+        still=_still(audit),
     )
 
 
-def _still(audit: dict[str, Any]) -> str:
+def _still(audit: dict[str, Any]) -> Markup:
     """What did not move, and why."""
-    causes = "".join(
-        f"<li>{cause['elements']:,} weights in {len(cause['tensors'])} tensors: {html.escape(cause['explanation'])}"
-        f"{' (expected, and no fault)' if cause['explained'] else ''}.</li>"
-        for cause in audit["causes"]
+    return fill(
+        """{% if still %}<p class="bad">Unchanged: {{ still[:8] | join(', ') }}\
+{% if still | length > 8 %} and {{ still | length - 8 }} more{% endif %}</p>\
+{% else %}<p class="soft">No tensor is unchanged.</p>{% endif %}\
+{% if causes %}<ul>{% for cause in causes %}
+<li>{{ cause.elements | comma }} weights in {{ cause.tensors | length }} tensors:
+{{ cause.explanation }}{{ ' (expected, and no fault)' if cause.explained }}.</li>{% endfor %}</ul>{% endif %}""",
+        still=audit["unchanged_tensors"],
+        causes=audit["causes"],
     )
-    still = audit["unchanged_tensors"]
-    names = f"{html.escape(', '.join(still[:8]))}{f' and {len(still) - 8} more' if len(still) > 8 else ''}"
-    words = f'<p class="bad">Unchanged: {names}</p>' if still else '<p class="soft">No tensor is unchanged.</p>'
-    return words + (f"<ul>{causes}</ul>" if causes else "")
 
 
-def _data(folder: Folder, data: Report | str) -> str:
+def _data(folder: Folder, data: Report | str) -> Markup:
     if isinstance(data, Report):
         return doctor_page.section(data)
-    later = html.escape(session_data.command(folder))
-    return f'<p class="soft">{html.escape(data)} See them with:</p><p><code>{later}</code></p>'
-
-
-def _samples(samples: Sequence[Sample], weights: int) -> str:
-    shown = "".join(
-        f"<h3>{html.escape(sample.question)}</h3>"
-        f'<p class="soft">before</p><blockquote>{html.escape(sample.before)}</blockquote>'
-        f'<p class="soft">after</p><blockquote>{html.escape(sample.after)}</blockquote>'
-        for sample in samples
+    return fill(
+        """<p class="soft">{{ why }} See them with:</p><p><code>{{ later }}</code></p>""",
+        why=data,
+        later=session_data.command(folder),
     )
-    return (
-        '<p class="soft">The same questions to the base model and to the trained one, each taking its likeliest token'
-        f" every time.{_few(weights)}</p>{shown}"
+
+
+def _samples(samples: Sequence[Sample], weights: int) -> Markup:
+    return fill(
+        """<p class="soft">The same questions to the base model and to the trained one, each taking its likeliest token
+every time.{{ few }}</p>{% for sample in samples %}<h3>{{ sample.question }}</h3>\
+<p class="soft">before</p><blockquote>{{ sample.before }}</blockquote>\
+<p class="soft">after</p><blockquote>{{ sample.after }}</blockquote>{% endfor %}""",
+        few=_few(weights),
+        samples=samples,
     )
 
 
@@ -260,10 +274,10 @@ def _few(weights: int) -> str:
     )
 
 
-def _plan(state: Session, parameters: Parameters, steady_speed: float | None) -> str:
+def _plan(state: Session, parameters: Parameters, steady_speed: float | None) -> Markup:
     result = state.result
     if parameters.plan is None or result is None:
-        return '<p class="soft">The parameters carried no plan.</p>'
+        return fill("""<p class="soft">The parameters carried no plan.</p>""")
     predicted, hardware, basis = parameters.plan.predicted, parameters.plan.hardware, parameters.plan.basis
     # On a CPU the measured peak is that of the whole process, libraries included, which the plan counts as host memory.
     peak = predicted.host_ram_gib if hardware.name == "cpu" else predicted.peak_vram_gib
@@ -273,13 +287,17 @@ def _plan(state: Session, parameters: Parameters, steady_speed: float | None) ->
         (MEAN, "", format(result.tokens_per_second, ",.0f"), ""),
         _against("training time, s", predicted.hours * 3600, result.seconds, ",.0f"),
     ]
-    why = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in [*parameters.plan.why, *parameters.plan.warnings])
-    return (
-        f"<p>Planned for {_hardware(parameters)}. The plan's figures are {html.escape(basis)}: {BASES[basis]}.</p>"
-        f"<p>Memory is that of {_whose_memory(parameters)}{_process_memory(parameters.plan)}. The ratio is measured"
-        " over planned: 1 is as planned.</p>"
-        f"{table('Planned and measured', ('figure', 'planned', 'measured', 'ratio'), rows)}"
-        f"<h3>Why this plan</h3><ul>{why}</ul>"
+    return fill(
+        """<p>Planned for {{ hardware }}. The plan's figures are {{ basis }}: {{ meaning }}.</p>\
+<p>Memory is that of {{ whose }}{{ process }}. The ratio is measured over planned: 1 is as planned.</p>{{ table }}\
+<h3>Why this plan</h3><ul>{% for sentence in why %}<li>{{ sentence }}</li>{% endfor %}</ul>""",
+        hardware=_hardware(parameters),
+        basis=basis,
+        meaning=BASES[basis],
+        whose=_whose_memory(parameters),
+        process=_process_memory(parameters.plan),
+        table=table("Planned and measured", ("figure", "planned", "measured", "ratio"), rows),
+        why=[*parameters.plan.why, *parameters.plan.warnings],
     )
 
 
@@ -300,7 +318,7 @@ def _hardware(parameters: Parameters) -> str:
     if hardware.name == "cpu":
         return f"this machine's processor, with {hardware.vram_gib:.1f} GiB of memory"
     nodes = f" on each of {hardware.nodes} machines" if hardware.nodes > 1 else ""
-    return f"{hardware.gpus} x {html.escape(hardware.name)} with {hardware.vram_gib:.1f} GiB{nodes}"
+    return f"{hardware.gpus} x {hardware.name} with {hardware.vram_gib:.1f} GiB{nodes}"
 
 
 def _against(name: str, planned: float, measured: float | None, form: str) -> tuple[str, str, str, str]:
@@ -309,38 +327,45 @@ def _against(name: str, planned: float, measured: float | None, form: str) -> tu
     return name, format(planned, form), format(measured, form), f"{measured / planned:.2f}" if planned else ""
 
 
-def _settings(parameters: Parameters) -> str:
+def _settings(parameters: Parameters) -> Markup:
     """Every setting by the name it has in params.json; what is off, empty or not set is left out."""
-    rows = []
+    parts = {}
     for name in ("model", "data", "precision", "optimizer", "memory", "batch", "schedule", "distributed"):
         values = dataclasses.asdict(getattr(parameters, name))
-        words = "".join(
-            f'<code class="pair">{html.escape(key)}={html.escape(str(value))}</code> '
-            for key, value in values.items()
-            if value not in (None, {}, [], False)
-        )
-        rows.append(f'<tr><th scope="row">{name}</th><td>{words or "all off"}</td></tr>')
-    note = '<p class="soft">As params.json names them; what is off or not set is left out.</p>'
-    return note + wide("Settings", f"<table><tbody>{''.join(rows)}</tbody></table>")
+        parts[name] = {key: value for key, value in values.items() if value not in (None, {}, [], False)}
+    rows = fill(
+        """<table><tbody>{% for name, values in parts.items() %}
+<tr><th scope="row">{{ name }}</th><td>{% for key, value in values.items() %}
+<code class="pair">{{ key }}={{ value }}</code> {% else %}all off{% endfor %}</td></tr>{% endfor %}</tbody></table>""",
+        parts=parts,
+    )
+    return fill(
+        """<p class="soft">As params.json names them; what is off or not set is left out.</p>{{ rows }}""",
+        rows=wide("Settings", rows),
+    )
 
 
-def _versions(state: Session) -> str:
+def _versions(state: Session) -> Markup:
     words = ", ".join(f"{name} {version}" for name, version in sorted(state.versions.items()))
-    return f'<p class="soft">{html.escape(words)}</p>'
+    return fill("""<p class="soft">{{ words }}</p>""", words=words)
 
 
-def _picture(desktop: Picture, phone: Picture, words: str) -> str:
+def _picture(desktop: Picture, phone: Picture, words: str) -> Markup:
     """One of four pictures, by the page's width and colours; all are in the page itself."""
     narrow, dark = "(max-width: 600px)", "(prefers-color-scheme: dark)"
-    sources = [(phone, phone.dark, f"{narrow} and {dark}"), (phone, phone.light, narrow), (desktop, desktop.dark, dark)]
-    return (
-        "<picture>"
-        + "".join(
-            f'<source srcset="{_inline(data)}" media="{media}" width="{shape.width}" height="{shape.height}">'
-            for shape, data, media in sources
-        )
-        + f'<img src="{_inline(desktop.light)}" width="{desktop.width}" height="{desktop.height}"'
-        f' alt="{html.escape(words)}"></picture>'
+    sources = [
+        (phone, _inline(phone.dark), f"{narrow} and {dark}"),
+        (phone, _inline(phone.light), narrow),
+        (desktop, _inline(desktop.dark), dark),
+    ]
+    return fill(
+        """<picture>{% for shape, data, media in sources %}\
+<source srcset="{{ data }}" media="{{ media }}" width="{{ shape.width }}" height="{{ shape.height }}">{% endfor %}\
+<img src="{{ shown }}" width="{{ desktop.width }}" height="{{ desktop.height }}" alt="{{ words }}"></picture>""",
+        sources=sources,
+        shown=_inline(desktop.light),
+        desktop=desktop,
+        words=words,
     )
 
 
