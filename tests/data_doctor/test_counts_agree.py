@@ -45,6 +45,12 @@ FORMATS = {
     ),
     "alpaca": st.builds(lambda q, i, a: {"instruction": q, "input": i, "output": a}, spoken, words, answers),
     "prompt-completion": st.builds(lambda q, a: {"prompt": q, "completion": a}, words, answers),
+    "turns": st.builds(
+        lambda q, shot, a: {"prompt": [*turns(q, shot), turns(q, "")[0]], "completion": [turns(q, a)[1]]},
+        spoken,
+        answers,
+        answers,
+    ),
     "text": st.builds(lambda text: {"text": text}, answers),
 }
 
@@ -63,7 +69,12 @@ def test_all_who_count_rows_count_alike(tmp_path_factory, model, form, data):
     rows = data.draw(st.lists(FORMATS[form], min_size=3, max_size=14), label="rows")
     rows += [data.draw(FORMATS[form].filter(lambda row: any(str(v).strip() for v in _answers(row))))] * 2
     folder = tmp_path_factory.mktemp("rows")
-    file = write_jsonl(folder / "rows.jsonl", rows)
+    apart = data.draw(st.integers(0, 3), label="rows in a file of their own") % len(rows)
+    (folder / "data").mkdir()
+    file = write_jsonl(folder / "data" / "rows.jsonl", rows[apart:])
+    if apart:
+        write_jsonl(folder / "data" / "test.jsonl", rows[:apart])
+        file = folder / "data"
     loss_on = "all" if form == "text" else "responses"
     checked = checking.check(data_settings(dataset=str(file)))
     counts = scanning.check(Source(str(file)), data_settings())
@@ -89,6 +100,8 @@ def _answers(row: dict) -> list[str]:
         return [row["messages"][-1]["content"]]
     if "conversations" in row:
         return [row["conversations"][-1]["value"]]
+    if isinstance(row.get("completion"), list):
+        return [row["completion"][-1]["content"]]
     return [row.get("output", row.get("completion", row.get("text", "")))]
 
 
@@ -134,6 +147,16 @@ def test_without_a_tokenizer_tokens_are_estimated_and_the_plan_says_how_well(tmp
     nowhere = data_facts.read_facts(str(file), model="meta-llama/Llama-3.1-8B")
     assert named is not None and nowhere is not None
     assert named.basis == nowhere.basis == "estimated" and named.lengths == nowhere.lengths
+
+
+def test_a_held_out_file_of_empty_rows_holds_nothing_out_and_nothing_takes_its_place(tmp_path, model):
+    """The planner held out a tenth of the others then, which training learned."""
+    write_jsonl(tmp_path / "train.jsonl", [{"prompt": "a", "completion": "b"}] * 20)
+    write_jsonl(tmp_path / "test.jsonl", [{"prompt": "a", "completion": ""}] * 2)
+    facts = data_facts.read_facts(str(tmp_path), model=str(model))
+    report = doctor_report(tmp_path, model)
+    assert facts is not None and (facts.rows, facts.empty, facts.held_out(0.1)) == (20, 2, 0)
+    assert (report.epoch.examples, report.leakage.held_out_rows) == (20, 0)
 
 
 @pytest.mark.parametrize("template", [None, "{{ raise_exception('no rows today') }}"], ids=["none", "refusing"])

@@ -103,7 +103,8 @@ def _refuse_preference(row: dict[str, Any], row_format: str) -> None:
             raise RowProblem(f"has '{key}': a pair of a better and a worse answer is preference data (DPO, KTO)",
                              f"{SFT_ONLY}; {IGNORE.format(key=key)}")  # fmt: skip
     for key in _JUDGEMENTS:
-        if row.get(key) is False and row_format != "text":
+        is_no = row.get(key) is False or row.get(key) in ("false", "False")  # as a table without types holds it
+        if is_no and row_format != "text":
             raise RowProblem(f"has '{key}' False beside an answer: a judgement of it is preference data (KTO)",
                              f"{SFT_ONLY}; {IGNORE.format(key=key)}")  # fmt: skip
     for key in _COMPARISONS:

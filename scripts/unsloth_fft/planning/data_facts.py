@@ -41,7 +41,7 @@ class DataFacts:
     rows: int
     lengths: tuple[int, ...]
     form: str | None = None
-    set_apart: int = 0
+    set_apart: int | None = None
     empty: int = 0
     described: str | None = None
     basis: str = "estimated"
@@ -59,7 +59,7 @@ class DataFacts:
 
     def held_out(self, fraction: float) -> int:
         """How many rows are not learned, where `fraction` of them was asked for."""
-        return self.set_apart or held_out_count(self.rows, fraction)
+        return held_out_count(self.rows, fraction) if self.set_apart is None else self.set_apart
 
     def examples(self, limit: int) -> tuple[int, ...]:
         """Sorted tokens of what training sees unpacked: rows cut at `limit`; raw text goes on in the next example."""
@@ -161,5 +161,11 @@ def _counted(name: str, files: Files, reader: Reader, sample_by: str, tokens: Ro
         set_apart += row.file in files.held_out
     lengths = tuple(sorted(tokens.lengths()))
     return DataFacts(
-        rows, lengths, reader.form, set_apart, empty, basis=tokens.basis, lacks_template=tokens.lacks_template
+        rows,
+        lengths,
+        reader.form,
+        set_apart if files.held_out else None,
+        empty,
+        basis=tokens.basis,
+        lacks_template=tokens.lacks_template,
     )
