@@ -1,8 +1,8 @@
-"""Interrupt whole commands with one Ctrl-C at random moments of their lives, and count how they ended.
+"""Interrupt whole commands with one Ctrl-C or SIGTERM at random moments of their lives, and count how they ended.
 
     python -m tools.measurements.interrupts --times 6 --seed 1 --output NAME.json
 
-Each command is started as a user starts it, in a process group of its own that SIGINT goes to, as a terminal sends it.
+Each command is started as a user starts it, in a process group of its own that the signal goes to, as of a terminal.
 `prepare` is `train` before its first step (imports, rows, forked workers), `train` is from that step on.
 """
 
@@ -29,15 +29,17 @@ from unsloth_fft.training import session
 from workers import Workers
 
 KINDS = ("prepare", "train", "eval", "export")
-LONGEST = 60.0  # seconds after Ctrl-C that count as a hang
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LONGEST = 60.0  # seconds after the signal that count as a hang
 STEPS = 200
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """How one command ended: exit code (None: a hang), and the seconds from Ctrl-C to its end."""
+    """How one command ended: exit code (None: a hang), and the seconds from the signal to its end."""
 
     kind: str
+    signal: str
     after: float
     code: int | None
     seconds: float
@@ -64,7 +66,7 @@ class Interrupter:
         self._lives = {name: self._life(name) for name in ("eval", "export")}
 
     def stop(self, kind: str) -> Stopped | None:
-        """One Ctrl-C at a random moment; None where the command had ended before it."""
+        """One signal at a random moment; None where the command had ended before it."""
         target = self.done if kind in self._lives else self._session("run")
         process = self._start(*self._arguments(kind, target))
         began = time.monotonic()
@@ -73,7 +75,8 @@ class Interrupter:
         time.sleep(self._random.uniform(0, {**self._lives, "prepare": self._prepared, "train": self._trained}[kind]))
         if process.poll() is not None:
             return None
-        os.killpg(process.pid, signal.SIGINT)
+        number = self._random.choice(SIGNALS)
+        os.killpg(process.pid, number)
         hit = time.monotonic()
         try:
             code = process.wait(LONGEST)
@@ -83,6 +86,7 @@ class Interrupter:
         time.sleep(0.5)  # for what ends with its parent
         found = Stopped(
             kind=kind,
+            signal=number.name,
             after=round(hit - began, 2),
             code=code,
             seconds=round(seconds, 2),
