@@ -36,7 +36,7 @@ python scripts/unsloth_fft_tool.py benchmark plan.json --output rows.jsonl
 ```
 
 `--trl PLAN` runs a plan through plain transformers and TRL, `--hold-to-plan` limits memory to the card it was planned
-for, `--profile` says where the GPU's time went. Each plan runs in its own process, with the code that `train` uses.
+for, `--profile` says where the GPU's time went.
 """
 
 
@@ -81,9 +81,8 @@ GROUPS = (
     Group(
         "Exact in little memory",
         "The planner's own plans with torch held to the limit shown: state, or state and gradients, in host memory"
-        " where that is needed. Lines marked * ran beside a run on the same GPUs, so their speed says little; lines of"
-        " 2026-11-27 had another plan on the host's second GPU. The line without a limit keeps all on the GPU,"
-        " for comparison; so do the tables above.",
+        " where that is needed. Lines marked * ran beside a run on the same GPUs, so their speed says little; those of"
+        " 2026-11-27 beside another plan on the host's second GPU. The line without a limit is for comparison.",
         (
             *(LAST + n for n in ("05", "04", "07")),
             H100 + "11",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ def _source(source: Source) -> str:
 def _short(command: str) -> str:
     for long, short in _SHORT.items():
         command = command.replace(long, short)
-    return command
+    # What only the repository can run is named without its flags.
+    return re.sub(r"(-m tools\.\S+) .*", r"\1", command)
 
 
 def _escaped(text: str) -> str:
