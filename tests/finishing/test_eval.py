@@ -17,8 +17,10 @@ from render_helpers import trained_session
 from unsloth_fft.core import schema
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.finishing import evaluate, harness, losses
+from unsloth_fft.reporting import evaluation_section
 from unsloth_fft.training import held_out
 from unsloth_fft.training.held_out import RowLoss
+from unsloth_fft.training.session import Folder
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,15 @@ def test_the_held_out_loss_is_that_of_the_training_run(trained, evaluated):
     assert evaluated["held_out"]["rows"] == result["eval_rows"]
     assert evaluated["held_out"]["verdict"] == "better"
     assert evaluated["held_out"]["perplexity_after"] == pytest.approx(numpy.exp(evaluated["held_out"]["loss_after"]))
+
+
+@pytest.mark.train
+def test_what_was_found_stands_in_the_report_once_and_spoils_nothing_else(trained, evaluated):
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert page.count("<h2>Evaluation</h2>") == 1 and page.count("What is 8 plus one?") >= 1
+    assert f"{evaluated['held_out']['loss_after']:.4f}" in page and "How the loss fell" in page
+    assert evaluation_section.put_into(Folder(trained), evaluated)
+    assert (trained / "report.html").read_text(encoding="utf-8") == page
 
 
 @pytest.mark.train

@@ -23,6 +23,7 @@ def audit(moved: int) -> dict:
     """An audit of ten weights of one layer, with as much of it as the page reads."""
     share = moved / 10
     counted = {"elements": 10, "moved": moved, "moved_fraction": share, "changed": moved, "changed_fraction": share}
+    counted["relative_change"] = moved / 1000
     cause = {"elements": 10 - moved, "tensors": ["a", "b"], "explanation": "rounded away", "explained": False}
     return {
         "verdict": "full" if moved == 10 else "partial",
@@ -124,7 +125,7 @@ def test_what_stood_still_is_named_with_its_cause():
 
 def test_figures_come_with_units_and_a_legend():
     text = written()
-    for words in ("nats a token", "tokens a second", "GiB", "held-out loss, 3.00 to 1.50", "99% or more", "-50%"):
+    for words in ("nats a token", "tokens a second", "GiB", "held-out loss, 3.00 to 1.50", "-50%"):
         assert words in text, words
     assert "2026-11-23 08:01 UTC" in text and "What is &lt;b&gt;?" in text
 
@@ -212,10 +213,20 @@ def test_words_stand_out_from_the_page_and_from_cards(colors, ink):
     assert min(contrast(colors[ink], colors[back]) for back in ("back", "card")) >= READABLE
 
 
+def test_where_all_moved_the_heat_map_says_by_how_much():
+    everything, some = written(), written(moved=4)
+    assert "most: 1%" in everything and "by 1% of their size" in everything and "changed by" in everything
+    assert "99% or more" in some and "40.00%" in some
+    assert [audit_heatmap.size_level_of(size, 0.4) for size in (0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4)] == list(range(7))
+    assert audit_heatmap.size_words(None) == "from 0" and audit_heatmap.size_words(0.00012) == "0.012%"
+
+
 @pytest.mark.parametrize("level", range(7))
 def test_figures_stand_out_from_the_colours_of_the_heat_map(level):
     for fills, inks in (
         (audit_heatmap._LIGHT, audit_heatmap._LIGHT_INK),
         (audit_heatmap._DARK, audit_heatmap._DARK_INK),
+        (audit_heatmap._LIGHT_SIZES, audit_heatmap._LIGHT_SIZES_INK),
+        (audit_heatmap._DARK_SIZES, audit_heatmap._DARK_INK),
     ):
         assert contrast(fills[level], inks[level]) >= READABLE

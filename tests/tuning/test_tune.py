@@ -14,6 +14,7 @@ from conftest import TOOL, assert_clear_error, minimal_parameters, run_script, w
 from unsloth_fft.commands import tool
 from unsloth_fft.core import locks
 from unsloth_fft.core.errors import BadInput, Interrupted
+from unsloth_fft.reporting import tuning_curve
 from unsloth_fft.settings import parameters
 from unsloth_fft.tuning import halving, short_runs
 
@@ -96,10 +97,18 @@ def test_a_stop_loses_no_try_and_the_rate_tells_where_it_came_from(tmp_path: Pat
     assert "lowest held-out loss" in (tuned.optimizer.learning_rate_from or "")
     found = json.loads((tmp_path / "t" / "tuning.json").read_text(encoding="utf-8"))
     assert found["chosen"] == 2e-4 and found["edge"] is None and found["planned"] == 0.002
+    drawn = (tmp_path / "t" / "tuning.html").read_text(encoding="utf-8")
+    assert drawn.count("<circle") == sum(map(len, found["rounds"])) and "lowest at 0.0002" in drawn
     other = parameters.load(file).to_json()
     other["schedule"]["seed"] = 5
     changed = [*command[:2], write_parameters(tmp_path / "q.json", other), *command[3:]]
     assert tool.main([str(word) for word in changed]) == 2  # the folder's tries are of other parameters
+
+
+def test_a_try_that_diverged_is_drawn_as_a_cross() -> None:
+    tries = [{"learning_rate": 1e-5, "steps": 8, "loss": 2.5}, {"learning_rate": 1e-3, "steps": 8, "loss": None}]
+    drawn = tuning_curve.page({"chosen": 1e-5, "planned": 5e-5, "edge": "lower", "rounds": [tries]})
+    assert drawn.count("<circle") == 1 and "0.001, 8 steps: diverged" in drawn and "a smaller rate" in drawn
 
 
 def test_what_it_takes_is_said_and_nothing_trained(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core import terminal
+from ..core.shell_words import word
 from ..finishing import evaluate
 from ..finishing.losses import CONFIDENCE, Comparison
+from ..reporting import evaluation_section
+from ..training import session
 from . import session_folder
 
 EPILOG = """examples:
@@ -37,26 +40,35 @@ def run(args: argparse.Namespace) -> int:
     """The `eval` command."""
     root = session_folder.of(args)
     found = evaluate.evaluate(root, prompts=args.prompts, text=args.text, tasks=args.lm_eval)
-    path = evaluate.write(root, found)
+    path, value = evaluate.write(root, found), found.to_json()
+    folder = session.Folder(root)
+    in_report = evaluation_section.put_into(folder, value)
     if args.json:
-        terminal.emit(found.to_json())
+        terminal.emit(value)
         return 0
-    terminal.say(_words("held-out rows", found.held_out) if found.held_out else "no rows were held out")
-    if found.forgetting:
-        terminal.say(_words(f"text {found.forgetting_text}", found.forgetting))
+    for line in (*_words("held out", found.held_out), *_words("text", found.forgetting)):
+        terminal.say(line)
+    if found.held_out is None:
+        terminal.say("held out   no rows were held out")
     for answer in found.answers:
         terminal.say(f"\n{answer.prompt}\n  before: {answer.before}\n  after:  {answer.after}")
     for task, metrics in (found.harness or {}).items():
         for metric, pair in metrics.items():
             terminal.say(f"{task} {metric}: {pair['before']:.4f} -> {pair['after']:.4f}")
-    terminal.say(f"\nall of it: {path}")
+    terminal.say(f"all of it  {folder.report if in_report else path}")
+    if not found.answers:
+        terminal.say("answers    --prompts FILE shows some, before and after")
+    terminal.say(f"next: unsloth_fft_tool.py export {word(root)} --to my-model")
     return 0
 
 
-def _words(what: str, found: Comparison) -> str:
-    bounds = "" if found.low is None else f" ({CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f})"
-    return (
-        f"{what}: loss {found.before:.4f} -> {found.after:.4f}, {found.after - found.before:+.4f}{bounds}:"
-        f" {found.verdict}; mean over {found.tokens:,} tokens in {found.rows:,} rows (mean over rows"
-        f" {found.before_by_rows:.4f} -> {found.after_by_rows:.4f})"
-    )
+def _words(what: str, found: Comparison | None) -> list[str]:
+    """Two lines on one comparison: the losses, and how sure their difference is."""
+    if found is None:
+        return []
+    bounds = "" if found.low is None else f"{CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f}, "
+    change = found.after - found.before
+    return [
+        f"{what:<11}loss {found.before:.4f} -> {found.after:.4f} ({change:+.4f}): {found.verdict}",
+        f"{'':<11}{bounds}{found.tokens:,} tokens in {found.rows:,} rows",
+    ]

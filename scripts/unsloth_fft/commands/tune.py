@@ -14,6 +14,7 @@ from ..core.arguments import number
 from ..core.errors import BadInput
 from ..core.shell_words import word
 from ..planning import duration
+from ..reporting import tuning_curve
 from ..settings import parameters
 from ..settings.parameters import Parameters
 from ..tuning import halving, short_runs
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         found = _found(given, rates, _tried(given, args.folder, rates, budget))
         schema.check(found, "tuning", "the tuning")
         files.write_json(args.folder / short_runs.RESULT, found)
+        files.write_text(args.folder / short_runs.CURVE, tuning_curve.page(found))
         files.write_json(args.output, _tuned(given, found, args.folder).to_json())
     _tell(found, args)
     return 0
@@ -182,7 +184,8 @@ def _tell(found: dict[str, Any], args: argparse.Namespace) -> None:
         terminal.emit(found)
         return
     terminal.say(f"rate       {found['chosen']:g} (planned: {found['planned']:g}), written to {args.output}")
-    terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.output)} --session DIR")
+    terminal.say(f"curve      {args.folder / short_runs.CURVE}")
+    terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.output)} --session run-1")
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What may be wider than a phone scrolls by itself, by keyboard too, and has a name for those who do not see it.
 _SECTION = """\
-<div class="wide" role="region" tabindex="0" aria-label="Tokens a row">{{ plot }}</div><p class="soft">{{ words }}</p>
+{{ plot }}<p class="soft">{{ words }}</p>
 <div class="wide" role="region" tabindex="0" aria-label="Figures of the data"><table><tbody>
 {% for name, value in figures %}
 <tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
@@ -46,25 +46,26 @@ _PAGE = """<!doctype html>
 Training would {{ 'refuse' if refused else 'take' }} these data.</strong></p>{{ section }}</main></body></html>
 """
 _PLOT = """\
-<svg viewBox="0 0 {{ width }} {{ height + foot }}" width="{{ width }}" height="{{ height + foot }}" role="img"
- aria-label="{{ words }}">
+<svg class="lengths" viewBox="0 0 {{ width }} {{ height + foot }}" width="{{ width }}"
+ height="{{ height + foot }}" role="img" aria-label="{{ words }}"><style>.lengths text{font:12px system-ui,sans-serif}
+@media (max-width:600px){.lengths text{font-size:22px}}</style>
 {% for bar in bars %}
 <rect x="{{ bar.x }}" y="{{ bar.y }}" width="{{ bar.width }}" height="{{ bar.height }}" fill="var(--good)">
 <title>{{ bar.words }}</title></rect>
 {% endfor %}
 {% if cut %}
 <line x1="{{ cut.x }}" y1="0" x2="{{ cut.x }}" y2="{{ height }}" stroke="var(--bad)" stroke-dasharray="4 3"/>
-<text x="{{ cut.x }}" y="{{ height + 30 }}" font-size="12" fill="var(--bad)" text-anchor="{{ cut.anchor }}">\
+<text x="{{ cut.x }}" y="{{ height + 44 }}" fill="var(--bad)" text-anchor="{{ cut.anchor }}">\
 {{ cut.words }}</text>
 {% endif %}
 <line x1="0" y1="{{ height }}" x2="{{ width }}" y2="{{ height }}" stroke="var(--line)"/>
-<text x="0" y="{{ height + 16 }}" font-size="12" fill="var(--soft)">{{ first | comma }}</text>
-<text x="{{ width }}" y="{{ height + 16 }}" font-size="12" fill="var(--soft)" text-anchor="end">\
+<text x="0" y="{{ height + 20 }}" fill="var(--soft)">{{ first | comma }}</text>
+<text x="{{ width }}" y="{{ height + 20 }}" fill="var(--soft)" text-anchor="end">\
 {{ last | comma }} tokens and more</text></svg>"""
 _BAR = 36  # characters of the longest bar
 _FAULTS_ON_A_PAGE = 20
-_WIDTH, _HEIGHT, _FOOT = 640, 200, 34  # of the plot, in user units
-_LABEL = 90  # about the width of "cut at 32,768" there
+_WIDTH, _HEIGHT, _FOOT = 640, 200, 52  # of the plot, in user units; a phone shows it at half its size
+_LABEL = 170  # about the width of "cut at 32,768" there, in the larger letters of a phone
 
 
 def table(report: Report) -> str:

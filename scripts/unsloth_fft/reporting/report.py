@@ -18,7 +18,7 @@ from ..settings.parameters import Parameters, Plan
 from ..training import metrics, session
 from ..training.metrics import Line
 from ..training.session import Folder, Session
-from . import next_steps, plots, session_data, symptoms
+from . import evaluation_section, next_steps, plots, session_data, symptoms
 from .explanations import BASES, VERDICTS
 from .page import document, section, table, wide
 from .symptoms import Finding
@@ -95,6 +95,7 @@ def render(
         section("Symptoms: what to look at", _advice(found)),
         section("Which weights moved", _moved(audit)),
         section("Answers before and after", _samples(samples, audit["elements"])) if samples else fill(""),
+        evaluation_section.slot(folder),
         section("The data", _data(folder, data)),
         section("Planned and measured", _plan(state, parameters, steady_speed)),
         section("What to do next", next_steps.section_body(folder.root, audit["verdict"])),
@@ -213,18 +214,31 @@ number, and no held-out loss above the base model's.</p>{% endif %}""",
 
 
 def _moved(audit: dict[str, Any]) -> Markup:
-    from .audit_heatmap import heat_map
+    from .audit_heatmap import all_moved, heat_map, size_words
 
+    figure = "The figure is the share of those weights that differ from the base model: blue moved, orange stood still."
+    if all_moved(audit):
+        figure = (
+            "All of it moved, so the figure is the size of the change: the root mean square of what was added over that"
+            " of the base's weights. Layers and parts that stay far behind the others learned less."
+        )
     rows = [
-        (name, f"{group['elements']:,}", f"{group['moved']:,}", _share(group["moved_fraction"]))
+        (
+            name,
+            f"{group['elements']:,}",
+            f"{group['moved']:,}",
+            _share(group["moved_fraction"]),
+            size_words(group["relative_change"]),
+        )
         for name, group in sorted(audit["groups"].items())
     ]
     return fill(
         """<figure>{{ map }}<figcaption>One row is one layer of the model, one
-column one kind of weight in it; empty where a layer has none. The figure is the share of those weights that
-differ from the base model: blue moved, orange stood still.</figcaption></figure>{{ groups }}{{ still }}""",
+column one kind of weight in it; empty where a layer has none. {{ figure }}</figcaption></figure>\
+{{ groups }}{{ still }}""",
         map=wide("Heat map of what moved", heat_map(audit)),
-        groups=table("What moved, by group", ("group", "weights", "moved", "share moved"), rows),
+        figure=figure,
+        groups=table("What moved, by group", ("group", "weights", "moved", "share moved", "changed by"), rows),
         still=_still(audit),
     )
 

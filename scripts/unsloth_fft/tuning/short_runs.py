@@ -15,6 +15,7 @@ from ..settings.parameters import Parameters
 from ..training import environment
 
 PARAMETERS, TRY, TRIES, RESULT, LOCK = "params.json", "try.json", "tries.jsonl", "tuning.json", "lock"
+CURVE = "tuning.html"
 _TRAIN = "from unsloth_fft.commands import tool; from unsloth_fft.core import terminal; terminal.leave(tool.main())"
 
 
@@ -48,7 +49,7 @@ def planned_steps(parameters: Parameters) -> int | None:
 
 def files_of(folder: Path) -> tuple[Path, ...]:
     """What tuning in `folder` writes, beside a folder and a log for each try."""
-    return tuple(folder / name for name in (PARAMETERS, TRY, TRIES, RESULT, LOCK))
+    return tuple(folder / name for name in (PARAMETERS, TRY, TRIES, RESULT, CURVE, LOCK))
 
 
 class ShortRuns:
