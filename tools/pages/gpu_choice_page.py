@@ -73,11 +73,8 @@ TRUST = """## How far to trust this
   The range after an extrapolated figure is the planner's, judged and not measured: see
   [memory-model.md](memory-model.md). No card but the H100 and the H200 was measured.
 - Prices are single quotations from {first} to {last}, each with its source in [hardware.md](hardware.md#prices).
-  Providers differ more than cards do: a data set named there found one card at over four times its lowest price. Put in
-  your own.
+  Providers differ more than cards do: put in your own.
 - Time for loading, evaluation and saving is not in the figures, nor is the price of disk or of a machine that waits.
-- The article that prompted this page compares L40S, RTX 6000 Ada and RTX A6000 behind a paywall
-  ([gpu-cost-ranking](evidence-several-gpus.md#gpu-cost-ranking)); its figures were not seen.
 """
 
 
