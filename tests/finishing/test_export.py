@@ -85,6 +85,22 @@ def test_the_files_are_audited_and_evaluated_as_they_are_stored(workers, trained
     assert whole["changed_fraction"] == of_run["changed_fraction"], "float32 files hold all of it"
 
 
+def test_a_wider_type_than_what_was_kept_is_said_and_the_files_stop_where_the_template_ends(
+    trained, tmp_path, monkeypatch, capsys
+):
+    """adamw_flash without its correction/: float32 files would look like the master that they are not."""
+    copy = shutil.copytree(trained, tmp_path / "session")
+    monkeypatch.setattr(master, "has_corrections", lambda parameters: True)
+    for template in (copy / "model").glob("chat_template.jinja"):
+        template.write_text(template.read_text().replace("<|end|>", "<|pad|>"))
+    export.export(copy, tmp_path / "narrow", dtype="bfloat16", push_to=None)
+    assert "correction/" not in capsys.readouterr().err
+    ends = json.loads((tmp_path / "narrow" / "generation_config.json").read_text())["eos_token_id"]
+    assert ends == [2, 0], "<|end|> of the tokenizer, and what the template ends a turn with"
+    export.export(copy, tmp_path / "wide", dtype="float32", push_to=None)
+    assert "has no correction/" in capsys.readouterr().err
+
+
 def changed_copy(trained: Path, folder: Path, change) -> Path:
     """A copy of the session whose weights went through `change`."""
     from safetensors.torch import load_file, save_file

@@ -218,7 +218,9 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 def _header_fault(header: list[str], delimiter: str) -> Fault | None:
     if any(not name.strip() for name in header):
-        return Fault("has a column without a name", "name every column in the first line")
+        return Fault(
+            "has a column without a name", "name every column in the first line; pandas: to_csv(FILE, index=False)"
+        )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         return Fault(f"names the column '{twice[0]}' twice", "name each column once")
