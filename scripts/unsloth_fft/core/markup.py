@@ -6,7 +6,7 @@ jinja2 comes with torch, and `data` asks for it, so it is there wherever a page 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -33,5 +33,4 @@ def _environment() -> Environment:
 
 @functools.cache
 def _compiled(template: str) -> Template:
-    compiled: Any = _environment().from_string(template)
-    return compiled
+    return _environment().from_string(template)
