@@ -54,7 +54,7 @@ def test_the_same_input_gives_the_same_bytes_and_output_writes_them(tmp_path: Pa
 def test_explain_and_warnings_go_to_stderr() -> None:
     finished = generate(*H200, "--explain", "--alternatives", 1)
     assert len(json.loads(finished.stdout)["plan"]["alternatives"]) == 1
-    assert "chosen: exact" in finished.stderr
+    assert "* chosen: exact" in finished.stderr
     assert "lacks" in finished.stderr
 
 

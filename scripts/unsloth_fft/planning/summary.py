@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from ..settings.parameters import Parameters, Plan
 from . import duration
+from .words import HOST_DECIDES
 
 WIDTH = 80
 _SURE = {
@@ -30,7 +31,8 @@ def _fits(parameters: Parameters, plan: Plan) -> str:
     card = hardware.name if count == 1 else f"{count} x {hardware.name}"
     model = PurePath(parameters.model.name).name
     memory = f"{predicted.peak_vram_gib:.1f} of {hardware.vram_gib:.1f} GiB"
-    return f"fits      {model} on {card}: {memory}, host {predicted.host_ram_gib:.0f} GiB"
+    decides = ", which decides" if any(sentence.startswith(HOST_DECIDES) for sentence in plan.why) else ""
+    return f"fits      {model} on {card}: {memory}, host {predicted.host_ram_gib:.0f} GiB{decides}"
 
 
 def _lasts(plan: Plan) -> str:
@@ -47,12 +49,16 @@ def _lasts(plan: Plan) -> str:
 def _does(parameters: Parameters) -> str:
     optimizer, batch = parameters.optimizer, parameters.batch
     offload = ", offload" if optimizer.state_offload else ""
-    rows = f"{batch.per_device_train_batch_size} x {batch.gradient_accumulation_steps} rows"
-    checkpointing = parameters.memory.gradient_checkpointing
-    return (
-        f"settings  {parameters.precision.weights} {optimizer.name}{offload}, checkpointing {checkpointing},"
-        f" {rows}, rate {optimizer.learning_rate:g}"
+    split = f"{batch.per_device_train_batch_size} x {batch.gradient_accumulation_steps}"
+    mode, rate = parameters.memory.gradient_checkpointing, f"rate {optimizer.learning_rate:g}"
+    begun = f"settings  {parameters.precision.weights} {optimizer.name}{offload}"
+    forms = (
+        f"{begun}, checkpointing {mode}, {split} rows, {rate}",
+        f"{begun}, checkpointing {mode}, {split}, {rate}",
+        f"{begun}, recompute {mode}, {split}, {rate}",
+        f"{begun}, {mode}, {split}, {rate}",
     )
+    return next((form for form in forms if len(form) <= WIDTH), forms[-1])
 
 
 def _sure(plan: Plan) -> str:

@@ -4,55 +4,46 @@ from __future__ import annotations
 
 from ..core.columns import aligned
 from ..settings.setting import Setting
-from . import words
 from .search import Candidate, Outcome
 
-HEADER = (
-    "",
-    "weights",
-    "optimizer",
-    "offload",
-    "checkpointing",
-    "batch",
-    "peak GiB",
-    "host GiB",
-    "tokens/s",
-    "verdict",
-)
+HEADER = ("  setting", "offload", "ckpt", "batch", "GiB", "host", "tokens/s")
+LEGEND = "* chosen: {}. GiB: peak on each GPU; host: GiB there; ckpt: recomputed layers"
+_SHORT = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 def explain(outcome: Outcome) -> str:
-    """One line a kind of setting, the chosen one first and marked."""
-    return aligned([HEADER, *(_row(candidate, outcome.best) for candidate in outcome.best_of_each_kind())])
+    """Within 80 columns: a line a kind of setting, the chosen one marked, and one below for what it lacks."""
+    best = outcome.best
+    rows = [row for candidate in outcome.best_of_each_kind() for row in _rows(candidate, best)]
+    table = aligned([HEADER, *rows])
+    return table if best is None else f"{table}\n{LEGEND.format(best.exactness)}"
 
 
-def _row(candidate: Candidate, best: Candidate | None) -> tuple[str, ...]:
+def _rows(candidate: Candidate, best: Candidate | None) -> list[tuple[str, ...]]:
     setting = candidate.setting
-    return (
-        "*" if candidate is best else "",
-        setting.weights,
-        setting.optimizer,
+    mark = "*" if candidate is best else " "
+    first = (
+        f"{mark} {_SHORT.get(setting.weights, setting.weights)} {setting.optimizer}",
         _offload(setting),
-        words.checkpointing(setting),
-        f"{setting.micro_batch} x {setting.accumulation}" + (f" x {setting.gpus}" if setting.gpus > 1 else ""),
+        setting.checkpointing if setting.checkpointed_layers is None else f"{setting.checkpointed_layers} layers",
+        f"{setting.micro_batch}x{setting.accumulation}" + (f"x{setting.gpus}" if setting.gpus > 1 else ""),
         f"{candidate.memory.peak:.1f}",
         f"{candidate.memory.host:.1f}",
         f"{candidate.tokens_per_second:,.0f}",
-        _verdict(candidate, candidate is best),
     )
+    more = _lacks(candidate)
+    if candidate.fits and best is not None and candidate.exactness != best.exactness:
+        more = f"keeps: {candidate.exactness}"
+    return [first, (f"    {more}",)] if more else [first]
 
 
 def _offload(setting: Setting) -> str:
     if setting.gradient_offload:
-        return "state, gradients"
+        return "both"
     return "state" if setting.state_offload else "no"
 
 
-def _verdict(candidate: Candidate, chosen: bool) -> str:
-    if chosen:
-        return f"chosen: {candidate.exactness}"
-    if candidate.fits:
-        return f"fits: {candidate.exactness}"
+def _lacks(candidate: Candidate) -> str:
     lacking = [f"{candidate.missing:.1f} GiB"] if candidate.missing > 0 else []
     lacking += [f"{candidate.host_missing:.1f} GiB of host memory"] if candidate.host_missing > 0 else []
-    return f"lacks {' and '.join(lacking)}"
+    return f"lacks {' and '.join(lacking)}" if lacking else ""

@@ -43,6 +43,9 @@ TEMPLATES = (
 )  # fmt: skip
 
 
+HOST_DECIDES = "Host memory decides"
+
+
 def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
     """The reasons for the choice, the deciding one first."""
     fitting = sum(candidate.fits for candidate in outcome.candidates)
@@ -55,6 +58,7 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
         f" '{best.memory.moment}'; {best.margin:.1f} GiB is left free on purpose{_margin_reason(request)}.",
         _exactness_reason(best),
         _checkpointing_reason(request, outcome, best),
+        *_host_memory_reason(request, outcome, best),
         *_float8_reason(request, best),
     ]
     if setting.state_offload:
@@ -97,6 +101,21 @@ def checkpointing(setting: Setting) -> str:
     if setting.checkpointed_layers is None:
         return setting.checkpointing
     return f"{setting.checkpointing}, {setting.checkpointed_layers} layers"
+
+
+def _host_memory_reason(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
+    """That more memory on the host would have given a faster plan, with how much of it."""
+    if request.hardware.is_cpu or request.prefer == "memory" or best.learned <= 0:
+        return []
+    barred = [one for one in outcome.candidates if one.missing <= 0 < one.host_missing and one.learned > best.learned]
+    if not barred:
+        return []
+    other = min(barred, key=lambda one: one.host_missing)
+    setting = f"{other.setting.weights} {other.setting.optimizer}"
+    return [
+        f"{HOST_DECIDES}: with {max(other.host_missing, 1):.0f} GiB more of it {setting}"
+        f" would learn {other.learned / best.learned - 1:.0%} more tokens a second on this card."
+    ]
 
 
 def _float8_reason(request: Request, best: Candidate) -> list[str]:
