@@ -30,7 +30,12 @@ def steps_between_saves(elements: int, weights: str, steps: int, step_s: float) 
 
 def save_seconds(elements: int, weights: str) -> float:
     """Seconds that one checkpoint of `elements` weights takes."""
-    return elements * CHECKPOINT_BYTES[weights] / WRITTEN_A_SECOND
+    return checkpoint_size(elements, weights) / WRITTEN_A_SECOND
+
+
+def checkpoint_size(elements: int, weights: str) -> int:
+    """Bytes of the largest checkpoint of `elements` weights that any recipe of the stored type writes."""
+    return elements * CHECKPOINT_BYTES[weights]
 
 
 def needed_gib(elements: int, weights: str, schedule: Schedule, steps: int | None) -> float:

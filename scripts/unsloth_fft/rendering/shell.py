@@ -86,7 +86,7 @@ def seconds_to_save(parameters: Parameters) -> int:
 def how_long_to_save(parameters: Parameters) -> str:
     """What `seconds_to_save` stands on, in words."""
     elements = parameters.model.parameters or 0
-    size = elements * disk.CHECKPOINT_BYTES[parameters.precision.weights] / 1e9
+    size = disk.checkpoint_size(elements, parameters.precision.weights) / 1e9
     return (
         f"{seconds_to_save(parameters)} s: twice what a step and a checkpoint of at most {size:,.1f} GB take at"
         f" {disk.WRITTEN_A_SECOND / 1e9:g} GB/s, 180 at least; on a slower disk change it"
