@@ -47,14 +47,14 @@ class Keeping(Enum):
         "error_correction",
         "float32",
         "an error-correction term keeps what bfloat16 rounds off",
-        "adamw_flash keeps an error-correction term beside bf16 weights, so the effective master is float32.",
+        "The optimizer keeps an error-correction term beside bf16 weights, so the effective master is float32.",
     )
     CORRECTED_8BIT = (
         "any",
         "error_correction",
         "float32",
         "an error-correction term keeps what bfloat16 rounds off, from 8-bit optimizer states that make it inexact",
-        "adamw_flash keeps an error-correction term beside bf16 weights, so the effective master is float32.",
+        "The optimizer keeps an error-correction term beside bf16 weights, so the effective master is float32.",
     )
     STOCHASTIC = (
         "stochastic",
