@@ -19,6 +19,8 @@ from workers import Finished, Workers
 
 # Models this small are no faster on two threads, and wait for each other badly on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Set where `uv run` starts the tests; what they start is started by Python, and names its commands so.
+os.environ.pop("UV_RUN_RECURSION_DEPTH", None)
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"

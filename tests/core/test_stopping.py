@@ -21,6 +21,14 @@ from unsloth_fft.core import beginning, stopping, terminal
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Ctrl-C is heeded here, also where the tests themselves were started with `&`, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
 def test_a_signal_ends_a_command_as_interrupted_after_it_has_cleaned_up(capsys, number, name):
     cleaned = []
