@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..core import terminal
+from ..core import files, terminal
 from ..core.terminal import say
 from ..training import environment, session
 from ..training import run as training_run
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     root = args.session or _free_name()
     session.require_new(root)
+    files.require_folder(root)
     prepared = demo_run.prepare(root, args.dataset, tiny=args.tiny)
     init.initialize(prepared.parameters, root)
     state = training_run.train(root, training_run.Options())

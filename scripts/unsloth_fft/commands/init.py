@@ -99,6 +99,7 @@ def initialize(params_file: Path, root: Path) -> tuple[session.Folder, session.S
 def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[session.Folder, session.Session]:
     """`initialize` with parameters that are read already, for rows of `task`."""
     session.require_new(root)
+    files.require_folder(root)  # now, and not after all rows were read
     found = resolved(given)
     model_folder.check_local(found.model.name, found.model.revision)
     _check_length(found)

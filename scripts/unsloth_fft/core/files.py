@@ -170,31 +170,38 @@ def short_name(path: Path) -> str:
 @contextlib.contextmanager
 def folders_above(place: Path) -> Iterator[None]:
     """Make the folders above `place`, and take back those that were made here when the block fails."""
-    with explained(place):
-        missing = [parent for parent in place.absolute().parents if not parent.exists()]
+    missing = _missing_above(place)
     try:
         with explained(place):
             place.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for parent in missing:  # innermost first
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        _remove_empty(missing)
         raise
 
 
 def require_folder(place: Path) -> None:
     """Raise BadInput or MissingHere where no folder `place` can be made and written to. Nothing is left behind."""
-    with explained(place):
-        probe = place.absolute() / ".writable"
-        missing = [folder for folder in (probe, *probe.parents) if not folder.exists()]
+    probe = place / ".writable"
+    missing = _missing_above(probe)
     try:
         with explained(place):
             probe.mkdir(parents=True)
+            probe.rmdir()
     finally:
-        for folder in missing:  # innermost first
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        _remove_empty(missing)
+
+
+def _missing_above(place: Path) -> list[Path]:
+    """The folders above `place` that are not there, innermost first."""
+    with explained(place):
+        return [parent for parent in place.absolute().parents if not parent.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -28,6 +28,10 @@ BYTES: Final = {"float32": 4, "bfloat16": 2}
 
 Arguments = Mapping[str, bool | int]
 
+_CORRECTED: Final = (
+    "The optimizer keeps an error-correction term beside bf16 weights, so the effective master is float32."
+)
+
 
 class Keeping(Enum):
     """How stored weights take an update: what is promised, where the precise weight lives, and the words for it.
@@ -47,14 +51,14 @@ class Keeping(Enum):
         "error_correction",
         "float32",
         "an error-correction term keeps what bfloat16 rounds off",
-        "The optimizer keeps an error-correction term beside bf16 weights, so the effective master is float32.",
+        _CORRECTED,
     )
     CORRECTED_8BIT = (
         "any",
         "error_correction",
         "float32",
         "an error-correction term keeps what bfloat16 rounds off, from 8-bit optimizer states that make it inexact",
-        "The optimizer keeps an error-correction term beside bf16 weights, so the effective master is float32.",
+        _CORRECTED,
     )
     STOCHASTIC = (
         "stochastic",

@@ -234,14 +234,13 @@ def remove_leftovers(folder: Folder) -> None:
 
 
 def require_new(root: Path) -> None:
-    """Raise BadInput when `root` holds anything already, or is a place where no session can be written."""
+    """Raise BadInput when `root` holds anything already, or is a name that no folder can have."""
     with files.explained(root):
         taken = root.is_symlink() or root.exists()
     if taken and (root.is_symlink() or not root.is_dir() or any(root.iterdir())):
         raise BadInput(
             f"{root} already exists and is not empty; nothing was changed", hint="choose a new --session folder"
         )
-    files.require_folder(root)
 
 
 def digest(path: Path) -> str:
