@@ -250,6 +250,9 @@ def test_a_number_too_large_for_a_float(place, capsys):
 def test_a_tracker_that_is_not_installed_is_named_with_its_command(place, capsys, monkeypatch):
     import importlib.util
 
+    from unsloth_fft.core import installing
+
+    monkeypatch.setattr(installing, "can_fetch", lambda: True)
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *package: None if name == "tensorboard" else real(name, *package)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import urllib.request
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,48 +11,60 @@ from unsloth_fft.core import installing
 
 
 @pytest.fixture(autouse=True)
-def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     installing.can_fetch.cache_clear()
-    for name in (*installing.INDEX_VARIABLES, "PIP_NO_INDEX", "UV_OFFLINE"):
+    for name in ("PIP_NO_INDEX", "UV_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
+    yield
+    installing.can_fetch.cache_clear()
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answers: bool) -> list[str]:
-    asked: list[str] = []
+def pip_that(monkeypatch: pytest.MonkeyPatch, answers: bool) -> list[list[str]]:
+    """A pip whose index answers, or not; the commands that it was asked."""
+    asked: list[list[str]] = []
 
-    def urlopen(request: urllib.request.Request, timeout: float) -> open:
-        asked.append(request.full_url)
-        if not answers:
-            raise OSError("Network is unreachable")
-        return open("/dev/null")
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0 if answers else 1)
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(installing.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(subprocess, "run", run)
     return asked
 
 
 def test_with_a_package_index_the_command_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, True)
+    asked = pip_that(monkeypatch, True)
     assert installing.missing("numpy", "the audit needs it").hint == "pip install numpy"
     assert installing.hint("training", command="uv sync --extra train") == "uv sync --extra train"
+    assert [command[1:3] for command in asked] == [["-m", "pip"]]
 
 
 def test_without_a_network_nobody_is_told_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    answering(monkeypatch, False)
+    pip_that(monkeypatch, False)
     error = installing.missing("numpy", "the audit needs it", "pyarrow")
     assert error.message == "the Python package numpy is not installed; the audit needs it"
     assert "install numpy" not in error.hint
     assert "a machine that has numpy, pyarrow, and run the same command there" in error.hint
 
 
-def test_the_index_that_pip_or_uv_was_told_of_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    file = tmp_path / "pip.conf"
-    file.write_text("[global]\nindex-url = https://packages.example.org/simple\n", encoding="utf-8")
-    monkeypatch.setattr(installing, "INDEX_FILES", (str(tmp_path / "none"), str(file)))
-    asked = answering(monkeypatch, True)
-    assert installing.can_fetch() and asked == ["https://packages.example.org/simple"]
-    monkeypatch.setenv("UV_INDEX_URL", "https://other.example.org")
-    installing.can_fetch.cache_clear()
-    assert installing.can_fetch() and asked[1:] == ["https://other.example.org"]
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    installing.can_fetch.cache_clear()
-    assert not installing.can_fetch() and len(asked) == 2
+def test_a_pip_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], timeout: float, **options: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(installing.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(subprocess, "run", run)
+    assert not installing.can_fetch()
+
+
+@pytest.mark.parametrize("variable", ["PIP_NO_INDEX", "UV_OFFLINE"])
+def test_where_the_user_said_offline_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    asked = pip_that(monkeypatch, True)
+    monkeypatch.setenv(variable, "1")
+    assert not installing.can_fetch() and not asked
+
+
+@pytest.mark.parametrize("uv", ["/usr/bin/uv", None])
+def test_without_pip_only_uv_can_fetch(monkeypatch: pytest.MonkeyPatch, uv: str | None) -> None:
+    monkeypatch.setattr(installing.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installing.shutil, "which", lambda name: uv)
+    assert installing.can_fetch() == (uv is not None)

@@ -170,8 +170,11 @@ def test_one_row_says_nothing_about_certainty():
 
 
 def test_without_the_harness_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
+    from unsloth_fft.core import installing
     from unsloth_fft.core.errors import MissingHere
+
+    monkeypatch.setattr(installing, "can_fetch", lambda: True)
+    monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(MissingHere) as missing:
         harness.require()

@@ -197,8 +197,10 @@ def test_local_paths_are_made_absolute_so_that_a_session_works_from_anywhere(tmp
     assert written["model"]["name"] == str(model_folder)
 
 
-def test_a_package_that_is_not_installed_is_named_with_the_way_to_get_it(capsys):
-    from unsloth_fft.core import terminal
+def test_a_package_that_is_not_installed_is_named_with_the_way_to_get_it(capsys, monkeypatch):
+    from unsloth_fft.core import installing, terminal
+
+    monkeypatch.setattr(installing, "can_fetch", lambda: True)
 
     def command() -> int:
         import a_package_nobody_has  # noqa: F401

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
-import re
+import shutil
+import subprocess
+import sys
 
 from .errors import MissingHere
 
-INDEX = "https://pypi.org"
-# Where pip and uv are told of another index: variables, and files with a line that assigns it.
-INDEX_VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
-INDEX_FILES = (
-    *("~/.config/pip/pip.conf", "~/.pip/pip.conf", "~/pip/pip.ini", "/etc/pip.conf"),
-    *("~/.config/uv/uv.toml", "/etc/uv/uv.toml"),
-)
-INDEX_LINE = re.compile(r"""^\s*(?:index-url|index_url|url)\s*=\s*["']?(https?://[^\s"']+)""", re.MULTILINE)
+# A package that every index holds: whether anything can be installed is asked with it. pip knows this machine's index.
+PROBE = "packaging"
+PIP_ANSWERS_WITHIN_S = 5
 PATIENCE_S = 1.5
 
 
@@ -36,30 +34,18 @@ def hint(*packages: str, command: str | None = None) -> str:
 
 @functools.cache
 def can_fetch() -> bool:
-    """Whether this machine's package index answers. Asked only where a package is missing: it may take a second."""
+    """Whether this machine's package index answers pip. Asked only where a package is missing: it takes a second.
+
+    Without pip nobody is asked: uv may fetch, and without either nothing can.
+    """
     if os.environ.get("PIP_NO_INDEX") or os.environ.get("UV_OFFLINE"):
         return False
-    import urllib.error
-    import urllib.request
-
+    if importlib.util.find_spec("pip") is None:
+        return shutil.which("uv") is not None
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    asked = [*pip, "index", "versions", PROBE, "--retries", "0", "--timeout", str(PATIENCE_S)]
     try:
-        with urllib.request.urlopen(urllib.request.Request(_index(), method="HEAD"), timeout=PATIENCE_S):
-            return True
-    except urllib.error.HTTPError:
-        return True  # it answered
-    except (OSError, ValueError):
+        answer = subprocess.run(asked, capture_output=True, timeout=PIP_ANSWERS_WITHIN_S, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
         return False
-
-
-def _index() -> str:
-    told = next(filter(None, map(os.environ.get, INDEX_VARIABLES)), None)
-    return told or next(filter(None, map(_named_in, INDEX_FILES)), INDEX)
-
-
-def _named_in(place: str) -> str | None:
-    try:
-        with open(os.path.expanduser(place), encoding="utf-8", errors="replace") as file:
-            found = INDEX_LINE.search(file.read())
-    except OSError:
-        return None
-    return found.group(1) if found else None
+    return answer.returncode == 0
