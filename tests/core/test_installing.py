@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -27,7 +29,7 @@ def pip_that(monkeypatch: pytest.MonkeyPatch, answers: bool) -> list[list[str]]:
         asked.append(command)
         return subprocess.CompletedProcess(command, 0 if answers else 1)
 
-    monkeypatch.setattr(installing.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(subprocess, "run", run)
     return asked
 
@@ -51,7 +53,7 @@ def test_a_pip_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     def run(command: list[str], timeout: float, **options: object) -> None:
         raise subprocess.TimeoutExpired(command, timeout)
 
-    monkeypatch.setattr(installing.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(subprocess, "run", run)
     assert not installing.can_fetch()
 
@@ -65,6 +67,6 @@ def test_where_the_user_said_offline_nobody_is_asked(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("uv", ["/usr/bin/uv", None])
 def test_without_pip_only_uv_can_fetch(monkeypatch: pytest.MonkeyPatch, uv: str | None) -> None:
-    monkeypatch.setattr(installing.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(installing.shutil, "which", lambda name: uv)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: uv)
     assert installing.can_fetch() == (uv is not None)

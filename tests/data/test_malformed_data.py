@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from data_helpers import data_settings
 from unsloth_fft.core import terminal
 from unsloth_fft.core.errors import BadInput
-from unsloth_fft.data import row_format, scanning
+from unsloth_fft.data import formats, scanning
 from unsloth_fft.data.sources import Source
 
 GOOD = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
@@ -466,4 +466,4 @@ def test_no_bytes_whatever_raise_anything_but_a_clear_refusal(tmp_path, content,
         except BadInput as refusal:
             assert refusal.message and refusal.hint
         else:
-            assert found.rows and found.form in row_format.FORMATS
+            assert found.rows and found.form in formats.FORMATS

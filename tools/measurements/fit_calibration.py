@@ -80,7 +80,7 @@ def fit(start: Any, names: list[str], loss: Callable[[], float], install: Callab
         improved = False
         for name in names:
             for factor in (1 + step, 1 / (1 + step)):
-                trial = dataclasses.replace(best, **{name: float(f"{getattr(best, name) * factor:.4g}")})
+                trial = best._replace(**{name: float(f"{getattr(best, name) * factor:.4g}")})
                 install(trial)
                 value = loss()
                 if value < lowest * (1 - 1e-9):

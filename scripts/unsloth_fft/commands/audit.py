@@ -33,7 +33,6 @@ def add_parser(commands: Any) -> None:
         help="which weights really moved, and why the others did not",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("base", nargs="?", metavar="BASE", help="checkpoint or downloaded Hub name; alone, a session")
     command.add_argument("trained", nargs="?", metavar="TRAINED", help="checkpoint after training")

@@ -55,7 +55,6 @@ def add_parser(commands: Any) -> None:
         help="measure plans on this machine: memory, speed, loss, what moved",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("plans", nargs="*", type=Path, metavar="PLAN", help="parameters files")
     command.add_argument(

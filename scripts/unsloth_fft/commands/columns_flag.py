@@ -31,6 +31,8 @@ def add_to(command: Any) -> None:
 
 def read(given: Sequence[str]) -> dict[str, str]:
     """{name here: column in the file}. Raises BadInput for a name that no format has, and for one given twice."""
+    if not given:
+        return {}
     from ..data.row_keys import COLUMNS
 
     found: dict[str, str] = {}

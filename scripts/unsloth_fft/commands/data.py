@@ -11,7 +11,7 @@ from typing import Any
 from ..core import files, installing, outputs, schema, terminal
 from ..core.arguments import number, whole
 from ..core.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, MissingHere
-from ..data.row_format import FORMATS
+from ..data.formats import FORMATS
 from ..data_doctor import checking
 from ..models import hub_cache
 from ..settings import parameters
@@ -43,7 +43,6 @@ def add_parser(commands: Any) -> None:
         help="examine a data set: lengths, what is learned, repeats, faults with line numbers",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("dataset", nargs="*", metavar="FILE", help="file, folder or Hub name; several are mixed")
     command.add_argument(

@@ -28,7 +28,6 @@ def add_parser(commands: Any) -> None:
         help="the whole path on shipped data, on this machine's GPU or CPU",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--session", type=Path, metavar="DIR", help="new session folder (default: demo-session)")
     command.add_argument("--dataset", type=Path, metavar="FILE", help="your own JSONL instead of the shipped data")

@@ -40,7 +40,6 @@ def add_parser(commands: Any) -> None:
         help="what this machine has and lacks",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)

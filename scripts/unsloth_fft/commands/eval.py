@@ -26,7 +26,6 @@ def add_parser(commands: Any) -> None:
         help="loss before and after, answers side by side, what was forgotten",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     session_folder.add(command, "SESSION", "a completed session")
     command.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line, or JSON Lines with prompt")

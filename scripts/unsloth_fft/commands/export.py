@@ -24,7 +24,6 @@ def add_parser(commands: Any) -> None:
         help="the trained model as a folder to share or serve",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     session_folder.add(command, "SESSION", "a completed session")
     command.add_argument(

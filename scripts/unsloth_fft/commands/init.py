@@ -33,7 +33,6 @@ def add_parser(commands: Any) -> None:
         help="check everything and write a session; trains nothing",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--params", required=True, type=Path, metavar="F", help="file from generate_fft_params.py")
     made = command.add_mutually_exclusive_group(required=True)

@@ -14,8 +14,8 @@ from ..core import files, outputs, schema, terminal
 from ..core.arguments import number, whole
 from ..core.errors import BadInput
 from ..data import scanning, sources
+from ..data.formats import FORMATS
 from ..data.json_objects import Fault
-from ..data.row_format import FORMATS
 from ..data.sources import Source
 from ..rendering import lora_script
 from ..settings import parameters
@@ -33,7 +33,6 @@ def add_parser(commands: Any) -> None:
         help="a script that trains an adapter instead",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--model", required=True, metavar="NAME|DIR", help="Hub name or folder")
     command.add_argument("--dataset", required=True, metavar="PATH|NAME", help="file or Hub name")

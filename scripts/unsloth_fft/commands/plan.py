@@ -14,7 +14,7 @@ from .. import __version__
 from ..core import control, files, outputs, terminal
 from ..core.arguments import Parser, number, precision, whole
 from ..core.errors import BadInput
-from ..data.row_format import FORMATS
+from ..data.formats import FORMATS
 from ..hardware import cards
 from ..hardware.cards import Hardware
 from ..planning.defaults import OBJECTIVES

@@ -28,7 +28,6 @@ def add_parser(commands: Any) -> None:
         help="the share of weights whose updates will survive, before training",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--model", required=True, metavar="NAME|DIR", help="checkpoint, downloaded or catalogue name")
     command.add_argument("--learning-rate", type=number(0, 1), required=True, metavar="X", help="peak learning rate")

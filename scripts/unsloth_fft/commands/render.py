@@ -28,7 +28,6 @@ def add_parser(commands: Any) -> None:
         help="the plan as a script, notebook or job file for another place",
         description=f"{__doc__}\n\ntargets:\n{listed}",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--params", required=True, type=Path, metavar="F", help="file from generate_fft_params.py")
     command.add_argument("--target", required=True, metavar="T", help=f"one of: {', '.join(targets.TARGETS)}")

@@ -23,7 +23,6 @@ def add_parser(commands: Any) -> None:
         help="state, step, loss, speed of the last step, and time left of a run",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     session_folder.add(command, "DIR", "session folder")
     command.add_argument("--json", action="store_true", help="JSON on stdout (status always writes JSON)")

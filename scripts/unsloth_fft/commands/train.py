@@ -36,7 +36,6 @@ def add_parser(commands: Any) -> None:
         help="run a session, then audit it and write its report",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="session folder that init made")
     command.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")

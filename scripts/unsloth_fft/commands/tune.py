@@ -36,7 +36,6 @@ def add_parser(commands: Any) -> None:
         help="measure a learning rate by short runs on your rows",
         description=__doc__,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--params", required=True, type=Path, metavar="F", help="file from generate_fft_params.py")
     command.add_argument("--folder", required=True, type=Path, metavar="DIR", help="for the tries, and tuning.json")

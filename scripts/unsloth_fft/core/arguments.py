@@ -29,12 +29,19 @@ _DIGITS = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _PRECISIONS = {"bf16": "bfloat16", "fp32": "float32"}
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help for 80 columns. Asking how wide the terminal is would cost each command the import of shutil."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=78)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with wrong usage raised as BadInput, flags never guessed from a prefix, and none given twice."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         settings.setdefault("allow_abbrev", False)
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("formatter_class", _Help)
         super().__init__(*args, **settings)
         self._words: Sequence[str] = ()
         for name in (None, "store"):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
-import shutil
-import subprocess
 import sys
 
 from .errors import MissingHere
@@ -40,6 +37,10 @@ def can_fetch() -> bool:
     """
     if os.environ.get("PIP_NO_INDEX") or os.environ.get("UV_OFFLINE"):
         return False
+    import importlib.util
+    import shutil
+    import subprocess  # a plan is asked for more often than a package is missing
+
     if importlib.util.find_spec("pip") is None:
         return shutil.which("uv") is not None
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]

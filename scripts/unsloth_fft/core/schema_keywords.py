@@ -10,8 +10,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Path = tuple[str | int, ...]
 Schema = dict[str, Any] | bool
@@ -22,8 +21,7 @@ SAYS_NOTHING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """What is wrong at `absolute_path`. The fields are named as those of jsonschema's errors, which are read alike."""
 
     absolute_path: Path

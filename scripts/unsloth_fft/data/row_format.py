@@ -14,14 +14,10 @@ from typing import Any
 
 from ..core.errors import BadInput
 from . import messages, row_keys
+from .formats import EXPECTED
 from .messages import Dialogue, read_json
 from .row_problems import EmptyRow, RowProblem
 
-FORMATS = ("messages", "sharegpt", "alpaca", "prompt-completion", "text")
-EXPECTED = (
-    '{"messages": [{"role", "content"}]}, {"conversations": [{"from", "value"}]}, {"instruction", "output"}, '
-    '{"prompt", "completion"} or {"text"}'
-)
 # Names that questions and answers have in data that peers ship; proposed, never taken unasked.
 _QUESTIONS = ("prompt", "question", "query", "input", "inputs", "instruction", "problem", "user", "human", "source")
 _ANSWERS = ("completion", "answer", "response", "output", "outputs", "target", "targets", "assistant", "solution")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ..core.errors import BadInput, FFTError
-from ..data import row_format, scanning, sources
+from ..data import scanning, sources
+from ..data.formats import EXPECTED
 from ..data.json_objects import Fault
 from ..data.row_format import Content, Reader
 from ..data.row_problems import EmptyRow, RowProblem
@@ -86,7 +87,7 @@ def refuse_unusable(parts: list[Part], faults: Faults) -> None:
         raise BadInput(
             f"{names}: not one row can be used; the first fault:"
             f" {scanning.counted_in(first.file)} {first.line} {first.message}",
-            hint=first.hint or f"expected rows like {row_format.EXPECTED}",
+            hint=first.hint or f"expected rows like {EXPECTED}",
         )
     if all(part.stop == part.start for part in parts):
         raise BadInput(f"data file {names} is empty: it has no rows", hint="put at least one row into it")

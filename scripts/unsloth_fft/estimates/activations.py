@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..models.blocks import Block
 from ..models.families import FAMILIES, LLAMA
@@ -15,8 +15,7 @@ OFFLOAD_ABOVE_BYTES = 2 * 1024 * 1024
 FLOAT32 = 4
 
 
-@dataclass(frozen=True)
-class Activations:
+class Activations(NamedTuple):
     """Bytes on one GPU for one micro-batch.
 
     `kept`: from forward to backward, `checkpoints` of it layer inputs. `first`: what the backward of the last layer,
@@ -33,8 +32,7 @@ class Activations:
     host: int
 
 
-@dataclass(frozen=True)
-class Widths:
+class Widths(NamedTuple):
     """Bytes of one element: `compute` in matrix products, `residual` in the stream between layers."""
 
     compute: int

@@ -7,17 +7,15 @@ allocates: references/memory-model.md says which is which.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core import files
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
 
 
-@dataclass(frozen=True)
-class MemoryConstants:
+class MemoryConstants(NamedTuple):
     """GiB where the name says so; `units` are activations of one hidden state (tokens x hidden size, 2 bytes)."""
 
     resident_gib: float
@@ -30,8 +28,7 @@ class MemoryConstants:
     fragmentation_of_checkpoints: float
 
 
-@dataclass(frozen=True)
-class SpeedConstants:
+class SpeedConstants(NamedTuple):
     """Shares are of the card's data-sheet figure; a hidden size of `matmul_half_width` reaches half of the first."""
 
     matmul_share: float

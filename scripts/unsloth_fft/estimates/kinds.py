@@ -6,14 +6,13 @@ row was measured of has judged ones, and a plan of it says "not measured".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..models.shape import ModelShape
 from ..models.traits import LayerKind
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """`margin`: share of the peak that is left free. `speed`: factors below and above an estimate of speed.
 
     `words` is what a plan says of it; empty where rows of many such models were fitted.

@@ -6,7 +6,7 @@ torch's peak *reserved* memory of one GPU; the CUDA context outside torch is not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..models.shape import ModelShape
 from ..models.tensors import largest
@@ -41,8 +41,7 @@ CPU_PROCESS_GIB = 2.0
 CUDA_CONTEXT_GIB = 0.82
 
 
-@dataclass(frozen=True)
-class MemoryEstimate:
+class MemoryEstimate(NamedTuple):
     """GiB. `peak` is per GPU and equals the sum of `components`; `host` is for one node; `moment` names the peak.
 
     `paged` is managed memory that may live on either side (paged optimizers), `pinned` offloaded optimizer state and
@@ -57,8 +56,7 @@ class MemoryEstimate:
     pinned: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Parts:
+class _Parts(NamedTuple):
     """Bytes on one GPU that the moments are put together from."""
 
     weights: float

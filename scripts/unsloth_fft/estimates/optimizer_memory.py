@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..models.shape import ModelShape
 from ..models.tensors import largest
 from ..settings.setting import Setting
 
 
-@dataclass(frozen=True)
-class OptimizerMemory:
+class OptimizerMemory(NamedTuple):
     """Bytes. `moments` and `correction` live on the GPU (or, offloaded, on the host); `paged` is managed memory.
 
     `step` is borrowed while the largest tensor is updated.

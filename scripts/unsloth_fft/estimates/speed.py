@@ -7,7 +7,7 @@ figure is carried over by its data-sheet TFLOP/s, bandwidth and host link, and i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..hardware.cards import Gpu, Hardware
 from ..models.families import FAMILIES, LLAMA
@@ -44,8 +44,7 @@ CPU_FLOPS = 4e10
 CPU_BANDWIDTH = 2e10
 
 
-@dataclass(frozen=True)
-class SpeedEstimate:
+class SpeedEstimate(NamedTuple):
     """Seconds of one optimizer step by part, and tokens/s over all GPUs."""
 
     parts: dict[str, float]

@@ -13,9 +13,8 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..settings.recipes import Keeping, keeping_of
 
@@ -34,8 +33,7 @@ REMEDY: Final = "--precision float32, or --optimizer adamw_flash on an NVIDIA GP
 """Below this predicted share `train` warns before it starts."""
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """How a setting stores what a step adds: the type that rounds it, or `unbiased` where rounding is random."""
 
     rounds_to: str
@@ -43,8 +41,7 @@ class Update:
     explanation: str
 
 
-@dataclass(frozen=True)
-class ExponentCounts:
+class ExponentCounts(NamedTuple):
     """How many weights have each exponent, in a type with the fraction bits of `dtype`.
 
     `powers[e]`: weights that are exactly +-2**e. `others[e]`: weights strictly inside (2**e, 2**(e+1)).
@@ -167,8 +164,7 @@ def known_models(dtype: str = "bfloat16") -> dict[str, ExponentCounts]:
     return {**found, f"as initialised, N(0, {TYPICAL_WEIGHT_STD:g})": normal_counts(dtype, TYPICAL_WEIGHT_STD)}
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """The lowest, the middle and the highest share over `known_models`."""
 
     low: float

@@ -10,7 +10,7 @@ import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core import files, schema
 from ..core.errors import BadInput
@@ -26,8 +26,7 @@ _NOISE = {"nvidia", "amd", "geforce", "tesla", "instinct", "gpu", "graphics", "t
 _OTHER_MODEL = {"ti", "super"}
 
 
-@dataclass(frozen=True)
-class Gpu:
+class Gpu(NamedTuple):
     """One card.
 
     `vram_gib` is what a program can allocate, as CUDA reports it to PyTorch, so a little less than nvidia-smi's total;
@@ -77,8 +76,7 @@ class Hardware:
     network_gbs: float | None = None
 
 
-@dataclass(frozen=True)
-class Price:
+class Price(NamedTuple):
     """What one GPU costs in US dollars an hour, and who said so when."""
 
     usd_per_hour: float

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core import files
 from ..core.errors import BadInput
@@ -24,8 +23,7 @@ MIRROR = "unsloth"
 CLOSEST_NAMES = 3
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One published shape: its repository id, other ids with the same shape, its config's shape keys, its source.
 
     `read` is the date on which `source` was read (ISO 8601).

@@ -13,12 +13,11 @@ from .traits import Experts, Family, StateSpace
 
 LLAMA = Family(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias")
 _WINDOW_4096 = {"sliding_window": 4096}
-_GEMMA = replace(LLAMA, mlp_bias=False, tied=True)
-_GEMMA2 = replace(_GEMMA, norms_per_layer=4, window="sliding_window", period=2, defaults=_WINDOW_4096)
-_OLMO2 = replace(LLAMA, mlp_bias=False, qk_norm="full")
+_GEMMA = LLAMA._replace(mlp_bias=False, tied=True)
+_GEMMA2 = _GEMMA._replace(norms_per_layer=4, window="sliding_window", period=2, defaults=_WINDOW_4096)
+_OLMO2 = LLAMA._replace(mlp_bias=False, qk_norm="full")
 _QWEN2 = Family(qkv_bias=True, window="sliding_window", window_switch="use_sliding_window", window_from=28)
-_QWEN3 = replace(
-    _QWEN2,
+_QWEN3 = _QWEN2._replace(
     float32_queries=True,
     qkv_bias="attention_bias",
     output_bias="attention_bias",
@@ -29,8 +28,7 @@ _GLM = Family(qkv_bias="attention_bias", defaults={"attention_bias": True, "head
 _PHI3 = Family(window="sliding_window", fused_projections=True)
 _QWEN_EXPERTS = Experts(count=("num_experts", "num_local_experts"))
 _QWEN_SHARED = replace(_QWEN_EXPERTS, shared_width="shared_expert_intermediate_size", shared_gate=True)
-_QWEN3_NEXT = replace(
-    LLAMA,
+_QWEN3_NEXT = LLAMA._replace(
     mlp_bias=False,
     qk_norm="head",
     query_gate=True,
@@ -64,16 +62,15 @@ FAMILIES: dict[str, Family] = {
     "ministral3": Family(window="sliding_window", defaults={"head_dim": 128}),
     "qwen2": _QWEN2,
     "qwen3": _QWEN3,
-    "qwen2_moe": replace(_QWEN2, qkv_bias="qkv_bias", experts=_QWEN_SHARED, defaults={"qkv_bias": True}),
-    "qwen3_moe": replace(_QWEN3, experts=_QWEN_EXPERTS, defaults={}),
-    "qwen3_next": replace(_QWEN3_NEXT, experts=_QWEN_SHARED),
+    "qwen2_moe": _QWEN2._replace(qkv_bias="qkv_bias", experts=_QWEN_SHARED, defaults={"qkv_bias": True}),
+    "qwen3_moe": _QWEN3._replace(experts=_QWEN_EXPERTS, defaults={}),
+    "qwen3_next": _QWEN3_NEXT._replace(experts=_QWEN_SHARED),
     "qwen3_5_text": _QWEN3_NEXT,
-    "qwen3_5_moe_text": replace(_QWEN3_NEXT, experts=_QWEN_SHARED),
+    "qwen3_5_moe_text": _QWEN3_NEXT._replace(experts=_QWEN_SHARED),
     "gemma": _GEMMA,
-    "gemma2": replace(_GEMMA2, softcapped_attention=True, joins_rows=False),
+    "gemma2": _GEMMA2._replace(softcapped_attention=True, joins_rows=False),
     # Published multimodal Gemma 3 files leave out what equals the class default (configuration_gemma3.py).
-    "gemma3_text": replace(
-        _GEMMA2,
+    "gemma3_text": _GEMMA2._replace(
         qk_norm="head",
         period=6,
         period_key="sliding_window_pattern",
@@ -86,8 +83,7 @@ FAMILIES: dict[str, Family] = {
             "sliding_window": 4096,
         },
     ),
-    "gemma4_text": replace(
-        _GEMMA2,
+    "gemma4_text": _GEMMA2._replace(
         qk_norm="head",
         period=6,
         per_layer_inputs=True,
@@ -104,8 +100,7 @@ FAMILIES: dict[str, Family] = {
             "num_kv_shared_layers": 0,
         },
     ),
-    "gemma3n_text": replace(
-        _GEMMA2,
+    "gemma3n_text": _GEMMA2._replace(
         qk_norm="head",
         period=5,
         per_layer_inputs=True,
@@ -124,8 +119,8 @@ FAMILIES: dict[str, Family] = {
             "laurel_rank": 64,
         },
     ),
-    "vaultgemma": replace(
-        _GEMMA2, norms_per_layer=2, softcapped_attention=True, defaults={**_WINDOW_4096, "head_dim": 256}
+    "vaultgemma": _GEMMA2._replace(
+        norms_per_layer=2, softcapped_attention=True, defaults={**_WINDOW_4096, "head_dim": 256}
     ),
     "phi": Family(
         qkv_bias=True,
@@ -138,39 +133,35 @@ FAMILIES: dict[str, Family] = {
         refuses=("qk_layernorm",),
     ),
     "phi3": _PHI3,
-    "phimoe": replace(
-        LLAMA,
+    "phimoe": LLAMA._replace(
         mlp_bias=False,
         head_bias="lm_head_bias",
         norm="layer",
         window="sliding_window",
         experts=_MIXTRAL_EXPERTS,
     ),
-    "smollm3": replace(LLAMA, window="sliding_window", window_switch="use_sliding_window", window_from=28, tied=True),
-    "olmo": replace(LLAMA, mlp_bias=False, norm="none"),
+    "smollm3": LLAMA._replace(window="sliding_window", window_switch="use_sliding_window", window_from=28, tied=True),
+    "olmo": LLAMA._replace(mlp_bias=False, norm="none"),
     "olmo2": _OLMO2,
-    "olmo3": replace(_OLMO2, window="sliding_window", period=4, defaults=_WINDOW_4096),
-    "olmoe": replace(
-        _OLMO2,
+    "olmo3": _OLMO2._replace(window="sliding_window", period=4, defaults=_WINDOW_4096),
+    "olmoe": _OLMO2._replace(
         float32_queries=True,
         experts=Experts(count=("num_experts", "num_local_experts"), width="intermediate_size"),
     ),
-    "flex_olmo": replace(_OLMO2, experts=Experts(count=("num_experts",), width="intermediate_size")),
+    "flex_olmo": _OLMO2._replace(experts=Experts(count=("num_experts",), width="intermediate_size")),
     "granite": LLAMA,
-    "granitemoe": replace(LLAMA, mlp_bias=False, experts=_MIXTRAL_EXPERTS),
-    "granitemoehybrid": replace(
-        LLAMA,
+    "granitemoe": LLAMA._replace(mlp_bias=False, experts=_MIXTRAL_EXPERTS),
+    "granitemoehybrid": LLAMA._replace(
         mlp_bias=False,
         recurrent="mamba2",
         experts=replace(_MIXTRAL_EXPERTS, shared_width="shared_intermediate_size", shared_always=True),
         defaults=_MAMBA,
     ),
-    "granitemoeshared": replace(
-        LLAMA, mlp_bias=False, experts=replace(_MIXTRAL_EXPERTS, shared_width="shared_intermediate_size")
+    "granitemoeshared": LLAMA._replace(
+        mlp_bias=False, experts=replace(_MIXTRAL_EXPERTS, shared_width="shared_intermediate_size")
     ),
-    "bamba": replace(LLAMA, recurrent="mamba2", state_space=StateSpace(), defaults=_MAMBA),
-    "falcon_h1": replace(
-        LLAMA,
+    "bamba": LLAMA._replace(recurrent="mamba2", state_space=StateSpace(), defaults=_MAMBA),
+    "falcon_h1": LLAMA._replace(
         recurrent="mamba2",
         beside=True,
         state_space=StateSpace(inner="mamba_d_ssm", norm="mamba_rms_norm", output_bias="projectors_bias"),
@@ -216,18 +207,16 @@ FAMILIES: dict[str, Family] = {
         experts=Experts(count=("num_experts",), dense_first=("num_dense_layers",)),
         defaults={"num_dense_layers": 2},
     ),
-    "glm": replace(_GLM, fused_projections=True),
-    "glm4": replace(_GLM, fused_projections=True, norms_per_layer=4),
-    "glm4_moe": replace(
-        _GLM,
+    "glm": _GLM._replace(fused_projections=True),
+    "glm4": _GLM._replace(fused_projections=True, norms_per_layer=4),
+    "glm4_moe": _GLM._replace(
         float32_queries=True,
         qk_norm="head",
         qk_norm_key="use_qk_norm",
         defaults={"first_k_dense_replace": 1},
         experts=Experts(count=("n_routed_experts", "num_local_experts"), shared_units="n_shared_experts"),
     ),
-    "glm4_moe_lite": replace(
-        _DEEPSEEK,
+    "glm4_moe_lite": _DEEPSEEK._replace(
         defaults={"first_k_dense_replace": 1, "n_shared_experts": 1},
     ),
     "deepseek_v3": _DEEPSEEK,
@@ -254,9 +243,8 @@ FAMILIES: dict[str, Family] = {
         experts=replace(_MIXTRAL_EXPERTS, router_bias=True, expert_bias=True),
         defaults={"attention_bias": True, "sliding_window": 128},
     ),
-    "cohere": replace(LLAMA, mlp_bias=False, norms_per_layer=1, tied=True, refuses=("use_qk_norm",)),
-    "cohere2": replace(
-        LLAMA,
+    "cohere": LLAMA._replace(mlp_bias=False, norms_per_layer=1, tied=True, refuses=("use_qk_norm",)),
+    "cohere2": LLAMA._replace(
         mlp_bias=False,
         norms_per_layer=1,
         tied=True,
@@ -321,16 +309,15 @@ FAMILIES: dict[str, Family] = {
         ),
         defaults={"moe_layer_start_index": 1, "moe_num_shared_experts": 2},
     ),
-    "hunyuan_v1_moe": replace(
-        LLAMA,
+    "hunyuan_v1_moe": LLAMA._replace(
         float32_queries=True,
         mlp_bias=False,
         qk_norm="head",
         experts=Experts(count=("num_experts",), per_token=("moe_topk",), width="intermediate_size", shared_always=True),
     ),
-    "hunyuan_v1_dense": replace(LLAMA, mlp_bias=False, qk_norm="head", float32_queries=True),
+    "hunyuan_v1_dense": LLAMA._replace(mlp_bias=False, qk_norm="head", float32_queries=True),
     "helium": Family(qkv_bias="attention_bias", mlp_bias="mlp_bias", defaults={"head_dim": 128}),
-    "arcee": replace(LLAMA, gated_mlp=False),
+    "arcee": LLAMA._replace(gated_mlp=False),
     "apertus": Family(
         float32_queries=True,
         qkv_bias="attention_bias",
@@ -339,8 +326,8 @@ FAMILIES: dict[str, Family] = {
         gated_mlp=False,
         learned_activation=2,
     ),
-    "jais2": replace(LLAMA, gated_mlp=False, norm="layer", defaults={"attention_bias": True, "mlp_bias": True}),
-    "nemotron": replace(LLAMA, gated_mlp=False, norm="layer"),
+    "jais2": LLAMA._replace(gated_mlp=False, norm="layer", defaults={"attention_bias": True, "mlp_bias": True}),
+    "nemotron": LLAMA._replace(gated_mlp=False, norm="layer"),
 }
 
 # A multimodal file whose text part carries no type of its own goes by the wrapper's.

@@ -105,6 +105,10 @@ class ModelShape:
             assumed_llama_like=assumed,
         )
 
+    def __hash__(self) -> int:
+        """What a search looks up for every setting: a hash of all fields would cost more than the answer."""
+        return hash((self.name, self.layers, self.hidden_size, self.vocab_size))
+
     @functools.cached_property
     def parameters(self) -> int:
         """Unique elements of the whole model; a tied head is counted once, in the embedding."""

@@ -6,9 +6,10 @@ Standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class LayerKind(Enum):
@@ -46,8 +47,7 @@ class Experts:
     gated: bool = True
 
 
-@dataclass(frozen=True)
-class StateSpace:
+class StateSpace(NamedTuple):
     """How a family names the sizes of its Mamba-2 layers in config.json.
 
     `inner` is the key of their width; where it is empty or null, `expand` times the hidden size, or with no such key
@@ -68,8 +68,7 @@ class StateSpace:
     norm: bool | str = True
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(NamedTuple):
     """Traits of one family. A bool is fixed; a string names the config key that decides.
 
     `norm`: "rms" (a weight), "layer" (a weight and a bias), "none" (no parameters).
@@ -122,5 +121,5 @@ class Family:
     joins_rows: bool = True
     float32_queries: bool = False
     per_layer_inputs: bool = False
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = MappingProxyType({})
     refuses: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..core.errors import BadInput
 from ..settings.setting import Setting
@@ -12,8 +12,7 @@ from .request import Request
 from .row_joining import lays_end_to_end, packs
 
 
-@dataclass(frozen=True)
-class RunLength:
+class RunLength(NamedTuple):
     """`tokens` counts what is read, padding included."""
 
     steps: int

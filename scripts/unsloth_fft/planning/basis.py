@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ..estimates.calibration import calibration
@@ -96,7 +97,12 @@ def _factors(request: Request) -> tuple[float, float]:
 
 def kind_of_model(request: Request) -> Kind:
     """The kind of the request's model, which says how far its estimates may be off."""
-    return kind_of(request.shape, fitted=shape_key(request.shape) in calibration()["scope"]["shapes"])
+    return _kind_of_shape(request.shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _kind_of_shape(shape: ModelShape) -> Kind:
+    return kind_of(shape, fitted=shape_key(shape) in calibration()["scope"]["shapes"])
 
 
 def shape_key(shape: ModelShape) -> str:

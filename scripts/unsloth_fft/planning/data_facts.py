@@ -30,7 +30,7 @@ class DataFacts:
 
     `basis` says how they were found: data_doctor.row_tokens counts, samples or estimates them.
 
-    `form` is one of row_format.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
+    `form` is one of data.formats.FORMATS, or None where it is not known. `set_apart` counts the rows of files that a
     folder holds out by their names; nothing else is held out then. `empty` rows hold nothing, are left out, and are
     counted nowhere else. `described` says what was assumed of rows that a user described and nobody read; their
     `lengths` are a sample. `lacks_template` says of conversations that the model's own tokenizer has no chat template

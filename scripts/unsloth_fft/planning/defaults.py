@@ -6,15 +6,14 @@ under the ids in `source_ids`, says why this value was chosen among them, and wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..core.errors import BadInput
 
 BILLION = 1_000_000_000
 
 
-@dataclass(frozen=True)
-class TrainingDefaults:
+class TrainingDefaults(NamedTuple):
     """Where to start. `warmup_steps` below 1 is a share of all steps, as transformers 5.17 reads it."""
 
     learning_rate: float
@@ -29,8 +28,7 @@ class TrainingDefaults:
     source_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Rate:
+class _Rate(NamedTuple):
     """The peak learning rate of models with fewer than `below` parameters."""
 
     below: float
@@ -38,8 +36,7 @@ class _Rate:
     source_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Recipe:
+class _Recipe(NamedTuple):
     """What does not depend on size, and the rates that do, smallest models first."""
 
     lr_scheduler_type: str

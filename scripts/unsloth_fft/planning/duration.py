@@ -6,8 +6,6 @@ launches of a micro-batch, the optimizer, offloaded state and the network take a
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..estimates import speed
 from ..estimates.speed import SpeedEstimate
 from ..settings.setting import Setting
@@ -21,7 +19,7 @@ def step_seconds(request: Request, setting: Setting, planned: SpeedEstimate) -> 
     if length >= request.seq_length:
         return planned.step_s
     full = speed.estimate(request.shape, setting, request.hardware)
-    short = speed.estimate(request.shape, replace(setting, seq_length=length), request.hardware)
+    short = speed.estimate(request.shape, setting._replace(seq_length=length), request.hardware)
     return planned.step_s - (full.step_s - short.step_s)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..estimates import disk
 from ..settings.parameters import (
@@ -34,8 +34,7 @@ from .search import Candidate, Outcome, search
 SEED = 3407
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """The parameters and the search that found them."""
 
     parameters: Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..hardware.cards import Hardware
 from ..models.shape import ModelShape
@@ -27,8 +28,7 @@ class Pins:
     compute: str | None = None
 
 
-@dataclass(frozen=True)
-class Amount:
+class Amount(NamedTuple):
     """How much to train: exactly one is set, in passes over the data, optimizer steps or tokens."""
 
     epochs: float | None = None
@@ -41,12 +41,11 @@ class Amount:
         return self.max_steps is None and self.tokens is None
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """How the data set is read: which chat template, what a row of a text file is, and the share of rows held out.
 
     `columns` are (name here, name in the file) of columns named otherwise, `ignored_columns` mean nothing.
-    `form` is the format of the rows where it was said, one of row_format.FORMATS.
+    `form` is the format of the rows where it was said, one of data.formats.FORMATS.
     """
 
     chat_template: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..core.errors import BadInput
 from ..estimates import memory, speed
@@ -21,8 +21,7 @@ MAX_MICRO_BATCH = 512
 HOST_RESERVE_GIB = 2.0
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One setting with its estimates. GiB; `missing` is what lacks on the GPU, `host_missing` on the host (0: fits).
 
     `spilled` is paged state for which the GPU has no room. `step_s` is a step's time on the user's rows, and `learned`
@@ -59,8 +58,7 @@ class Candidate:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """All candidates, best first; those that fit stand before those that do not."""
 
     candidates: tuple[Candidate, ...]
@@ -120,9 +118,14 @@ def partly_checkpointed(request: Request, candidates: list[Candidate]) -> list[C
     if request.pins.checkpointed_layers is not None:
         return []
     best = {name: _most_learned(candidates, rank) for name, rank in RANK.items()}
+    # Nothing is faster than recomputing nothing; with paged state that is not certain, as less of it may spill.
+    free = {one.setting: one.learned for one in candidates if one.setting.checkpointing == OFF and not one.memory.paged}
     found = []
     for whole in candidates:
         if whole.fits and whole.setting.checkpointing != OFF:
+            most = free.get(whole.setting._replace(checkpointing=OFF))
+            if most is not None and most <= best[whole.exactness]:
+                continue
             partly = _least_recomputed(request, whole, best[whole.exactness])
             if partly is not None:
                 found.append(partly)
@@ -141,7 +144,7 @@ def _least_recomputed(request: Request, whole: Candidate, best: float) -> Candid
     """
 
     def with_layers(count: int) -> Candidate:
-        return _candidate(request, whole.exactness, replace(whole.setting, checkpointed_layers=count))
+        return _candidate(request, whole.exactness, whole.setting._replace(checkpointed_layers=count))
 
     if with_layers(1).learned <= best:
         return None
@@ -154,6 +157,11 @@ def _least_recomputed(request: Request, whole: Candidate, best: float) -> Candid
         else:
             too_few = middle
     return found if found is not None and found.learned > best else None
+
+
+def _as_joined(request: Request, setting: Setting) -> Setting:
+    joined = row_joining.packs(request, setting) or row_joining.lays_end_to_end(request, setting)
+    return setting if joined == setting.padding_free else setting._replace(padding_free=joined)
 
 
 def _preference(candidate: Candidate) -> tuple[object, ...]:
@@ -173,8 +181,7 @@ def _preference(candidate: Candidate) -> tuple[object, ...]:
 
 def _candidate(request: Request, exactness: str, setting: Setting) -> Candidate:
     hardware = request.hardware
-    joined = row_joining.packs(request, setting) or row_joining.lays_end_to_end(request, setting)
-    setting = replace(setting, padding_free=joined)
+    setting = _as_joined(request, setting)
     needed = memory.estimate(request.shape, setting, hardware.vram_gib, is_cpu=hardware.is_cpu)
     margin = margin_gib(needed.peak, setting, basis.kind_of_model(request), is_cpu=hardware.is_cpu)
     missing = needed.peak + margin - hardware.vram_gib

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..data.splitting import held_out_count
 from ..estimates import disk
@@ -25,8 +25,7 @@ IMPORT_S, READ_A_SECOND = 30.0, 1e9
 TOKENIZED_A_SECOND = 300_000
 
 
-@dataclass(frozen=True)
-class Beside:
+class Beside(NamedTuple):
     """Seconds beside the steps. `evaluations` counts those before, on the way and at the end."""
 
     start: float

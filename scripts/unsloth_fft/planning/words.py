@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from ..data import cut_ends
 from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from ..estimates.speed import float8_share, launches_decide
 from ..estimates.survival import WANTED_SHARE
@@ -414,6 +413,8 @@ def _length_warnings(request: Request, data: DataFacts) -> list[str]:
 
 
 def _cut_warning(request: Request, data: DataFacts, longer: int, about: str) -> str:
+    from ..data import cut_ends  # only a plan with long rows pays for it
+
     cut = f"{about}{longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut"
     cut = cut[0].upper() + cut[1:]
     if request.reading.allow_cut_ends or not cut_ends.is_too_many(longer, data.rows):

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..core.control import escaped
 from ..core.errors import BadInput
 from ..core.shell_words import word
-from ..data.row_format import FORMATS
+from ..data.formats import FORMATS
 from ..models import source
 from ..planning import duration
 from ..settings.parameters import Parameters

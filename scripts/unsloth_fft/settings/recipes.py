@@ -8,9 +8,8 @@ which step temporaries were read and which inferred from rows: references/memory
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core.errors import BadInput
 from ..hardware.cards import Hardware
@@ -83,8 +82,7 @@ class Keeping(Enum):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """What must be installed: the least version that works, the one that was measured with, and whether Unsloth's own
     requirements bring it."""
 
@@ -112,8 +110,7 @@ _EIGHT_BIT, _SCALES = 2.0, 2 * 4 / 256
 _FLASH_SCALES = 2 * 2 / 32
 
 
-@dataclass(frozen=True)
-class OptimizerFacts:
+class OptimizerFacts(NamedTuple):
     """Facts about one value of `optim`. Bytes are an element.
 
     `moments` of None: two moments as wide as the weights. `scales` stay where they are when moments are `paged` into
@@ -208,8 +205,7 @@ STOCHASTIC: Final = (("bf16_stochastic_round", True),)
 QUANTIZED: Final = (("quantize", True),)
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(NamedTuple):
     """A pair of stored type and optimizer that the planner plans."""
 
     weights: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .recipes import BYTES, OptimizerFacts, correction_bytes, optimizer_of
 
@@ -10,8 +10,7 @@ OFF, TRUE, UNSLOTH = "off", "true", "unsloth"
 SINGLE, FSDP2 = "single", "fsdp2"
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """`weights` is the stored type ("float32" or "bfloat16"), `optimizer` the name that `optim` takes.
 
     `padding_free` says that rows share a sequence, packed or laid end to end: one kernel serves both.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..core.errors import BadInput
 from ..estimates import survival
-from .sample import at_hand, sample
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """Share (0 to 1) of weights that a step moves; `low` and `high` where the weights were not seen.
 
     `unread` says why weights that are here could not be read.
@@ -51,6 +49,8 @@ def expected(
     update = survival.update_of(weights, optimizer, optimizer_args)
     if update.unbiased or update.rounds_to != "bfloat16":
         return Expected(survival.typical_survival(learning_rate, weights, optimizer, optimizer_args))
+    from .sample import at_hand, sample  # only a plan that rounding may touch pays for it
+
     unread = None
     try:
         path = at_hand(model, revision)
