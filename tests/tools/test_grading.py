@@ -98,6 +98,18 @@ def test_a_good_answer_passes_and_the_grade_is_the_same_every_time(good: Path) -
     assert graded["passed"] == graded["total"] == 9
 
 
+def test_what_a_prompt_cost_its_reader_is_counted(good: Path) -> None:
+    ran = [
+        {"command": "cat SKILL.md", "exit": 0, "shown": 8000},
+        {"command": "cat scripts/unsloth_fft/planning/plan.py", "exit": 0, "shown": 4000},
+    ]
+    file = good / "sizing-8b-on-l40s" / "commands.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in ran), encoding="utf-8")
+    graded = json.loads(run_script(GRADER, "--outputs", good, "--json").stdout)
+    assert (graded["median_calls"], graded["median_tokens_read"]) == (2, 3000)
+    assert graded["opened_source"] == ["sizing-8b-on-l40s"]
+
+
 CHANGES = {
     "an invented speed": (("answer.md", r"About [\d,]+", "About 9,500"), "planned speed"),
     "an invented peak": (("answer.md", r"[\d.]+ GiB", "24 GiB"), "planned peak"),

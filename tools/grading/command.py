@@ -1,12 +1,14 @@
 """python -m tools.grading: grade what an agent answered and wrote for the prompts of evals/evals.json, by rules alone.
 
 The outputs folder has a folder for each prompt, named as the prompt is, with the agent's last message in answer.md, the
-commands it ran in commands.jsonl (one {"command": ..., "exit": ...} a line) and the files it wrote.
+files it wrote, and commands.jsonl, a line for each command it ran: {"command": ..., "exit": ..., "shown": characters}.
+How many commands a prompt took, and how many tokens they showed, is counted, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
     graded = [grade(one, args.outputs / one.name) for one in _chosen(known, args.outputs, args.eval)]
     passed, total = sum(one["passed"] for one in graded), sum(one["total"] for one in graded)
     if args.json:
-        terminal.emit({"passed": passed, "total": total, "evals": graded})
+        terminal.emit({"passed": passed, "total": total, **_effort(graded), "evals": graded})
     else:
         _show(graded, passed, total)
     return EXIT_DONE if passed == total else EXIT_TRAINING_FAILED
@@ -72,7 +74,20 @@ def grade(one: Eval, folder: Path) -> dict[str, Any]:
         "name": one.name,
         "passed": sum(result["passed"] for result in results),
         "total": len(results),
+        "calls": output.calls,
+        "tokens_read": output.tokens_read,
+        "opened_source": output.opened_source,
         "expectations": results,
+    }
+
+
+def _effort(graded: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians a prompt of commands and tokens read (None where one was not recorded), and who opened the package."""
+    tokens = [one["tokens_read"] for one in graded]
+    return {
+        "median_calls": statistics.median(one["calls"] for one in graded),
+        "median_tokens_read": None if None in tokens else statistics.median(tokens),
+        "opened_source": [one["name"] for one in graded if one["opened_source"]],
     }
 
 
@@ -104,4 +119,7 @@ def _show(graded: Sequence[dict[str, Any]], passed: int, total: int) -> None:
         for result in one["expectations"]:
             if not result["passed"]:
                 print(f"      not met: {result['text']} ({result['found']})")
+    effort = _effort(graded)
     print(f"{passed}/{total}  in all")
+    print(f"a prompt (medians): {effort['median_calls']} commands, {effort['median_tokens_read']} tokens read")
+    print(f"opened the package's source: {', '.join(effort['opened_source']) or 'nobody'}")
