@@ -347,7 +347,7 @@ def test_bf16_rounding_is_the_cause_with_the_learning_rate_of_the_session(tmp_pa
     assert cause["learning_rate"] == 1e-5 and "1e-05" in cause["explanation"]
     assert cause["learning_rate_range"] is None
     assert not cause["explained"]
-    assert cause["remedy"] == f"plan again: generate_fft_params.py {survival.REMEDY}", "a command, with its flags"
+    assert cause["remedy"] == f"plan again with {survival.REMEDY}", "with its flags"
     assert cause["tensors"][0] == NORM, "the one that moved least comes first"
 
 
@@ -370,13 +370,15 @@ def test_every_cause_has_a_remedy_unless_a_session_explains_it(tmp_path: Path) -
                 assert bool(cause["remedy"]) != cause["explained"]
 
 
-def test_the_table_ends_with_the_next_step(tmp_path: Path) -> None:
-    assert render(audited(tmp_path, *one_step(1e-5))).splitlines()[-1] == f"next       {predict.REMEDY}"
+def test_the_table_begins_with_the_verdict_and_what_to_do(tmp_path: Path) -> None:
+    partial = " ".join(render(audited(tmp_path, *one_step(1e-5))).split("\n\n")[0].split())
+    assert partial.startswith("verdict partial") and partial.endswith(f"remedy {predict.REMEDY}")
     weights = small_weights()
     full = audited(tmp_path, stored(weights, f32), stored(gradual(weights, 1e-4), f32))
-    assert full["verdict"] == "full" and "eval" in render(full).splitlines()[-1]
+    assert full["verdict"] == "full" and "next" not in render(full), "two folders: the answer is all"
+    assert render(full, Path("run-1")).splitlines()[2] == "next: unsloth_fft_tool.py eval run-1"
     other = stored({name: values for name, values in weights.items() if name != UP})
-    assert render(audited(tmp_path, stored(weights), other)).splitlines()[-1].startswith("next       name as BASE")
+    assert "remedy     name as BASE" in render(audited(tmp_path, stored(weights), other)).split("\n\n")[0]
 
 
 def gradual(weights: Weights, size: float) -> Weights:

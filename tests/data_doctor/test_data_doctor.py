@@ -227,7 +227,9 @@ def test_raw_text_loses_nothing_and_is_learned_whole(tmp_path, model):
     """What references/data.md says of windows is what the doctor says, at any length."""
     file = tmp_path / "corpus.txt"
     file.write_text("word " * 6000)
-    finished = run_script(TOOL, "data", file, "--model", model, "--max-seq-length", 128, "--sample-by", "document")
+    finished = run_script(
+        TOOL, "data", file, "--model", model, "--max-seq-length", 128, "--sample-by", "document", "--full"
+    )
     assert finished.returncode == 0, finished.stderr
     assert "texts are cut into windows of up to 4,096 tokens, and nothing of them is lost" in finished.stderr
     assert "keeps" not in finished.stderr and "of rows whole" not in finished.stderr
@@ -291,7 +293,7 @@ def test_good_data_is_taken_and_the_report_validates(tmp_path, model):
     schema.check(json.loads(finished.stdout), "data-report", "the report")
     text = page.read_text(encoding="utf-8")
     assert "<svg" in text and "http" not in text.replace("http-equiv", "")
-    table = run_script(TOOL, "data", file, "--model", model)
+    table = run_script(TOOL, "data", file, "--model", model, "--full")
     assert table.stdout == "" and "recommended" in table.stderr
 
 

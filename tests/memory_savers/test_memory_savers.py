@@ -133,7 +133,9 @@ def test_a_dry_run_ends_with_a_command_that_will_be_taken(workers, tmp_path, tin
     assert said.splitlines()[-1] == f"next: unsloth_fft_tool.py train {session}"
     assert workers.run("train", "--session", session).returncode == 0
     said = workers.run("train", session, "--dry-run-steps", 3).stderr
-    assert said.splitlines()[-1] == f"next: unsloth_fft_tool.py train --params {session}/params.json --session NEW"
+    assert (
+        said.splitlines()[-1] == f"next: unsloth_fft_tool.py train --params {session}/params.json --session {session}-2"
+    )
     assert workers.run("train", "--params", session / "params.json", "--session", other).returncode == 0
 
 

@@ -23,7 +23,7 @@ CURVE_RATES: Final = tuple(
 )  # fmt: skip
 """Learning rates of the curve, 1e-8 to 7e-3: closer together than a factor of two, where the curve has its steps."""
 
-REMEDY: Final = f"plan again: generate_fft_params.py {survival.REMEDY}"
+REMEDY: Final = f"plan again with {survival.REMEDY}"
 """What keeps the updates that rounding would lose."""
 
 Progress = Callable[[int, int], None]

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.json:
         terminal.emit_short(summary.of_audit(value))
     else:
-        terminal.show(audit_table.render(value))
+        terminal.show(audit_table.render(value, root))
     return _exit_code(args.require, found.verdict, found.summary)
 
 
@@ -101,7 +101,7 @@ def _exit_code(required: str | None, verdict: str, summary: str) -> int:
     if required is None or verdict in _REQUIRED[required]:
         return EXIT_DONE
     terminal.say(f"error: the verdict is '{verdict}', '{required}' was required: {summary}")
-    terminal.say("hint: references/exactness.md explains the causes; exact settings: generate_fft_params.py")
+    terminal.say("hint: references/exactness.md explains the causes; plan again for settings that are exact")
     return EXIT_TRAINING_FAILED
 
 

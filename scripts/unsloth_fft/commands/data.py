@@ -11,8 +11,10 @@ from typing import Any
 from ..core import files, installing, outputs, schema, terminal
 from ..core.arguments import number, whole
 from ..core.errors import EXIT_BAD_INPUT, EXIT_DONE, BadInput, MissingHere
+from ..core.shell_words import word
 from ..data.formats import FORMATS
-from ..data_doctor import checking
+from ..data_doctor import checking, first_lines
+from ..data_doctor.report import Report
 from ..models import hub_cache
 from ..settings import parameters
 from ..settings.parameters import Data, Parameters
@@ -73,6 +75,7 @@ def add_parser(commands: Any) -> None:
     )
     command.add_argument("--sample-by", choices=["line", "paragraph", "document"], help="rows of a text file (line)")
     command.add_argument("--report", type=Path, metavar="FILE.html", help="also write a page")
+    command.add_argument("--full", action="store_true", help="also the whole table, lengths and the first rows")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     command.set_defaults(run=run)
 
@@ -113,7 +116,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.emit(value)
     else:
-        terminal.say(page.table(report))
+        _tell(
+            first_lines.of_report(report), _next(args, model, report), report, page.table(report) if args.full else None
+        )
     return EXIT_BAD_INPUT if report.is_refused else EXIT_DONE
 
 
@@ -132,16 +137,46 @@ def _check_files(args: argparse.Namespace, data: Data) -> int:
     if asked:
         raise BadInput(
             f"{', '.join(asked)} needs --model DIR: tokens cannot be counted without its tokenizer",
-            hint="data FILE --model DIR, or leave it out to look for faults alone",
+            hint="add --model DIR, or leave it out to look for faults alone",
         )
     return _answer(args, checking.check(data))
+
+
+def _tell(first: list[str], next_command: str | None, found: Report | checking.Check, table: str | None) -> None:
+    """The answer, the next command, then what deserves a look: in the whole table where that was asked for."""
+    for line in first:
+        terminal.say(line)
+    if next_command is not None:
+        terminal.say(f"next: {next_command}")
+    for line in [f"\n{table}"] if table is not None else first_lines.below(found):
+        terminal.say(line)
+
+
+def _next(args: argparse.Namespace, model: Path, report: Report) -> str | None:
+    """The session of the plan that was examined, or a plan for the one data set, as it was read; None where neither."""
+    if report.is_refused:
+        return None
+    if args.params is not None:
+        session = word(outputs.unused("run-1"))
+        return f"unsloth_fft_tool.py init --params {word(args.params)} --session {session}"
+    if len(args.dataset) != 1:
+        return None
+    length = args.max_seq_length or report.recommended.max_seq_length
+    words: list[object] = ["--model", args.model or model, "--dataset", args.dataset[0], "--seq-length", length]
+    flags = {"--format": args.format if args.format != "auto" else None, "--chat-template": args.chat_template}
+    flags |= {"--sample-by": args.sample_by, "--eval-fraction": args.eval_fraction}
+    words += [part for flag, value in flags.items() if value is not None for part in (flag, value)]
+    words += ["--columns", *args.columns] if args.columns else []
+    words += ["--ignore-columns", *args.ignore_columns] if args.ignore_columns else []
+    given = " ".join(flag if flag[:2] == "--" else word(flag) for flag in map(str, words))
+    return f"generate_fft_params.py {given} --output {word(outputs.unused('params.json'))}"
 
 
 def _answer(args: argparse.Namespace, found: checking.Check) -> int:
     if args.json:
         terminal.emit(found.to_json())
     else:
-        terminal.say(checking.table(found))
+        _tell(first_lines.of_check(found), None, found, checking.table(found) if args.full else None)
     return EXIT_BAD_INPUT if found.is_refused else EXIT_DONE
 
 

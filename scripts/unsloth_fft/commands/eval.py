@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..core import terminal
+from ..core import outputs, terminal
 from ..core.shell_words import word
 from ..finishing import evaluate
 from ..finishing.losses import CONFIDENCE, Comparison
@@ -45,29 +45,27 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.emit(value)
         return 0
-    for line in (*_words("held out", found.held_out), *_words("text", found.forgetting)):
-        terminal.say(line)
-    if found.held_out is None:
-        terminal.say("held out   no rows were held out")
+    terminal.say(_words("held out", found.held_out) or "held out   no rows were held out")
+    if found.forgetting is not None:
+        terminal.say(_words("text", found.forgetting))
+    terminal.say(f"all of it  {folder.report if in_report else path}")
+    terminal.say(f"next: unsloth_fft_tool.py export {word(root)} --to {word(outputs.unused('my-model'))}")
+    if not found.answers:
+        terminal.say("note: with --prompts FILE it shows answers, before and after")
     for answer in found.answers:
         terminal.say(f"\n{answer.prompt}\n  before: {answer.before}\n  after:  {answer.after}")
     for task, metrics in (found.harness or {}).items():
         for metric, pair in metrics.items():
             terminal.say(f"{task} {metric}: {pair['before']:.4f} -> {pair['after']:.4f}")
-    terminal.say(f"all of it  {folder.report if in_report else path}")
-    if not found.answers:
-        terminal.say("answers    --prompts FILE shows some, before and after")
-    terminal.say(f"next: unsloth_fft_tool.py export {word(root)} --to my-model")
     return 0
 
 
-def _words(what: str, found: Comparison | None) -> list[str]:
-    """Two lines on one comparison: the losses, and how sure their difference is."""
+def _words(what: str, found: Comparison | None) -> str:
+    """One comparison: the losses, and how sure their difference is; empty where nothing was compared."""
     if found is None:
-        return []
-    bounds = "" if found.low is None else f"{CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f}, "
-    change = found.after - found.before
-    return [
-        f"{what:<11}loss {found.before:.4f} -> {found.after:.4f} ({change:+.4f}): {found.verdict}",
-        f"{'':<11}{bounds}{found.tokens:,} tokens in {found.rows:,} rows",
-    ]
+        return ""
+    bounds = "" if found.low is None else f", {CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f}"
+    return (
+        f"{what:<11}{found.verdict}: loss {found.before:.4f} -> {found.after:.4f}\n"
+        f"{'':<11}change {found.after - found.before:+.4f}{bounds}, {found.rows:,} rows"
+    )

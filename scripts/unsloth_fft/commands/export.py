@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..core import terminal
+from ..core import outputs, terminal
+from ..core.shell_words import word
 from ..finishing import export as exporting
 from ..finishing import gguf
 from ..finishing.stored import Stored
+from ..reporting.audit_table import share
 from . import session_folder
 
 EPILOG = """examples:
@@ -47,28 +49,39 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         terminal.emit(exporting.summary(done))
     else:
-        terminal.say(f"wrote {done.folder}: {', '.join(done.files)}")
+        pushed = f", pushed to {done.pushed_to} (private)" if done.pushed_to else ""
+        terminal.say(f"exported   {done.folder}: {len(done.files)} files, {done.dtype}{pushed}")
         for line in told(done.stored):
             terminal.say(line)
-        if done.pushed_to:
-            terminal.say(f"pushed to {done.pushed_to} (private)")
-        terminal.say(f"how to run it: {done.folder / 'README.md'}")
+        terminal.say(f"run it     as {done.folder / 'README.md'} says")
+        for line in after(root, done):
+            terminal.say(line)
     return 0
 
 
 def told(found: Stored) -> list[str]:
-    """What the exported files hold, beside what was trained, in a few lines."""
+    """What the exported files hold, beside what was trained, in a line each."""
     lines = []
     if found.audit is not None:
-        lines.append(
-            f"audit    of these files: {found.audit['changed_fraction']:.2%} of the weights differ from the base"
-        )
+        lines.append(f"audit      {share(found.audit['changed_fraction'])} of the weights in these files moved")
     else:
-        lines.append(f"audit    not of these files: {found.not_audited}")
+        lines.append(terminal.fold(f"audit      not of these files: {found.not_audited}", 11))
     if found.held_out is not None:
         one = found.held_out
-        on = f"{one.rows} of {found.rows_of} held-out rows" if one.rows < found.rows_of else f"{one.rows} held-out rows"
-        lines.append(f"held out loss {one.before:.4f} as trained, {one.after:.4f} in these files ({found.dtype}), {on}")
-    if found.advice is not None:
-        lines.append(f"advice   {found.advice}")
+        of = f" of {found.rows_of:,}" if one.rows < found.rows_of else ""
+        lines.append(
+            f"held out   loss {one.before:.4f} as trained, {one.after:.4f} in these files; {one.rows:,}{of} rows"
+        )
     return lines
+
+
+def after(root: Path, done: exporting.Exported) -> list[str]:
+    """The export that would keep what this one gives up, and why; nothing where it keeps all."""
+    better = done.stored.better_type
+    if better is None:
+        return []
+    to = outputs.unused(f"{done.folder}-{better}")
+    return [
+        f"next: unsloth_fft_tool.py export {word(root)} --to {word(to)} --dtype {better}",
+        f"note: {done.stored.advice}",
+    ]

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files
+from ..core.shell_words import word
 from ..core.terminal import say
 from ..data_doctor.report import Report
+from ..reporting.audit_table import share
 from ..training import session
-from ..training.session import Folder, Session
+from ..training.session import Folder, Result, Session
+
+SHOWS = 5e-5  # nats: half of the last digit that is shown
 
 
 def audit_and_report(root: Path, samples: list[Any] | None = None) -> dict[str, Any]:
@@ -31,23 +35,24 @@ def audit_and_report(root: Path, samples: list[Any] | None = None) -> dict[str, 
 
 
 def tell(folder: Folder, state: Session, moved: dict[str, Any]) -> None:
-    """The end of a run in a few lines on stderr."""
+    """The end of a run in five lines on stderr, the next command among them."""
     result = state.result
     assert result is not None
     say()
-    say(f"moved      {moved['moved_fraction']:.4%} of {moved['elements']:,} weights: verdict {moved['verdict']}")
+    say(_held_out(result) or "held out   no rows: eval_fraction is 0")
+    say(f"moved      {share(moved['moved_fraction'])} of {moved['elements']:,} weights: verdict {moved['verdict']}")
+    say(f"speed      {result.tokens_per_second:,.0f} tokens/s: {result.tokens:,} tokens in {result.seconds:,.1f} s")
+    say(f"written    {folder.model.name}/, {folder.report.name} and {folder.loss_plot.name} in {folder.root}")
+    say(f"next: unsloth_fft_tool.py eval {word(folder.root)}")
+
+
+def _held_out(result: Result) -> str | None:
+    """The held-out loss before and after, and what storing it as bfloat16 gives up where that shows."""
     before, after = result.eval_loss_before, result.eval_loss_after
-    if before is not None and after is not None:
-        fall = f"({(after - before) / before:+.0%})"
-        say(f"held out   loss {before:.4f} -> {after:.4f} {fall}, mean over the tokens of {result.eval_rows} rows")
-    if result.eval_loss_master is not None and result.eval_loss_bfloat16 is not None:
-        given_up = result.eval_loss_bfloat16 - result.eval_loss_master
-        stored = f"stored as bfloat16 {result.eval_loss_bfloat16:.4f} ({given_up:+.4f})"
-        say(f"           in float32 {result.eval_loss_master:.4f}; {stored}")
-    if result.master_missing is not None:
-        say(f"master     not kept: {result.master_missing}")
-    whole = f"{result.tokens:,} tokens in {result.seconds:.1f} s"
-    say(f"speed      {result.tokens_per_second:,.0f} tokens/s over the whole run: {whole}")
-    say(f"model      {folder.model}")
-    say(f"report     {folder.report}")
-    say(f"plot       {folder.loss_plot}")
+    if before is None or after is None:
+        return None
+    wide, narrow = result.eval_loss_master, result.eval_loss_bfloat16
+    stored = "" if wide is None or narrow is None or abs(narrow - wide) < SHOWS else f" (bfloat16: {narrow:.4f})"
+    change = (after - before) / before if before else 0.0
+    end = after if not stored or wide is None else wide
+    return f"held out   loss {before:.4f} -> {end:.4f} ({change:+.0%}){stored}, {result.eval_rows:,} rows"

@@ -7,14 +7,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import files, outputs, terminal
 from ..core.errors import BadInput, FFTError, MissingHere
 from ..core.shell_words import word
 from ..data import embedded, sources
 from ..data.scanning import Counts
 from ..hardware import detection
 from ..models import catalogue, hub_cache
-from ..planning import file_warnings
+from ..planning import file_warnings, replan
 from ..settings import parameters
 from ..settings.parameters import Parameters
 from ..training import environment, preflight, session, tasks
@@ -49,12 +49,12 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         return _check(args)
     folder, state = initialize(args.params, args.session)
-    _warn(state_rows(session.load(folder.root)[2], state))
     if args.json:
         terminal.emit(dataclasses.asdict(state))
     else:
         terminal.say(f"initialized {folder.root}: {state.data.rows or 'unknown'} rows ({state.data.format})")
         terminal.say(f"next: unsloth_fft_tool.py train {word(folder.root)}")
+    _warn(state_rows(session.load(folder.root)[2], state))
     return 0
 
 
@@ -73,16 +73,18 @@ def state_rows(found: Parameters, state: session.Session) -> Parameters:
 def _check(args: argparse.Namespace) -> int:
     """The parameters file by itself: data, model and machine are not looked at."""
     found = parameters.load(args.params)
-    _warn(found)
     named = found.data.dataset is not None or bool(found.data.sources)
     if args.json:
         checked = {"params": str(args.params), "valid": True, "names_data": named}
         terminal.emit({**checked, "not_checked": ["data", "model", "memory", "disk"]})
     else:
-        terminal.say(f"{args.params} is in order; data, model, memory and disk were not looked at")
-        if not named:
-            terminal.say("it names no data yet: set data.dataset, or plan with --dataset, before init")
-        terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.params)} --session DIR")
+        terminal.say(f"in order: {args.params}; data, model, memory and disk were not looked at")
+        if named:
+            session_name = word(outputs.unused("run-1"))
+            terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.params)} --session {session_name}")
+        else:
+            terminal.say("note: it names no data yet: set data.dataset, or plan with --dataset, before init")
+    _warn(found)
     return 0
 
 
@@ -205,11 +207,11 @@ def _check_memory(found: Parameters) -> None:
     if need > planned.vram_gib:
         raise BadInput(
             f"plan/predicted/peak_vram_gib is {need:.1f} GiB, but {planned.name} has {planned.vram_gib:.1f} GiB",
-            hint="generate the parameters anew for this memory: generate_fft_params.py --vram-gib X",
+            hint="plan again for this card, which finds settings that fit it",
         )
     here = detection.detect()
     if not here.is_cpu and need > here.vram_gib:
         raise MissingHere(
             f"the plan needs {need:.1f} GiB and {here.name} has {here.vram_gib:.1f} GiB",
-            hint="plan for this card: generate_fft_params.py --gpu auto",
+            hint=f"plan for this card: {replan.for_this_machine(found)}",
         )

@@ -13,6 +13,7 @@ from typing import Any
 from ..core import files, outputs, schema, terminal
 from ..core.arguments import number, whole
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..data import scanning, sources
 from ..data.formats import FORMATS
 from ..data.json_objects import Fault
@@ -93,7 +94,10 @@ def _recognised(data: Data, dataset: str) -> str:
         raise BadInput(f"{dataset} is not a file here, so its format is not known", hint="say it: --format messages")
     row = next(iter(scanning.scan(found.train)), None)
     if row is None or isinstance(row.value, Fault):
-        raise BadInput(f"{dataset}: its first row cannot be read", hint=f"unsloth_fft_tool.py data {dataset}")
+        raise BadInput(
+            f"{dataset}: its first row cannot be read",
+            hint=f"see what is wrong: unsloth_fft_tool.py data {word(dataset)}",
+        )
     reader = Source(dataset).reader(data)
     scanning.content_of(row, reader)
     return reader.form

@@ -14,6 +14,7 @@ from .. import __version__
 from ..core import control, files, outputs, terminal
 from ..core.arguments import Parser, number, precision, whole
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..data.formats import FORMATS
 from ..hardware import cards
 from ..hardware.cards import Hardware
@@ -210,10 +211,10 @@ def _add_output(top: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None, prog: str = "generate_fft_params.py") -> int:
     """Plan, print the JSON, and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return terminal.run(lambda: _run(parser(prog).parse_args(given)), as_json="--json" in given)
+    return terminal.run(lambda: _run(parser(prog).parse_args(given), given), as_json="--json" in given)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, given: Sequence[str]) -> int:
     # Imported here: --help must not wait for them.
     from ..planning import float8_offer
     from ..planning.plan import plan_from
@@ -232,28 +233,32 @@ def _run(args: argparse.Namespace) -> int:
             terminal.say(f"- {sentence}")
         for sentence in float8_offer.sentences(request, outcome):
             terminal.say(f"- {sentence}")
-    _tell(planned.parameters, args.output)
+    _tell(planned.parameters, args.output, given)
     if args.output is None or args.json:
         terminal.emit_text(text)
     return 0
 
 
-def _tell(planned: Parameters, output: str | None) -> None:
-    """The plan in a few lines on stderr, what is to be known beside it, and the next command."""
+def _tell(planned: Parameters, output: str | None, given: Sequence[str]) -> None:
+    """The plan in a few lines on stderr, the next command, and what is to be known beside them."""
     from ..planning import summary
 
     for line in summary.lines(planned):
         terminal.say(line)
+    named = planned.data.dataset is not None or bool(planned.data.sources)
+    if output is None:
+        keeping = shlex.join([*given, "--output", outputs.unused("params.json")])
+        terminal.say(f"next: generate_fft_params.py {keeping}")
+    elif named:
+        session = shlex.quote(outputs.unused("run-1"))
+        terminal.say(f"next: unsloth_fft_tool.py init --params {word(output)} --session {session}")
     for warning in planned.plan.warnings if planned.plan else ():
         terminal.say(f"warning: {warning}")
-    if output is None:
-        terminal.say("next: plan again with --output params.json, which keeps the JSON")
-    elif planned.data.dataset is None and not planned.data.sources:
-        terminal.say("next: plan again with --dataset, here or with --dataset-elsewhere; a run needs its data by name")
-    else:
-        file = shlex.quote(output)
-        terminal.say(f"next: unsloth_fft_tool.py init --params {file} --session run-1")
-        terminal.say(f"or elsewhere: unsloth_fft_tool.py render --params {file} --target script --output train_fft.py")
+    if not named:
+        terminal.say("note: a run needs its data by name: plan again with --dataset, or --dataset-elsewhere as well")
+    elif output is not None:
+        script = word(outputs.unused("train_fft.py"))
+        terminal.say(f"elsewhere: unsloth_fft_tool.py render --params {word(output)} --target script --output {script}")
 
 
 def _searched(args: argparse.Namespace) -> tuple[Request, Outcome]:

@@ -1,13 +1,15 @@
-"""status: where a run stands, as one JSON object; loss and tokens_per_second are those of the last step."""
+"""status: where a run stands, in words and as one JSON object; loss and speed are those of the last step."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import sys
+from typing import Any, TextIO
 
 from ..core import files, terminal
 from ..core.errors import BadInput
 from ..core.shell_words import word
+from ..planning import duration
 from ..reporting import symptoms
 from ..training import checkpoints, metrics, session, starting
 from ..training.session import Folder, Session
@@ -25,15 +27,44 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
     )
     session_folder.add(command, "DIR", "session folder")
-    command.add_argument("--json", action="store_true", help="JSON on stdout (status always writes JSON)")
+    command.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout and no words (a pipe gets both)"
+    )
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """The `status` command."""
     folder, state, _ = session.load(session_folder.of(args))
-    terminal.emit(summary(folder, state))
+    found = summary(folder, state)
+    if not args.json:
+        for line in told(found):
+            terminal.say(line)
+    if args.json or not _is_terminal(sys.stdout):  # a person has read it above
+        terminal.emit(found)
     return 0
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def told(found: dict[str, Any]) -> list[str]:
+    """The JSON `summary` in five lines, then what is to be looked at."""
+    total = found["total_steps"]
+    where = f", step {found['step']:,}" + (f" of {total:,}" if total else "") if found["step"] else ""
+    left = f", {duration.short(found['seconds_left'] / 3600)} left" if found["seconds_left"] else ""
+    lines = [f"state      {found['state']}{where}{left}"]
+    if found["loss"] is not None:
+        held_out = "" if found["eval_loss"] is None else f"; held out {found['eval_loss']:.4f}"
+        lines.append(f"loss       {found['loss']:.4f}{held_out}")
+    if found["tokens_per_second"] is not None:
+        peak = "" if found["peak_gib"] is None else f"; peak {found['peak_gib']:.1f} GiB"
+        lines.append(f"speed      {found['tokens_per_second']:,.0f} tokens/s{peak}")
+    if found["error"] is not None:
+        lines.append(terminal.fold(f"failed     {found['error']['message']}", 11))
+    lines.append(f"next: {found['next']}")
+    return [*lines, *(f"note: {one['seen']}: {one['advice']}" for one in found["advice"])]
 
 
 def summary(folder: Folder, state: Session) -> dict[str, Any]:
@@ -61,7 +92,7 @@ def summary(folder: Folder, state: Session) -> dict[str, Any]:
         "advice": [finding.to_json() for finding in (*_of_data(folder), *symptoms.findings(lines))],
         "updated": state.updated,
         "error": None if state.error is None else {"code": state.error.code, "message": state.error.message},
-        "next": _next(folder, state),
+        "next": terminal.pasteable(_next(folder, state)),
     }
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import files, outputs, terminal
 from ..core.arguments import whole
 from ..core.errors import BadInput
 from ..core.shell_words import word
@@ -111,7 +111,8 @@ def try_out(root: Path, steps: int, options: Options, *, as_json: bool = False, 
 def _after_dry_run(folder: session.Folder, state: Session) -> str:
     """The command that trains with these settings; a completed session is not trained again, but its settings are."""
     if state.state == "completed":
-        return f"unsloth_fft_tool.py train --params {word(folder.parameters)} --session NEW"
+        another = outputs.unused(folder.root)
+        return f"unsloth_fft_tool.py train --params {word(folder.parameters)} --session {word(another)}"
     return starting.command(folder)
 
 
@@ -145,6 +146,7 @@ def _existing(root: Path) -> Path:
     if is_file:
         raise BadInput(
             f"{root} is a file; train takes a session folder",
-            hint=f"make a session from it and train: unsloth_fft_tool.py train --params {word(root)} --session DIR",
+            hint=f"make a session from it and train: unsloth_fft_tool.py train --params {word(root)} --session"
+            f" {word(outputs.unused('run-1'))}",
         )
     return root

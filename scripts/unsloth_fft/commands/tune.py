@@ -69,8 +69,10 @@ def run(args: argparse.Namespace) -> int:
     rates = args.rates or halving.rates_around(given.optimizer.learning_rate, budget)
     rounds = halving.rounds(len(rates), budget)
     steps = sum(one.rates * one.steps for one in rounds)
-    terminal.say(_outlook(given, rates, rounds, steps))
+    for line in _outlook(given, rates, rounds, steps):
+        terminal.say(terminal.fold(line, 11))
     if args.plan:
+        terminal.say(f"next: {_without_plan(args)}")
         return 0
     if args.output is None:
         raise BadInput(
@@ -110,7 +112,7 @@ def _tried(given: Parameters, folder: Path, rates: Any, budget: int) -> list[lis
         losses = ", ".join(
             f"{one.learning_rate:g}: {'diverged' if one.loss is None else f'{one.loss:.4f}'}" for one in tries
         )
-        terminal.say(f"{tries[0].steps} steps each: {losses}")
+        terminal.say(terminal.fold(f"{f'{tries[0].steps} steps':<11}{losses}", 11))
         tried.append(tries)
     return tried
 
@@ -128,20 +130,27 @@ def _budget(given: Parameters, args: argparse.Namespace) -> int:
     return int(args.share * whole)
 
 
-def _outlook(given: Parameters, rates: Any, rounds: list[halving.Round], steps: int) -> str:
-    """What it will take, before anything is trained."""
+def _without_plan(args: argparse.Namespace) -> str:
+    """The same command as one that tries."""
+    words = ["tune", "--params", word(args.params), "--folder", word(args.folder)]
+    words += ["--rates", ",".join(f"{rate:g}" for rate in args.rates)] if args.rates else []
+    words += ["--share", f"{args.share:g}"] if args.share != SHARE else []
+    words += ["--minutes", f"{args.minutes:g}"] if args.minutes is not None else []
+    return " ".join(["unsloth_fft_tool.py", *words, "--output", word(args.output or outputs.unused("tuned.json"))])
+
+
+def _outlook(given: Parameters, rates: Any, rounds: list[halving.Round], steps: int) -> list[str]:
+    """What it will take, before anything is trained, in a line or two."""
     plan = " then ".join(f"{one.rates} x {one.steps}" for one in rounds)
-    line = f"{len(rates)} rates from {min(rates):g} to {max(rates):g}: {plan} steps, {steps:,} in all"
+    lines = [f"tries      {len(rates)} rates, {min(rates):g} to {max(rates):g}: {plan} steps, {steps:,} in all"]
     if given.plan is None or not given.plan.predicted.steps:
-        return line
+        return lines
     predicted = given.plan.predicted
     share = steps / predicted.steps
     cost = "" if predicted.cost_usd is None else f", {share * predicted.cost_usd:.2f} USD"
     starts = sum(one.rates for one in rounds)
-    return (
-        f"{line}: {share:.0%} of the run, about {duration.in_words(share * predicted.hours)}{cost} by the plan's speed,"
-        f" and {starts} starts beside"
-    )
+    takes = duration.in_words(share * predicted.hours)
+    return [*lines, f"takes      {share:.0%} of the run, {takes}{cost} by the plan, and {starts} starts"]
 
 
 def _found(given: Parameters, rates: Any, tried: list[list[Try]]) -> dict[str, Any]:
@@ -173,18 +182,19 @@ def _tuned(given: Parameters, found: dict[str, Any], folder: Path) -> Parameters
 
 
 def _tell(found: dict[str, Any], args: argparse.Namespace) -> None:
+    if args.json:
+        terminal.emit(found)
+    else:
+        terminal.say(f"rate       {found['chosen']:g} (planned: {found['planned']:g}), written to {args.output}")
+        terminal.say(f"curve      {args.folder / short_runs.CURVE}")
+        session = word(outputs.unused("run-1"))
+        terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.output)} --session {session}")
     if found["edge"] is not None:
         beyond = "larger" if found["edge"] == "upper" else "smaller"
         terminal.say(
             f"warning: {found['chosen']:g} is at the edge of what was tried; a {beyond} rate may be better still:"
             f" give --rates beyond it"
         )
-    if args.json:
-        terminal.emit(found)
-        return
-    terminal.say(f"rate       {found['chosen']:g} (planned: {found['planned']:g}), written to {args.output}")
-    terminal.say(f"curve      {args.folder / short_runs.CURVE}")
-    terminal.say(f"next: unsloth_fft_tool.py init --params {word(args.output)} --session run-1")
 
 
 def _rates(text: str) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ Links are followed on both sides, so that a file is found under whatever name it
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,24 @@ DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt
 Place = str | Path | None
 # Whether a file, by its path inside a folder, is one that the folder is read for.
 _Belongs = Callable[[Path], bool]
+
+
+def unused(name: Place) -> str:
+    """`name` where nothing is there, else with the first number that makes it free: run-1 gives run-2, p.json p-2.json.
+
+    For names in commands that are proposed: a folder that is there would be refused, and a file lost.
+    """
+    path = Path(str(name))
+    if not os.path.lexists(path):
+        return str(path)
+    stem, _, number = path.stem.rpartition("-")
+    if not (stem and number.isdecimal()):
+        stem, number = path.stem, "1"
+    return next(
+        str(other)
+        for count in itertools.count(int(number) + 1)
+        if not os.path.lexists(other := path.with_name(f"{stem}-{count}{path.suffix}"))
+    )
 
 
 def refuse_overwriting(

@@ -18,6 +18,8 @@ from .stopping import Stoppable
 
 TOOL, PLANNER = "unsloth_fft_tool.py", "generate_fft_params.py"
 _COMMAND = re.compile(rf"(?<![\w/.'-])({re.escape(TOOL)}|{re.escape(PLANNER)})(?= [a-z.-])")
+WIDTH = 80  # columns
+_SENTENCE = re.compile(r"(?m)^(warning|note|lost|what to do): |^- ")
 _called: dict[str, str] = {}
 
 
@@ -42,12 +44,31 @@ def _as_started(name: str) -> str:
     return f"python {path}"
 
 
+def _folded(text: str) -> str:
+    """`text` with sentences folded at WIDTH; lines with a command (hint, next) stay whole, to be pasted."""
+    if len(text) <= WIDTH or not _SENTENCE.search(text):
+        return text
+    return "\n".join(fold(line) if _SENTENCE.match(line) else line for line in text.split("\n"))
+
+
+def fold(line: str, indent: int = 2) -> str:
+    """`line` in lines of at most WIDTH columns, between words; those after the first are indented.
+
+    A next command stays whole: it is there to be pasted.
+    """
+    if len(line) <= WIDTH or line.startswith("next: "):
+        return line
+    import textwrap  # many commands say nothing that long
+
+    return textwrap.fill(line, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
 def say(text: str = "") -> None:
     """Words for a person, on stderr."""
     from .redaction import without_secrets
 
     try:
-        print(kept_on_page(without_secrets(pasteable(text))), file=sys.stderr, flush=True)
+        print(_folded(kept_on_page(without_secrets(pasteable(text)))), file=sys.stderr, flush=True)
     except (OSError, ValueError):  # full, closed, or its reader (`2>&1 | head`) has left: no reason to end a run
         _forget(sys.stderr, 2)
     except RuntimeError:  # a signal's words in the middle of others

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import BadInput, FFTError
+from ..core.shell_words import word
 from ..data import cut_ends, scanning
 from ..settings.parameters import Data
 from . import every_row, tokenizer
@@ -43,8 +44,8 @@ def check(data: Data, model: Path, limit: int) -> Found:
         first = faults.shown[0]
         raise BadInput(
             f"{first.file}: {scanning.counted_in(first.file)} {first.line} {first.message}",
-            hint=f"{first.hint or 'mend or remove that row'}; all faults at once: unsloth_fft_tool.py data {first.file}"
-            f" --model {model}",
+            hint=f"{first.hint or 'mend or remove that row'}; all faults at once: unsloth_fft_tool.py data"
+            f" {word(first.file)} --model {word(model)}",
         )
     found = cut_ends.Ends(counter.ends(), limit)
     cut_ends.refuse(found, data, loaded.longest)

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core import files, outputs, schema
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..data import preparing, stopping_tokens
 from ..training import environment, held_out, session, starting, text_model
 from ..training.held_out import Row, RowLoss
@@ -90,9 +91,9 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
         rows, windows = held_out_rows(folder, parameters), _windows(folder, parameters, known)
         with preparing.scratch(folder.root) as space:
             name, revision = text_only(parameters.model.name, parameters.model.revision, space / "before")
-            before = _measure(name, revision, folder.model, rows, windows, asked)
+            before = _measure(name, revision, folder, rows, windows, asked)
             name, revision = text_only(str(folder.model), None, space / "after")
-            after = _measure(name, revision, folder.model, rows, windows, asked)
+            after = _measure(name, revision, folder, rows, windows, asked)
         scores = None if tasks is None else harness.compare(parameters.model.name, folder.model, tasks, device())
     answers = zip(asked, before.answers, after.answers, strict=True)
     return Evaluation(
@@ -164,17 +165,23 @@ def text_only(name: str, revision: str | None, space: Path) -> tuple[str, str | 
 
 
 def _measure(
-    name: str, revision: str | None, tokenizer_folder: Path, rows: list[Row], windows: list[Row], prompts: Sequence[str]
+    name: str,
+    revision: str | None,
+    folder: session.Folder,
+    rows: list[Row],
+    windows: list[Row],
+    prompts: Sequence[str],
 ) -> _Measured:
+    """What one model, by the tokenizer of the trained one in the session `folder`, makes of rows and prompts."""
     import torch
 
     model = loaded(name, revision)
-    tokenizer = loading.tokenizer(tokenizer_folder)
+    tokenizer = loading.tokenizer(folder.model)
     broken = loading.first_not_finite(model)
     if broken is not None:
         raise BadInput(
             f"{broken} of model {name} holds a value that is not finite, so it has no loss",
-            hint="see which weights: unsloth_fft_tool.py audit",
+            hint=f"see which weights: {_audit_of(folder)}",
         )
     with loading.explained(f"model {name}", name, doing="used"):
         measured = _Measured(
@@ -185,13 +192,17 @@ def _measure(
     if not all(math.isfinite(row.nats) for row in (*measured.held_out, *measured.forgetting)):
         raise BadInput(
             f"a loss of model {name} is not finite: its numbers overflow on these rows",
-            hint="see which weights are large: unsloth_fft_tool.py audit",
+            hint=f"see which weights are large: {_audit_of(folder)}",
         )
     del model
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return measured
+
+
+def _audit_of(folder: session.Folder) -> str:
+    return f"unsloth_fft_tool.py audit --session {word(folder.root)}"
 
 
 def _answer(model: Any, tokenizer: Any, prompt: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
+from collections.abc import Sequence
 
 from ..core.errors import BadInput, FFTError, NothingFits
 from ..hardware import cards
@@ -26,7 +27,7 @@ def smaller(parameters: Parameters, available_gib: float) -> str:
     `available_gib` is what this process could have used of the card.
     """
     if parameters.plan is None:
-        return f"plan for less: generate_fft_params.py --model {shlex.quote(parameters.model.name)} --gpu auto ..."
+        return f"plan for less: {for_this_machine(parameters, available_gib)}"
     planned = parameters.plan
     predicted = planned.predicted.peak_vram_gib + planned.hardware.safety_margin_gib
     budget = math.floor(10 * min(LESS * predicted, max(available_gib, 1.0), planned.hardware.vram_gib)) / 10
@@ -94,18 +95,34 @@ def _amount(parameters: Parameters) -> Amount:
     return Amount(epochs=schedule.num_train_epochs, max_steps=schedule.max_steps)
 
 
+def for_this_machine(parameters: Parameters, vram_gib: float | None = None) -> str:
+    """The planner's command line for the same run on what this machine has, or `vram_gib` of it."""
+    limit = [] if vram_gib is None else ["--vram-gib", f"{math.floor(10 * max(vram_gib, 1.0)) / 10:g}"]
+    return _line(parameters, ["--gpu", "auto", *limit], "here.json")
+
+
+def for_card(parameters: Parameters, card: str) -> str:
+    """The planner's command line for the same run on a card of the table."""
+    return _line(parameters, ["--gpu", card], "params.json")
+
+
 def _command(parameters: Parameters, vram_gib: float) -> str:
     """The planner's command line for the same run on `vram_gib`."""
     assert parameters.plan is not None
-    planned, data, schedule = parameters.plan.hardware, parameters.data, parameters.schedule
-    named = _machine(parameters).gpu is not None
-    words: list[object] = ["generate_fft_params.py", "--model", parameters.model.name]
-    words += ["--gpu", planned.name] if named else []
+    planned = parameters.plan.hardware
+    words: list[object] = ["--gpu", planned.name] if _machine(parameters).gpu is not None else []
     words += ["--vram-gib", f"{vram_gib:g}"]
     words += ["--gpus", planned.gpus] if planned.gpus > 1 else []
     words += ["--nodes", planned.nodes] if planned.nodes > 1 else []
     words += ["--network-gbs", f"{planned.network_gbs:g}"] if planned.network_gbs is not None else []
     words += ["--host-ram-gib", f"{planned.host_ram_gib:g}"] if planned.host_ram_gib is not None else []
+    return _line(parameters, words, "smaller.json")
+
+
+def _line(parameters: Parameters, hardware: Sequence[object], output: str) -> str:
+    """The planner's command line for the same run on other hardware."""
+    data, schedule = parameters.data, parameters.schedule
+    words: list[object] = ["generate_fft_params.py", "--model", parameters.model.name, *hardware]
     words += ["--dataset", data.dataset] if data.dataset else []
     words += ["--chat-template", data.chat_template] if data.chat_template else []
     words += ["--sample-by", data.sample_by] if data.sample_by != "line" else []
@@ -123,4 +140,4 @@ def _command(parameters: Parameters, vram_gib: float) -> str:
         words += ["--max-steps", schedule.max_steps]
     else:
         words += ["--epochs", f"{schedule.num_train_epochs:g}"]
-    return shlex.join([*map(str, words), "--output", "smaller.json"])
+    return shlex.join([*map(str, words), "--output", output])

@@ -38,7 +38,8 @@ def _fits(parameters: Parameters, plan: Plan) -> str:
 def _lasts(plan: Plan) -> str:
     predicted = plan.predicted
     hours, costs = predicted.hours_range, predicted.cost_usd_range
-    around = "" if hours is None else f" ({duration.short(hours[0])} to {duration.short(hours[1])})"
+    ends = () if hours is None else tuple(duration.short(one) for one in hours)
+    around = f" ({ends[0]} to {ends[1]})" if ends and ends[0] != ends[1] else ""
     cost = ""
     if predicted.cost_usd is not None:
         cost = f"; {predicted.cost_usd:,.2f} USD"

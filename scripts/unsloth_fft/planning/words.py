@@ -238,6 +238,8 @@ def _range_warning(predicted: Predicted) -> list[str]:
     if predicted.hours_range is None:
         return []
     shortest, longest = (duration.in_words(hours) for hours in predicted.hours_range)
+    if shortest == longest:
+        return []
     costs = predicted.cost_usd_range
     cost = f", and cost {costs[0]:,.2f} to {costs[1]:,.2f} USD" if costs else ""
     return [f"The time is an estimate: the run may take {shortest} to {longest}{cost}."]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ..core.errors import BadInput
 from ..hardware import cards
+from ..planning import replan
 from ..settings.parameters import Parameters
 
 MODAL: Mapping[str, str] = {
@@ -80,7 +81,7 @@ def planned_card(parameters: Parameters, target: str, offered: Mapping[str, obje
     if parameters.plan is None:
         raise BadInput(
             f"a {target} file must say which card to rent, and the parameters carry no plan",
-            hint="generate them with: generate_fft_params.py ... --gpu NAME",
+            hint=f"plan again for one that it has: {replan.for_card(parameters, next(iter(offered)))}",
         )
     planned = parameters.plan.hardware
     if planned.name == "cpu":
@@ -92,7 +93,14 @@ def planned_card(parameters: Parameters, target: str, offered: Mapping[str, obje
         enough = {name: vram for name, vram in known.items() if vram >= planned.vram_gib}
         if enough:
             return min(enough, key=lambda name: enough[name])
+    nearest = _nearest(known, planned.vram_gib)
     raise BadInput(
         f"plan/hardware/name is '{planned.name}' with {planned.vram_gib:.1f} GiB, which {target} does not offer",
-        hint=f"plan for a card it has: generate_fft_params.py ... --gpu NAME, one of: {', '.join(known)}",
+        hint=f"it has {', '.join(known)}; plan for one of them: {replan.for_card(parameters, nearest)}",
     )
+
+
+def _nearest(known: Mapping[str, float], vram_gib: float) -> str:
+    """Of the `known` cards the smallest with `vram_gib` of memory, or the largest of all."""
+    enough = {name: vram for name, vram in known.items() if vram >= vram_gib}
+    return min(enough, key=lambda name: enough[name]) if enough else max(known, key=lambda name: known[name])

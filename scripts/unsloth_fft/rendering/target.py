@@ -193,12 +193,12 @@ def require_dataset(parameters: Parameters, target: str) -> str:
     if parameters.data.sources or parameters.data.sample_by != "line":
         raise BadInput(
             f"data/sources and data/sample_by cannot be kept by a {target} file, which reads one data set by lines",
-            hint="write the mix into one JSONL file, or train with: unsloth_fft_tool.py init, then train",
+            hint="write the mix into one JSONL file, or train where this bundle is, with init and train",
         )
     if parameters.data.dataset is not None and os.path.isdir(parameters.data.dataset):
         raise BadInput(
             f"data/dataset is the folder {parameters.data.dataset}; a {target} file reads one file or a Hub data set",
-            hint="name one file, or train with: unsloth_fft_tool.py init, then train",
+            hint="name one file, or train where this bundle is, with init and train",
         )
     if parameters.data.dataset is None:
         raise _no_data(target)

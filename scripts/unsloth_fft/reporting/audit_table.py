@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..core.columns import aligned
+from ..core.shell_words import word
+from ..core.terminal import fold, pasteable
 
 SHOWN = 8
 """Tensors named under a cause before the rest is only counted."""
 
 
-def render(audit: dict[str, Any]) -> str:
-    """The JSON audit as text: verdict, groups, what did not move and why, worst first."""
+def render(audit: dict[str, Any], session: Path | None = None) -> str:
+    """The JSON audit as text: verdict, what to do, groups, what did not move and why, worst first.
+
+    `session` is the folder that was audited, where it was one.
+    """
     parts = [
         f"verdict    {audit['verdict']} (from {_BASIS[audit['basis']]})",
         f"weights    {audit['changed']:,} of {audit['elements']:,} changed ({share(audit['changed_fraction'])})",
@@ -23,20 +29,21 @@ def render(audit: dict[str, Any]) -> str:
             f"rounded    {rounded['changed']:,} ({share(rounded['changed_fraction'])}) differ after rounding both"
             f" to {rounded['dtype']}"
         )
+    parts += [fold(line, 11) for line in _next_step(audit, session)]
     parts += ["", _groups(audit["groups"])] if audit["groups"] else []
     parts += [line for cause in audit["causes"] for line in _cause(cause, audit["tensors"])]
     parts += [line for line in _oddities(audit) if line]
-    return "\n".join([*parts, "", f"next       {_next_step(audit)}"])
+    return "\n".join(parts)
 
 
-def _next_step(audit: dict[str, Any]) -> str:
+def _next_step(audit: dict[str, Any], session: Path | None) -> list[str]:
     """What to do now: mend the worst cause, or go on."""
     if audit["verdict"] == "incomparable":
-        return "name as BASE the checkpoint that training began from"
+        return ["remedy     name as BASE the checkpoint that training began from"]
     remedies = [cause["remedy"] for cause in audit["causes"] if cause["remedy"]]
     if remedies:
-        return _safe(str(remedies[0]))
-    return "unsloth_fft_tool.py eval SESSION compares loss and answers before and after"
+        return [f"remedy     {_safe(str(remedies[0]))}"]
+    return [] if session is None else [pasteable(f"next: unsloth_fft_tool.py eval {word(session)}")]
 
 
 def share(fraction: float) -> str:
@@ -72,7 +79,7 @@ def _number(value: float | None) -> str:
 def _cause(cause: dict[str, Any], tensors: Sequence[dict[str, Any]]) -> list[str]:
     known = {tensor["name"]: tensor for tensor in tensors}
     head = "explained  " if cause["explained"] else "not moved  "
-    lines = ["", f"{head}{cause['elements']:,} weights: {cause['cause']}: {_safe(cause['explanation'])}"]
+    lines = ["", fold(f"{head}{cause['elements']:,} weights: {cause['cause']}: {_safe(cause['explanation'])}", 11)]
     for name in cause["tensors"][:SHOWN]:
         tensor = known[name]
         lines.append(f"  {share(tensor['moved_fraction']):>8}  {_shown(name)}")
@@ -106,4 +113,4 @@ def _oddities(audit: dict[str, Any]) -> list[str]:
         for item in audit["extra_rows"]
     ]
     lines += [f"remark     {_safe(text)}" for text in audit["remarks"]]
-    return ["", *lines] if lines else []
+    return ["", *(fold(line, 11) for line in lines)] if lines else []

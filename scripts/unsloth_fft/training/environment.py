@@ -102,14 +102,20 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send what libraries print to stderr, at the level of the file descriptor: stdout is for JSON alone."""
+    """Send what libraries print to stderr, at the level of the file descriptor: stdout is for JSON alone.
+
+    Where nobody watches stderr, libraries are quiet (quiet.py).
+    """
+    quiet.prepare()
     if sys.stdout is not None:  # it is where the caller closed it
         sys.stdout.flush()
-    saved = os.dup(1)
+    saved, printed = os.dup(1), quiet.printed()
     try:
         os.dup2(2, 1)
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(printed):
             yield
     finally:
+        if isinstance(printed, quiet.WithoutBanners):
+            printed.finish()
         os.dup2(saved, 1)
         os.close(saved)

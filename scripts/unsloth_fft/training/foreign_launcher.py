@@ -50,5 +50,5 @@ def _refusal(name: str, value: str, meaning: str) -> BadInput:
     shown = value if value.isprintable() and len(value) <= 40 else "..."
     return BadInput(
         f"the environment has {name}={shown}: a launcher asks for {meaning}",
-        hint=f"start `unsloth_fft_tool.py train` by itself, it starts the plan's processes; else: unset {name}",
+        hint=f"start train by itself, it starts the plan's processes; or first: unset {name}",
     )

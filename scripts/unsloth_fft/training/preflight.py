@@ -17,6 +17,7 @@ from ..core.terminal import say
 from ..estimates import disk
 from ..hardware import detection
 from ..hardware.cards import Hardware
+from ..planning import replan
 from ..settings import float8
 from ..settings.parameters import Parameters
 from ..settings.recipes import Package, optimizer_of
@@ -66,7 +67,7 @@ def require_float8(here: Hardware) -> None:
     if reason is not None:
         raise MissingHere(
             f"precision.compute is float8, which is not done on {here.name}: {reason}",
-            hint="plan for this machine without --compute float8: generate_fft_params.py --gpu auto",
+            hint="plan again for this machine, without --compute float8",
         )
     _require_package(float8.PACKAGE, "float8 matrix products need it")
 
@@ -98,7 +99,7 @@ def _require_gpus(parameters: Parameters) -> None:
     if here.gpus < wanted:
         raise MissingHere(
             f"the plan is for {wanted} GPUs in this machine, and {here.gpus} can be seen",
-            hint="plan for this machine: generate_fft_params.py --gpu auto",
+            hint=f"plan for this machine: {replan.for_this_machine(parameters)}",
         )
     if parameters.plan is None:
         return
@@ -107,7 +108,7 @@ def _require_gpus(parameters: Parameters) -> None:
         raise MissingHere(
             f"the plan needs {need:.1f} GiB on each GPU, and {free:.1f} GiB of {here.name} are free now",
             hint="see with nvidia-smi what else is on the GPU and end it, or plan for less:"
-            f" generate_fft_params.py --gpu auto --vram-gib {max(free, 1):.1f}",
+            f" {replan.for_this_machine(parameters, free)}",
         )
 
 

@@ -6,12 +6,14 @@ several GPUs goes through launcher.py, whose workers come back here.
 
 from __future__ import annotations
 
+import socket
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core import outputs
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.shell_words import word
 from ..core.terminal import say
@@ -76,7 +78,7 @@ def train(root: Path, options: Options) -> Session:
     with Signals() as signals:
         try:
             folder, _, parameters = session.load(root)
-            machines = _machines(parameters, options)
+            machines = _machines(folder, parameters, options)
             foreign_launcher.refuse()
             if options.follows:
                 environment.prepare(parameters, folder.root)
@@ -108,7 +110,7 @@ def dry_run(root: Path, steps: int, options: Options) -> trial.Trial:
         if processes_of(parameters) > 1:
             raise BadInput(
                 "a dry run takes one GPU, and this plan is for several",
-                hint="try the plan with: unsloth_fft_tool.py benchmark params.json",
+                hint=f"try it with: unsloth_fft_tool.py benchmark {word(folder.parameters)} --output rows.jsonl",
             )
         with session.locked(folder):
             environment.prepare(parameters, folder.root)
@@ -160,12 +162,13 @@ class _StopFile:
         """A worker is stopped by its launcher alone."""
 
 
-def _machines(parameters: Parameters, options: Options) -> Machines:
+def _machines(folder: Folder, parameters: Parameters, options: Options) -> Machines:
     distributed = parameters.distributed
     if distributed.nodes > 1 and options.rendezvous is None:
         raise BadInput(
             f"this plan is for {distributed.nodes} machines, which must be told where to meet",
-            hint="on each: unsloth_fft_tool.py train DIR --rendezvous FIRST_MACHINE:29500, and --follow on all but one",
+            hint=f"here, as the first of them: unsloth_fft_tool.py train {word(folder.root)} --rendezvous"
+            f" {word(socket.gethostname())}:29500; on the others the same, and --follow",
         )
     if distributed.nodes == 1 and (options.rendezvous or options.follows):
         raise BadInput("this plan is for one machine", hint="leave --rendezvous and --follow out")
@@ -175,9 +178,9 @@ def _machines(parameters: Parameters, options: Options) -> Machines:
 def _prepared(folder: Folder, state: Session, parameters: Parameters, options: Options) -> Start:
     """Where to start, once nothing stands against it; changes nothing."""
     start = starting.find(folder, state, options.resume)
-    _check_data_unchanged(state, parameters)
+    _check_data_unchanged(folder, state, parameters)
+    environment.begin(parameters, folder.root)  # before a look at the model, which may import transformers
     model_folder.check_local(parameters.model.name)  # init looked, but the session may come from elsewhere
-    environment.prepare(parameters, folder.root)
     preflight.check(parameters, folder)
     warn_of_lost_updates(parameters)
     return start
@@ -250,7 +253,7 @@ def warn_of_lost_updates(parameters: Parameters) -> None:
     if found.share < survival.WANTED_SHARE:
         say(
             f"warning: a step at learning rate {optimizer.learning_rate:g} will move only about {found.in_words};"
-            f" rounding to bfloat16 loses the rest. Keep them with: generate_fft_params.py {survival.REMEDY}"
+            f" rounding to bfloat16 loses the rest. Plan again with {survival.REMEDY}"
         )
 
 
@@ -282,6 +285,7 @@ def say_of_router_loss(base: Any) -> None:
 
 def _loaded(parameters: Parameters, options: Options, space: Path) -> tuple[Any, Any, Any, Path | None]:
     """(model, tokenizer, prepared data, the multimodal checkpoint it came from), within the memory that is allowed."""
+    quiet.prepare()
     import unsloth  # noqa: F401  (first: it patches what the others define)
 
     quiet.libraries()
@@ -381,10 +385,12 @@ def _is_about_loading(error: Exception) -> bool:
     return any(name.startswith("_load_") or name == "_init_training_state" for name in names)
 
 
-def _check_data_unchanged(state: Session, parameters: Parameters) -> None:
+def _check_data_unchanged(folder: Folder, state: Session, parameters: Parameters) -> None:
     if state.data.sha256 is None:
         return
     if sources.fingerprint(sources.sources_of(parameters.data)) != state.data.sha256:
         raise BadInput(
-            f"{state.data.path} was changed after init", hint="start a new session with: init --params F --session NEW"
+            f"{state.data.path} was changed after init",
+            hint=f"start a new session: unsloth_fft_tool.py init --params {word(folder.parameters)} --session"
+            f" {word(outputs.unused(folder.root))}",
         )
