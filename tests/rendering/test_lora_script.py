@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import gzip
+import json
 import runpy
+import subprocess
+import sys
 
 import pytest
 
@@ -81,6 +85,39 @@ def test_an_adapter_learns_the_tokens_that_train_learns(tmp_path, capsys, monkey
         found = runpy.run_path(f"{kind}.py")["learned_rows"](tokenizer, tmp_path / kind)
         assert found[:] == wanted.train[:]
         assert "⟦" in capsys.readouterr().err
+
+
+@pytest.mark.train
+def test_it_carries_all_that_reading_rows_takes(tmp_path) -> None:
+    """In a process that finds no other copy of the package; a packed file, as one more module is read for it."""
+    pytest.importorskip("unsloth")
+    model = tokenizer_folder(tmp_path / "model", CHATML)
+    rows = "".join(json.dumps(ROWS["messages"]) + "\n" for _ in range(3))
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    (tmp_path / "lora.py").write_text(script("m", "rows.jsonl.gz"), encoding="utf-8")
+    learned = subprocess.run(
+        [sys.executable, "-c", READ_ROWS, str(model)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert learned.returncode == 0, learned.stderr
+    assert learned.stdout.split()[-2:] == ["3", "3"], "rows, and those in which the wrong turn is not learned"
+
+
+READ_ROWS = """
+import runpy, sys
+from transformers import AutoTokenizer
+
+main, learned_rows = (runpy.run_path("lora.py")[name] for name in ("main", "learned_rows"))
+
+def train():
+    tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+    rows = learned_rows(tokenizer, ".")
+    wrong = tokenizer("WRONG", add_special_tokens=False).input_ids[0]
+    print(len(rows), sum(wrong not in row["labels"] for row in rows))
+    return 0
+
+main.__globals__["train"] = train
+sys.exit(main())
+"""
 
 
 def test_the_script_says_what_is_learned_in_its_first_lines(tmp_path, monkeypatch, capsys) -> None:

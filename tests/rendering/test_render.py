@@ -18,7 +18,7 @@ from render_helpers import TARGET_NAMES, literal_in, plans, rendered
 from unsloth_fft.core import yaml_text
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning import duration
-from unsloth_fft.rendering import carried, made_for, targets
+from unsloth_fft.rendering import carried, lora_script, made_for, targets
 from unsloth_fft.settings import parameters
 
 # What each of the plans cannot be handed to: a notebook is one machine, Jobs have no A100 of 40 GB, and so on.
@@ -248,9 +248,10 @@ def test_what_is_carried_is_the_package_byte_for_byte_and_always_the_same():
     assert carried.archive() == first
 
 
-def test_what_is_carried_needs_nothing_that_is_left_out(tmp_path):
+@pytest.mark.parametrize("only", [(), lora_script.USED], ids=["all", "an adapter's"])
+def test_what_is_carried_needs_nothing_that_is_left_out(tmp_path, only):
     """Every carried module is imported where only the archive is, without the packages of the training stack."""
-    with tarfile.open(fileobj=io.BytesIO(carried.archive()), mode="r:xz") as packed:
+    with tarfile.open(fileobj=io.BytesIO(carried.archive(only)), mode="r:xz") as packed:
         packed.extractall(tmp_path, filter="data")
     modules = [
         ".".join(path.relative_to(tmp_path / "scripts").with_suffix("").parts)

@@ -16,7 +16,7 @@ from .script import CARRIED
 
 TEMPLATE = """{header}# LoRA of {model} with Unsloth.
 # Run: uv run {file}     2e-4 is the usual rate of LoRA.
-# Learned: {learned}, as `unsloth_fft_tool.py train` does it (the file carries that code).
+# Learned: {learned}, as `unsloth_fft_tool.py train` does it (the file carries that code, packed, below).
 import base64, io, sys, tarfile, tempfile
 
 # What is learned of which rows, and at how many tokens they are cut.
@@ -71,6 +71,11 @@ def main():
         return terminal.run(train, as_json=False)
 
 """
+# What TEMPLATE and NAMED_TEMPLATE import.
+USED = (
+    *("core.terminal", "data.cut_ends", "data.preparing", "data.templates", "settings.parameters"),
+    "training.shown_rows",
+)
 NAMED_TEMPLATE = """    from unsloth_fft.data import templates
     tokenizer = templates.named(tokenizer, {name})
 """
@@ -90,7 +95,7 @@ def text(*, model: str, data: Data, length: int, epochs: float, four_bit: bool, 
         template="" if data.chat_template is None else NAMED_TEMPLATE.format(name=repr(data.chat_template)),
         epochs=f"{epochs:g}",
     )
-    return readable + CARRIED.format(package=carried.text())
+    return readable + CARRIED.format(package=carried.text(USED))
 
 
 def _header() -> str:
