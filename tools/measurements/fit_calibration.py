@@ -11,7 +11,6 @@ cap.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -107,7 +106,7 @@ def fit_memory(start: MemoryConstants, rows: list[Row]) -> MemoryConstants:
 
 
 def fit_speed(start: SpeedConstants, rows: list[Row]) -> SpeedConstants:
-    names = [field.name for field in dataclasses.fields(SpeedConstants)]
+    names = list(SpeedConstants._fields)
     fitted: SpeedConstants = fit(start, names, lambda: speed_loss(rows), install_speed)
     return fitted
 
@@ -149,8 +148,8 @@ def write_calibration(rows: list[Row], fitted: tuple[MemoryConstants, SpeedConst
         {
             "schema_version": "1.0",
             "source": "fitted by tools/measurements/fit_calibration.py to the Unsloth rows of references/measurements",
-            "memory": {"constants": dataclasses.asdict(fitted[0])},
-            "speed": {"constants": dataclasses.asdict(fitted[1])},
+            "memory": {"constants": fitted[0]._asdict()},
+            "speed": {"constants": fitted[1]._asdict()},
             "scope": {
                 "gpus": sorted({row.machine.name for row in ran}),
                 "shapes": sorted({shape_key(row.shape) for row in ran}),
@@ -163,7 +162,7 @@ def write_calibration(rows: list[Row], fitted: tuple[MemoryConstants, SpeedConst
 
 
 def _calibration_row(row: Row) -> dict[str, Any]:
-    setting = dataclasses.asdict(row.setting)
+    setting = row.setting._asdict()
     del setting["nodes"]
     for late in ("checkpointed_layers", "float8", "both_ways"):  # keys that say something only where they are set
         if not setting[late] or (late == "both_ways" and not setting["state_offload"]):
@@ -194,7 +193,7 @@ def main() -> int:
     row_errors.plot(rows, PAGE.parent)
     print(
         row_errors.summary(rows, held_out),
-        json.dumps([dataclasses.asdict(part) for part in fitted], indent=1),
+        json.dumps([part._asdict() for part in fitted], indent=1),
         sep="\n",
     )
     return 0

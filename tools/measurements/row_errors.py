@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from pathlib import Path
 
@@ -114,8 +113,8 @@ def summary(rows: list[Row], held_out: HeldOut | None = None) -> str:
     rates = [row.speed_error() for row in ran if row.times]
     on_h200 = [row for row in ran if row.times and row.is_large and row.machine.name == "H200"]
     lines = [
-        f"{len(ran)} rows that ran, {len(dataclasses.fields(MemoryConstants))} fitted memory constants,"
-        f" {len(dataclasses.fields(SpeedConstants))} fitted speed constants",
+        f"{len(ran)} rows that ran, {len(MemoryConstants._fields)} fitted memory constants,"
+        f" {len(SpeedConstants._fields)} fitted speed constants",
         _line("peak reserved memory", [row.memory_error() for row in ran]),
         _line("allocated memory", [row.alloc_error() for row in ran]),
         _line("speed", rates),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from ..settings.parameters import Parameters, Plan
+from ..settings.parameters import Parameters, Plan, Predicted
 from . import duration
 from .words import HOST_DECIDES
 
 WIDTH = 80
+NOTABLE = 0.1  # of the time: less may be spent beside the steps without a word (a judgement)
 _SURE = {
     "measured": "measured: this setting was run",
     "calibrated": "calibrated: fitted on this card and model",
@@ -36,6 +37,7 @@ def _fits(parameters: Parameters, plan: Plan) -> str:
 
 
 def _lasts(plan: Plan) -> str:
+    """Time and money; what the time is made of, as far as it fits the line."""
     predicted = plan.predicted
     hours, costs = predicted.hours_range, predicted.cost_usd_range
     ends = () if hours is None else tuple(duration.short(one) for one in hours)
@@ -44,7 +46,31 @@ def _lasts(plan: Plan) -> str:
     if predicted.cost_usd is not None:
         cost = f"; {predicted.cost_usd:,.2f} USD"
         cost += "" if costs is None else f" ({costs[0]:,.2f} to {costs[1]:,.2f})"
-    return f"takes     {duration.short(predicted.hours)}{around}, {predicted.tokens_per_second:,.0f} tokens/s{cost}"
+    begun = f"takes     {duration.short(predicted.hours)}{around}"
+    amount, beside = f"{predicted.steps:,} steps, {_short(predicted.tokens)} tokens", _beside(predicted)
+    speed = f"{predicted.tokens_per_second:,.0f} tokens/s{cost}"
+    forms = (
+        f"{begun}{beside}: {amount} at {speed}",
+        f"{begun}: {amount} at {speed}",
+        f"{begun}{beside}, {speed}",
+        f"{begun}, {speed}",
+    )
+    return next((form for form in forms if len(form) <= WIDTH), forms[-1])
+
+
+def _beside(predicted: Predicted) -> str:
+    """What of the time is spent beside the steps, where that is too much to be overlooked."""
+    if predicted.hours_breakdown is None:
+        return ""
+    hours = predicted.hours - predicted.hours_breakdown["steps"]
+    return f", {duration.short(hours)} beside the steps" if hours > NOTABLE * predicted.hours else ""
+
+
+def _short(tokens: int) -> str:
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{letter}"
+    return str(tokens)
 
 
 def _does(parameters: Parameters) -> str:
