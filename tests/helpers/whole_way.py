@@ -1,9 +1,7 @@
 """Every command on a tiny model of each type, one after another in a process that imports Unsloth once.
 
-    python whole_way.py OUTPUT.json TYPE...
-
 For each type: a model from its tiny configuration, then plan, init, train (3 steps), audit, export, and loading with
-transformers. OUTPUT gets what each step returned; judging it is left to the tests.
+transformers. What each step returned is written down; judging it is left to the tests.
 """
 
 from __future__ import annotations
@@ -12,33 +10,22 @@ import contextlib
 import copy
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+from workers import Workers
+
 STEPS = 3
 LENGTH = 64
 
 
-def walked(types: list[str], folder: Path) -> dict[str, dict[str, Any]]:
+def walked(workers: Workers, types: list[str], folder: Path) -> dict[str, dict[str, Any]]:
     """What became of each of `types`, tried in a process of their own."""
     output = folder / "walked.json"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(Path(__file__).parent)]),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "UNSLOTH_DISABLE_STATISTICS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, __file__, str(output), *types], env=environment, capture_output=True, text=True, timeout=900
-    )
-    assert output.exists(), done.stderr[-3000:]
+    done = workers.start_helper("whole_way", output, *types).wait()
+    assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, dict[str, Any]] = json.loads(output.read_text())
     return found
 
@@ -54,9 +41,15 @@ def tiny_config(model_type: str) -> dict[str, Any]:
     return multimodal(model_type, values) if model_type in MULTIMODAL else values
 
 
-def main(output: Path, types: list[str]) -> None:
-    import unsloth  # noqa: F401  (first: it patches what the others define)
+def main(output: str, *types: str) -> None:
+    """Write into `output` what became of each of `types`."""
+    from huggingface_hub import constants
 
+    from unsloth_fft.reporting import plots
+
+    constants.HF_HUB_OFFLINE = True
+    # A picture of the loss takes as long as the training, and is the same for every type (tests/reporting look at it).
+    plots.loss_png = lambda *_: b""
     found = {}
     for model_type in types:
         with tempfile.TemporaryDirectory() as scratch:
@@ -67,7 +60,7 @@ def main(output: Path, types: list[str]) -> None:
                 except Exception as error:
                     found[model_type] = {"raised": f"{type(error).__name__}: {error}"}
             found[model_type]["said"] = said.getvalue()[-1500:]
-    output.write_text(json.dumps(found))
+    Path(output).write_text(json.dumps(found))
 
 
 def _walk(model_type: str, folder: Path) -> dict[str, Any]:
@@ -179,9 +172,3 @@ def _switched(before: Path, after: Path) -> list[str]:
     """Keys of the router's loss that the exported configuration has otherwise than the base."""
     old, new = (json.loads((folder / "config.json").read_text()) for folder in (before, after))
     return [key for key in ("output_router_logits", "router_aux_loss_coef") if old.get(key) != new.get(key)]
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
-    sys.stdout.flush()
-    os._exit(0)

@@ -6,6 +6,8 @@ killed at any moment, limited, and leaves a real exit code; what it does not rep
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import signal
@@ -120,6 +122,10 @@ class Workers:
     def start_script(self, script: Path, *arguments: object, env: dict[str, str] | None = None) -> Run:
         return self._start(arguments, env=env, script=str(script))
 
+    def start_helper(self, name: str, *arguments: object) -> Run:
+        """Start `main` of the test helper `name`, whose arguments are text."""
+        return self._start(arguments, env=None, helper=name)
+
     def make_tiny_model(self, folder: Path) -> None:
         """Write the tests' tiny Llama-shaped model into `folder`."""
         self.ask({"tiny_model": str(folder)})
@@ -146,6 +152,8 @@ def _serve() -> None:
     import unsloth_fft.reporting.report
     import unsloth_fft.training.run  # noqa: F401
 
+    # What is imported stays: no collection in a child needs to look at its million objects, which takes half a second.
+    gc.freeze()
     _tell(answers, "ready")
     for line in sys.stdin:
         order = json.loads(line)
@@ -182,7 +190,7 @@ def _child(order: dict[str, Any]) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
         if "kill_after" in order:
             _kill_after(order["kill_after"])
-        code = _script(Path(order["script"]), order["argv"]) if "script" in order else _command(order["argv"])
+        code = _ran(order)
     except BaseException:
         import traceback
 
@@ -204,6 +212,15 @@ def _kill_after(step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     metrics.append = last
+
+
+def _ran(order: dict[str, Any]) -> int:
+    if "script" in order:
+        return _script(Path(order["script"]), order["argv"])
+    if "helper" in order:
+        importlib.import_module(order["helper"]).main(*order["argv"])
+        return 0
+    return _command(order["argv"])
 
 
 def _command(arguments: list[str]) -> int:

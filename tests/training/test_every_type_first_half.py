@@ -12,9 +12,8 @@ from whole_way import walked
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
-    pytest.importorskip("unsloth")
-    return walked(FIRST, tmp_path_factory.mktemp("types"))
+def seen(workers, tmp_path_factory):
+    return walked(workers, FIRST, tmp_path_factory.mktemp("types"))
 
 
 @pytest.mark.train

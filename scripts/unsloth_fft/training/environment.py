@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -93,6 +94,12 @@ def require_packages() -> None:
 
 def versions() -> dict[str, str]:
     """Installed version of each training package and of Python; packages not installed are left out."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Read once: it looks through every installed package, as long as all else of a rendering takes."""
     found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
     for name in (*TRAINING_PACKAGES, "unsloth_zoo", "bitsandbytes", "torchao", "flashoptim", "triton"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
