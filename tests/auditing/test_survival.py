@@ -114,6 +114,8 @@ def test_the_command_predicts_from_the_catalogue_and_says_so() -> None:
     assert value["survival"] == pytest.approx(0.103, abs=0.001), "the middle one"
     assert value["known_models"]["SmolLM2-135M-Instruct"] == pytest.approx(0.02, abs=0.001)
     assert value["smallest_learning_rate"] > 1e-3, "where the largest of the known weights move, too"
+    assert (value["survival_of"], value["smallest_learning_rate_of"]) == ("middle_known_model", "SmolLM2-135M-Instruct")
+    assert set(value["left_out"]) == {"curve"}, "the range is whole"
     shares = [point["survival"] for point in value["curve"]]
     assert shares == sorted(shares)
     assert value["remedy"].startswith("plan again with --precision float32")

@@ -317,7 +317,9 @@ def test_data_on_another_machine_is_planned_for_when_that_is_said(tmp_path: Path
     rendered = run_script(TOOL, "render", "--params", tmp_path / "p.json", "--target", "slurm")
     assert rendered.returncode == 0 and "--dataset /data/there.jsonl" in rendered.stdout
     no_amount = (*LLAMA, "--gpu", "H200", "--dataset", "/data/there.jsonl", "--dataset-elsewhere")
-    assert_clear_error(generate(*no_amount), 2, "--tokens")
+    assert_clear_error(generate(*no_amount), 2, "--rows N --tokens-per-row X --epochs 1", "--tokens N")
+    one_pass = ("--rows", "20000", "--tokens-per-row", "600", "--epochs", "1")
+    assert json.loads(generate(*no_amount, *one_pass).stdout)["schedule"]["num_train_epochs"] == 1
     assert_clear_error(generate(*H200, "--dataset-elsewhere"), 2, "--dataset FILE")
 
 
@@ -449,6 +451,7 @@ def test_a_misspelt_key_is_told_what_to_rename_it_to(tmp_path: Path) -> None:
     path = write_parameters(tmp_path / "p.json", value)
     refused = run_script(TOOL, "render", "--params", path, "--target", "script")
     assert_clear_error(refused, 2, "rename learing_rate to learning_rate (in optimizer)")
+    assert "add learning_rate" not in refused.stderr, "the rename supplies it"
     value = json.loads(generate(*H200).stdout)
     value["optimizer"]["learing_rate"] = 1e-5  # beside the right one: a rename would give two of it
     refused = run_script(TOOL, "render", "--params", write_parameters(path, value), "--target", "script")

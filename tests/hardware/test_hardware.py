@@ -285,3 +285,9 @@ def test_the_reference_page_lists_every_card_with_its_memory():
     page = REFERENCE.read_text(encoding="utf-8")
     for card in CARDS:
         assert f"| {card.name} | {card.vram_gib:g} " in page
+
+
+def test_the_reference_page_lists_every_shipped_price_with_its_date():
+    page = REFERENCE.read_text(encoding="utf-8")
+    for row in json.loads(cards.SHIPPED_PRICES.read_text(encoding="utf-8"))["prices"]:
+        assert f"| {row['gpu']} | {row['usd_per_hour']:g} | {row['date']} |" in page

@@ -81,15 +81,25 @@ def test_all_rows_alike_can_be_said() -> None:
         ("--rows 300 --tokens-per-row 500 --format messages", ("rows are few", "--chat-template")),
         ("--rows 300 --tokens-per-row 500", ("If the rows are conversations", "--chat-template")),
         ("--rows 9000 --tokens-per-row 500 --format text", ("--objective pretrain",)),
-        ("--rows 9000 --tokens-per-row 3000", ("will be cut",)),
+        ("--rows 9000 --tokens-per-row 3000", ("will be cut", "leaves at most 1% cut")),
+        ("--rows 9000 --tokens-per-row 3000+-0", ("will be cut", "--seq-length 3008 cuts none,")),
         ("--tokens 1e7 --dataset owner/data", ("shorter ones bring fewer tokens", "--rows N --tokens-per-row X")),
     ],
 )
 def test_warnings_fire_from_the_users_words(planned, line: str, words: tuple[str, ...]) -> None:
     code, _, error = planned(f"{MODEL} {line}")
     assert code == 0
+    said = " ".join(error.split())
     for word in words:
-        assert word in error
+        assert word in said
+
+
+def test_longer_texts_are_said_to_be_split_and_not_cut(planned) -> None:
+    line = f"{MODEL} --rows 9000 --tokens-per-row 3000 --objective pretrain --seq-length"
+    code, found, error = planned(f"{line} 2048")
+    assert code == 0 and "cut" not in error
+    assert "go on in the next row" in " ".join(found["plan"]["why"])
+    assert "go on in the next row" not in " ".join(planned(f"{line} 32768")[1]["plan"]["why"])
 
 
 def test_words_that_contradict_what_was_read_or_say_half_are_refused(planned, rows_file: Path) -> None:

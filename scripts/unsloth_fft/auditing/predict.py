@@ -84,8 +84,19 @@ class Prediction:
     @property
     def smallest_lr(self) -> float:
         """Smallest learning rate at which survival.WANTED_SHARE moves; 0 where every rate will do."""
-        parts = [self._all] if self.weights.were_seen else self.weights.groups.values()
-        return max(survival.smallest_lr(one, survival.WANTED_SHARE, unbiased=self.update.unbiased) for one in parts)
+        if self.weights.were_seen:
+            return self._smallest_for(self._all)
+        return max(self._smallest_for(counts) for counts in self.weights.groups.values())
+
+    @property
+    def smallest_lr_of(self) -> str | None:
+        """The known model that needs the largest of these rates; None where the model's own weights were counted."""
+        if self.weights.were_seen:
+            return None
+        return max(self.weights.groups, key=lambda name: self._smallest_for(self.weights.groups[name]))
+
+    def _smallest_for(self, counts: ExponentCounts) -> float:
+        return survival.smallest_lr(counts, survival.WANTED_SHARE, unbiased=self.update.unbiased)
 
     @property
     def _all(self) -> ExponentCounts:
@@ -113,9 +124,11 @@ class Prediction:
             "unbiased": self.update.unbiased,
             "explanation": self.update.explanation,
             "survival": share,
+            "survival_of": "checkpoint" if self.weights.were_seen else "middle_known_model",
             "survival_range": self.range_at(self.learning_rate),
             "wanted": survival.WANTED_SHARE,
             "smallest_learning_rate": self.smallest_lr,
+            "smallest_learning_rate_of": self.smallest_lr_of,
             "groups": {
                 name: {"elements": int(counts.total), "survival": self._share_of(counts)}
                 for name, counts in self.weights.groups.items()

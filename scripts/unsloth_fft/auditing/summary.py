@@ -92,16 +92,20 @@ def _filled(short: dict[str, Any], wanted: dict[str, Sequence[Any]], whole: dict
             if name in full or turn >= len(items):
                 continue
             trial = {**lists, name: [*lists[name], items[turn]]}
-            if _length({**short, **trial, "left_out": _left_out(trial, whole)}) <= MOST_CHARACTERS:
+            if _length({**short, **trial, "left_out": _left_out({**short, **trial}, whole)}) <= MOST_CHARACTERS:
                 lists = trial
             else:
                 full.add(name)  # no later item takes the place of an earlier one
-    return {**short, **{name: items for name, items in lists.items() if items}, "left_out": _left_out(lists, whole)}
+    return {
+        **short,
+        **{name: items for name, items in lists.items() if items},
+        "left_out": _left_out({**short, **lists}, whole),
+    }
 
 
-def _left_out(lists: dict[str, list[Any]], whole: dict[str, Any]) -> dict[str, int]:
+def _left_out(short: dict[str, Any], whole: dict[str, Any]) -> dict[str, int]:
     """How many items of each list of the whole are not in the short form."""
-    counts = {name: len(items) - len(lists.get(name, ())) for name, items in whole.items() if isinstance(items, list)}
+    counts = {name: len(items) - len(short.get(name, ())) for name, items in whole.items() if isinstance(items, list)}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -18,8 +18,8 @@ EPILOG = """examples:
   unsloth_fft_tool.py predict --model models/base --learning-rate 1e-5 --precision float32 --json
 
 A folder, a safetensors file or a downloaded Hub model is streamed and its real weights are counted. For a name of
-the catalogue, or a folder with only a config.json, weights of the usual initial scale are assumed, and the answer
-says so."""
+the catalogue, or a folder with only a config.json, the models whose weights were counted stand in, and the answer is a
+range: its curve is the middle one's, and the rate that is needed holds for all of them."""
 
 
 def add_parser(commands: Any) -> None:
@@ -87,15 +87,17 @@ def _table(value: dict[str, Any]) -> str:
     if value["survival_range"] is not None:
         low, high = value["survival_range"]
         survives = f"{share(low)} to {share(high)} (middle {survives})"
+    seen = value["source"] == "checkpoint"
+    whose = "" if seen or not smallest else " in all models known, not only the middle one"
     lines = [
         f"model      {source}",
         f"update     {value['precision']}, {value['optimizer']}: {value['explanation']}",
         f"survives   {survives} of the weights move in a step at {value['learning_rate']:g}",
-        f"needed     {f'{smallest:g} or more' if smallest else 'any learning rate'} for {value['wanted']:.0%}",
+        f"needed     {f'{smallest:g} or more' if smallest else 'any learning rate'} for {value['wanted']:.0%}{whose}",
     ]
     if value["remedy"]:
         lines.append(f"remedy     {value['remedy']}")
-    rows = [("learning rate", "survives")]
+    rows = [("learning rate", "survives" if seen else "survives in the middle one")]
     rows += [(f"{point['learning_rate']:g}", share(point["survival"])) for point in _around(value)]
     groups = [("group", "weights", "survives")]
     groups += [(name, f"{group['elements']:,}", share(group["survival"])) for name, group in value["groups"].items()]

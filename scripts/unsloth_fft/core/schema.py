@@ -82,8 +82,10 @@ def _remedies_of(error: Any) -> Iterator[str]:
         choices = ", ".join("null" if choice is None else str(choice) for choice in asked or ())
         yield f"set {place} to one of: {choices}"
     elif error.validator == "required" and isinstance(error.instance, dict):
-        missing = [key for key in asked or () if key not in error.instance]
-        yield f"add {', '.join(missing)}{inside}"
+        supplied = {close for _, close in _misspelt(error.instance, error.schema)}
+        missing = [key for key in asked or () if key not in error.instance and key not in supplied]
+        if missing:
+            yield f"add {', '.join(missing)}{inside}"
     elif error.validator in _BOUNDS:
         yield f"set {place} {_BOUNDS[error.validator]} {asked}"
 
@@ -109,8 +111,14 @@ def _sentences(error: Any) -> Iterator[str]:
 def _unknown_keys(error: Any) -> Iterator[tuple[str, str | None]]:
     """Each key that the schema does not know, and the allowed key nearest to it, if one is near."""
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = error.schema.get("properties", {})
-        for key in sorted(set(error.instance) - set(known)):
+        yield from _misspelt(error.instance, error.schema)
+
+
+def _misspelt(instance: dict[str, Any], rules: Any) -> Iterator[tuple[str, str | None]]:
+    """The keys of `instance` that a closed object's `rules` do not know, each with the nearest that they do."""
+    if isinstance(rules, dict) and rules.get("additionalProperties") is False:
+        known = rules.get("properties", {})
+        for key in sorted(set(instance) - set(known)):
             yield key, _nearest(key, list(known))
 
 

@@ -49,6 +49,11 @@ def is_too_many(lost: int, rows: int) -> bool:
     return lost > ALLOWED * rows
 
 
+def leaves(some: bool) -> str:
+    """What a length that keeps enough ends does, where it still cuts `some` rows, and where none."""
+    return f"leaves at most {ALLOWED:.0%} cut" if some else "cuts none"
+
+
 def refuse(ends: Ends, data: Data, longest: int | None = None) -> None:
     """Raise BadInput when too many rows lose the end of their last answer and `data` does not allow it.
 
@@ -57,7 +62,7 @@ def refuse(ends: Ends, data: Data, longest: int | None = None) -> None:
     if data.allow_cut_ends or not ends.too_many:
         return
     length = ends.length_that_keeps_them()
-    way = f"plan again with --seq-length {length}, which keeps them"
+    way = f"plan again with --seq-length {length}, which {leaves(any(end > length for end in ends.needed))}"
     if longest is not None and length > longest:
         way = f"the model takes no more than {longest} tokens: shorten or split the rows"
     raise BadInput(

@@ -28,7 +28,7 @@ def _ends(report: Report) -> list[str]:
         return []
     refused = (
         f": the model would learn not to stop. Training refuses more than {cut_ends.ALLOWED:.0%}; give --seq-length"
-        f" {report.recommended.max_seq_length}, or allow it (data.allow_cut_ends)"
+        f" {report.recommended.max_seq_length} ({report.recommended.why}), or allow it (data.allow_cut_ends)"
         if cut.ends_refused
         else ""
     )

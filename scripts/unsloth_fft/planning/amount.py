@@ -63,7 +63,8 @@ def _steps(request: Request, setting: Setting, per_row: float, epochs: float | N
     if request.data is None or epochs is None:
         raise BadInput(
             "how much to train is not known: the data cannot be counted here",
-            hint=f"add --max-steps N or --tokens N; {_how_to_count(request.unread)}",
+            hint=f"for whole passes say how the rows are: --rows N --tokens-per-row X --epochs 1; or add --max-steps N"
+            f" or --tokens N; {_how_to_count(request.unread)}",
         )
     return max(math.ceil(_steps_a_pass(request, setting) * epochs), 1)
 

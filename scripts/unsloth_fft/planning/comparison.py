@@ -107,7 +107,16 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
         notes.append("Host memory was not given, and any amount was assumed: 'host' is what each machine must have.")
     if not any(entry.request.price_per_hour for entry in entries):
         notes.append("No prices: add --prices shipped (dated, public) or --prices FILE. Fastest first.")
+    else:
+        notes += _unpriced(entries)
     return [line for note in notes for line in textwrap.wrap(note, 80)]
+
+
+def _unpriced(entries: Sequence[Entry]) -> list[str]:
+    """Which cards have a plan and no cost, because the table of prices lacks them."""
+    fitting = [entry.request for entry in entries if entry.plan is not None]
+    names = [request.hardware.name for request in fitting if not request.price_per_hour]
+    return [f"-: no price is known for {', '.join(names)}; --prices FILE may name yours."] if names else []
 
 
 def _undecided(best: Entry, entries: Sequence[Entry]) -> list[str]:
@@ -115,14 +124,21 @@ def _undecided(best: Entry, entries: Sequence[Entry]) -> list[str]:
     if best.predicted is None or best.predicted.cost_usd is None:
         return []
     rivals = [
-        entry.request.hardware.name
+        _with_costs(entry)
         for entry in entries
         if entry is not best and entry.predicted is not None and entry.predicted.may_cost_less_than(best.predicted)
     ]
     if not rivals:
         return []
-    sentence = f"Not decided: {', '.join(rivals)} may cost less than {best.request.hardware.name}, by their ranges."
+    sentence = f"Not decided: {', '.join(rivals)} may cost less than {_with_costs(best)}, by their ranges in USD."
     return textwrap.wrap(sentence, 80)
+
+
+def _with_costs(entry: Entry) -> str:
+    """The card and what the run may cost on it, in USD."""
+    assert entry.predicted is not None
+    low, high = (f"{cost:,.2f}" for cost in entry.predicted.cost_ends)
+    return f"{entry.request.hardware.name} ({low if low == high else f'{low} to {high}'})"
 
 
 def _entry(request: Request) -> Entry:

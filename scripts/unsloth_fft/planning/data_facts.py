@@ -132,7 +132,8 @@ def read_facts(
     if not os.path.exists(os.path.expanduser(name)):
         raise BadInput(
             f"data file not found: {name}",
-            hint="check the path; if it is on another machine, add --dataset-elsewhere and --tokens N or --max-steps N",
+            hint="check the path; if it is on another machine, add --dataset-elsewhere and --rows N --tokens-per-row X,"
+            " or --tokens N, or --max-steps N",
         )
     from ..data import opening, sources  # only a plan with data pays for it
     from ..data.folders import ARROW

@@ -186,6 +186,7 @@ def _plan(
             *words.why(request, outcome, best),
             *exact_alternative.sentences(request, outcome, best),
             *basis.measured_sentence(request, best.setting),
+            *words.row_reasons(request),
         ],
         warnings=words.warnings(request, best, predicted, kind, survival),
         alternatives=[_alternative(one) for one in outcome.runners_up(alternatives)],

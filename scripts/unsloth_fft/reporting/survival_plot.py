@@ -17,14 +17,17 @@ def curve_png(prediction: dict[str, Any]) -> bytes:
     figure, axes = empty(f"{prediction['precision']} weights, {prediction['optimizer']}")
     rates = [point["learning_rate"] for point in prediction["curve"]]
     shares = [100 * point["survival"] for point in prediction["curve"]]
-    axes.step(rates, shares, where="post", color=CURVE, linewidth=2, label="share of weights a step moves")
+    seen = prediction["source"] == "checkpoint"
+    middle = "" if seen else ", middle of the models known"
+    axes.step(rates, shares, where="post", color=CURVE, linewidth=2, label=f"share of weights a step moves{middle}")
     chosen, share = prediction["learning_rate"], 100 * prediction["survival"]
     axes.plot([chosen], [share], "o", color=MARK)
     label = f"{share:.3g}% at {chosen:g}"
     axes.annotate(label, (chosen, share), textcoords="offset points", xytext=(10, -4), color=MARK)
     smallest = prediction["smallest_learning_rate"]
     if rates[0] <= smallest <= rates[-1]:
-        axes.axvline(smallest, color=INK, linewidth=1, linestyle=":", label=f"99% from {smallest:g} on")
+        label = f"99%{'' if seen else ' in all of them'} from {smallest:g} on"
+        axes.axvline(smallest, color=INK, linewidth=1, linestyle=":", label=label)
     axes.legend(**LEGEND)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
