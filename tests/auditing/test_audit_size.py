@@ -115,6 +115,7 @@ def test_a_process_of_an_audit_that_is_killed_is_told_of(tmp_path: Path) -> None
     assert audit.returncode == 4 and "ended from outside" in words and "Traceback" not in words
 
 
+@pytest.mark.slow
 def test_one_element_in_a_two_gib_shard_is_found_in_little_memory(tmp_path: Path) -> None:
     _, trained = sparse_pair(tmp_path, gib=2)
     with (trained / "model.safetensors").open("r+b") as file:

@@ -434,6 +434,7 @@ def _cpu_seconds(*command: str) -> float:
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
+@pytest.mark.slow
 def test_a_cold_plan_and_help_are_quick(tmp_path: Path) -> None:
     env_flag = f"PYTHONPYCACHEPREFIX={tmp_path}"
     quick = ["env", "-u", "PYTHONDONTWRITEBYTECODE", env_flag, sys.executable]

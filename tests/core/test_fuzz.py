@@ -27,6 +27,8 @@ from unsloth_fft.rendering import targets
 from unsloth_fft.settings import parameters
 from unsloth_fft.training import session
 
+pytestmark = pytest.mark.slow
+
 SEED = int(os.environ.get("FFT_FUZZ_SEED", "20261201"))
 SECONDS = float(os.environ.get("FFT_FUZZ_SECONDS", "3"))
 CODES = {0, 2, 3, 4, 5}

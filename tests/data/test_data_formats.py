@@ -116,6 +116,7 @@ def test_a_large_array_is_read_in_pieces_with_the_right_lines(tmp_path):
     assert [row.line for row in found] == list(range(2, 4002))
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.dictionaries(st.text(max_size=5), st.recursive(st.text(max_size=9) | st.integers(), st.lists), max_size=4),

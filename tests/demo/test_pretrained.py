@@ -65,6 +65,7 @@ def test_its_tokenizer_is_the_published_one(folder):
     )
 
 
+@pytest.mark.slow
 def test_it_answers_and_stops_by_itself(folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["real_model.py", "--ask", "What is the capital of France?"])
     assert real_model.main() == 0

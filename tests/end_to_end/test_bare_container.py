@@ -248,6 +248,8 @@ def test_the_script_taken_home_alone_says_what_it_lacks_there(bare: Container, t
 # Windows and macOS, as far as Linux lets them be played: no POSIX modules, no fork, a console of code page 1252.
 HIDE = """
 import os, signal, sys
+
+pytestmark = pytest.mark.slow
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "posixshmem", "_posixshmem"):
     sys.modules[name] = None
 for name in ("fork", "forkpty", "register_at_fork", "killpg", "getpgid", "setsid", "sysconf",

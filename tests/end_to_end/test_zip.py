@@ -21,6 +21,8 @@ from conftest import ROOT, conversation_rows, write_jsonl
 from tools import build_zip
 from unsloth_fft.core.errors import BadInput
 
+pytestmark = pytest.mark.slow
+
 MAX_BYTES = 1_000_000
 # What jsonschema itself needs (its own requirements), and nothing else of the training environment.
 BARE = ("jsonschema", "jsonschema_specifications", "referencing", "rpds", "attr", "attrs", "typing_extensions.py")

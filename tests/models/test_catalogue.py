@@ -39,6 +39,7 @@ def text_config(entry):
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_count_is_exactly_that_of_the_model_transformers_builds(name):
     torch = pytest.importorskip("torch")

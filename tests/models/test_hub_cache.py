@@ -43,6 +43,7 @@ def download(cache: Path, model: Path, name: str = NAME, commit: str = COMMIT) -
     return snapshot
 
 
+@pytest.mark.slow
 def test_every_command_finds_it_by_name_and_offline(cached: Path, tmp_path: Path) -> None:
     rows = write_jsonl(tmp_path / "rows.jsonl", conversation_rows(40))
     plan = tmp_path / "p.json"

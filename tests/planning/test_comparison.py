@@ -112,6 +112,7 @@ def test_where_no_card_fits_the_nearest_is_explained(planned) -> None:
     assert planned(f"{LLAMA} --gpu L4,,T4")[0] == 2
 
 
+@pytest.mark.slow
 def test_any_compares_every_card_of_the_table_and_takes_several_where_one_is_not_enough(planned) -> None:
     line = "--model Qwen/Qwen2.5-7B --rows 20000 --tokens-per-row 600 --epochs 3 --gpu any"
     code, found, error = planned(f"{line} --prices shipped")

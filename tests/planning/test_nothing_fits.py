@@ -70,6 +70,7 @@ def test_a_card_is_offered_without_the_old_limit(capsys: pytest.CaptureFixture[s
     assert all(change.endswith(" without --vram-gib") for change in changes if change.startswith("--gpu "))
 
 
+@pytest.mark.slow
 def test_several_gpus_come_last(capsys: pytest.CaptureFixture[str]) -> None:
     seen = False
     for line in TOO_LITTLE:
@@ -81,6 +82,7 @@ def test_several_gpus_come_last(capsys: pytest.CaptureFixture[str]) -> None:
     assert seen
 
 
+@pytest.mark.slow
 def test_lora_is_named_last_and_what_weaker_exactness_means_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
     for line in TOO_LITTLE:
         assert plan.main(shlex.split(line)) == 3

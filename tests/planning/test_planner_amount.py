@@ -32,6 +32,7 @@ def test_full_rows_take_their_tokens_at_the_planned_speed() -> None:
     assert found.hours == pytest.approx(sum(found.hours_breakdown.values()), rel=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 2047), st.integers(1, 2047), st.sampled_from(MODELS), st.sampled_from([41.0, 80.0, 140.0]))
 def test_short_rows_save_only_what_grows_with_tokens(one: int, other: int, model: str, vram: float) -> None:

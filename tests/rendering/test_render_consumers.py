@@ -253,6 +253,8 @@ def test_modal_imports_it(three, name, gpu, tmp_path):
 
 SKY = """
 import json, sys, sky
+
+pytestmark = pytest.mark.slow
 task = sky.Task.from_yaml(sys.argv[1])
 resources = next(iter(task.resources))
 print("RESULT" + json.dumps({"nodes": task.num_nodes, "accelerators": resources.accelerators, "run": task.run}))
@@ -307,6 +309,7 @@ def test_shellcheck_accepts_skypilots_commands(three, name, part, tmp_path):
     checked(program("shellcheck"), "--exclude=SC1090,SC1091", path)
 
 
+@pytest.mark.train
 def test_slurm_runs_it_where_a_node_is_played_by_this_machine(for_cpu, tmp_path):
     """The batch file itself, with `srun` standing for one node; the environment is this Python's."""
     path = written(tmp_path, "job.sh", rendered(for_cpu, "slurm"))

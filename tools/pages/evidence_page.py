@@ -183,7 +183,7 @@ def _number(number: Number) -> str:
 
 def _source(source: Source) -> str:
     """A page is named, as the claim repeats what it says; of a package's file the words are quoted."""
-    dated = "" if source.read == _usual_day(evidence.load()) else f", {source.read}"
+    dated = "" if source.read == _usual_day(tuple(evidence.claims_by_id().values())) else f", {source.read}"
     if source.url:
         return f"[{source.source}]({source.url})" + (f" ({dated.removeprefix(', ')})" if dated else "")
     return f'"{_escaped(source.quote)}" (`{source.file}`{dated})'

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,8 +67,13 @@ def find_entry(name: str) -> Entry:
 
 def find(name: str) -> ModelShape:
     """The shape of a catalogue entry, under the entry's own name. Names and errors as for `find_entry`."""
-    entry = find_entry(name)
-    return ModelShape.from_config(entry.config, entry.name)
+    return _shape_of(find_entry(name).name)
+
+
+@cache
+def _shape_of(name: str) -> ModelShape:
+    """Counted once: where nothing fits, the planner looks through the smaller models again for each other change."""
+    return ModelShape.from_config(find_entry(name).config, name)
 
 
 def published_name(model: str) -> str:

@@ -81,5 +81,5 @@ def _empty(colors: dict[str, str], shape: Shape) -> tuple[Any, Any]:
 
 def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.canvas.print_png(buffer, metadata={"Software": None})  # savefig, which draws it twice, gives the same bytes
     return buffer.getvalue()
