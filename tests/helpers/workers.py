@@ -98,6 +98,10 @@ class Workers:
         """Start a command; `file_bytes` limits the size of any file it writes (RLIMIT_FSIZE)."""
         return self._start(arguments, env=env, file_bytes=file_bytes)
 
+    def run_in(self, folder: Path, *arguments: object) -> Finished:
+        """Run a command from `folder`, for relative names."""
+        return self._start(arguments, env=None, cwd=str(folder)).wait()
+
     def killed_after(self, step: int, *arguments: object) -> Finished:
         """Run a command that SIGKILL ends as soon as metrics.jsonl holds a training line of `step`: no race."""
         return self._start(arguments, env=None, kill_after=step).wait()
@@ -184,6 +188,7 @@ def _child(order: dict[str, Any]) -> None:
             handle = os.open(Path(order["folder"]) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, number)
         os.environ.update(order["env"])
+        os.chdir(order.get("cwd", "."))
         if order.get("file_bytes") is not None:
             import resource
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..core import terminal
-from ..core.terminal import show
 from ..hardware import detection
 from ..training import environment
 
@@ -83,20 +83,23 @@ def examine() -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any]) -> None:
-    card = (
-        found["accelerator"] or "none: small models train on the CPU; plan for a GPU with generate_fft_params.py --gpu"
-    )
-    show(f"system        {found['system']}")
-    show(f"accelerator   {card}")
-    if found["vram_gib"] is not None:
-        show(f"GPU memory    {found['gpus']} x {found['vram_gib']} GiB usable")
-    show(f"host memory   {found['host_ram_gib']} GiB")
-    show(f"disk here     {found['disk_free_gib']} GiB free")
-    show("versions      " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
-    for remark in found["remarks"]:
-        show(f"note          {remark}")
+    for line in _lines(found):
+        terminal.show(terminal.fold(line, 14))
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    """The verdict, what is missing and how it is mended, then the facts."""
+    yield "verdict       " + ("can train here" if found["can_train"] else "can plan here, cannot train")
     for entry in found["problems"]:
-        show(f"missing       {entry['problem']}; mend it with: {entry['fix']}")
+        yield f"missing       {entry['problem']}; mend it with: {entry['fix']}"
+    yield f"system        {found['system']}"
+    yield f"accelerator   {found['accelerator'] or 'none: small models train on the CPU; plan for a GPU by its name'}"
+    if found["vram_gib"] is not None:
+        yield f"GPU memory    {found['gpus']} x {found['vram_gib']} GiB usable"
+    yield f"host memory   {found['host_ram_gib']} GiB"
+    yield f"disk here     {found['disk_free_gib']} GiB free"
+    yield "versions      " + ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    for remark in found["remarks"]:
+        yield f"note          {remark}"
     for entry in found["without"]:
-        show(f"without       {entry['package']} this cannot be done: {entry['cannot']}")
-    show("verdict       " + ("can train here" if found["can_train"] else "can plan here, cannot train"))
+        yield f"without       {entry['package']} this cannot be done: {entry['cannot']}"

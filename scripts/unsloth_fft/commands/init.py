@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from ..core import files, outputs, terminal
+from ..core import files, outputs, schema, terminal
 from ..core.errors import BadInput, FFTError, MissingHere
 from ..core.shell_words import word
 from ..data import embedded, sources
@@ -114,7 +114,21 @@ def make(given: Parameters, root: Path, task: str = tasks.SUPERVISED) -> tuple[s
         _check_rows(found)
     _check_memory(found)
     preflight.require_disk(found, root)
-    return session.create(root, found, record)
+    made = session.create(root, found, record)
+    _keep_tuning(found, made[0])
+    return made
+
+
+def _keep_tuning(found: Parameters, folder: session.Folder) -> None:
+    """Copy how the rate was measured into the session, for its report; its folder may be gone when that is written."""
+    if found.optimizer.tuning is None:
+        return
+    try:
+        tuning = files.read_json(Path(found.optimizer.tuning), "tuning")
+        schema.check(tuning, "tuning", f"tuning {found.optimizer.tuning}")
+        files.write_json(folder.tuning, tuning)
+    except FFTError as error:
+        terminal.say(f"note: the report will not show how the rate was measured: {error.message}")
 
 
 def _check_length(found: Parameters) -> None:
@@ -137,11 +151,12 @@ def _positions(name: str) -> int | None:
 def resolved(given: Parameters) -> Parameters:
     """`given` with local paths made absolute, so that the session works from any folder."""
     sources.sources_of(given.data)  # refuses parameters that name no data
-    dataset = given.data.dataset
+    dataset, tuning = given.data.dataset, given.optimizer.tuning
     mixed = [{**entry, "dataset": _absolute(entry["dataset"])} for entry in given.data.sources]
     return dataclasses.replace(
         given,
         model=dataclasses.replace(given.model, name=_absolute(given.model.name)),
+        optimizer=dataclasses.replace(given.optimizer, tuning=tuning and _absolute(tuning)),
         data=dataclasses.replace(given.data, dataset=dataset and _absolute(dataset), sources=mixed),
     )
 

@@ -175,10 +175,13 @@ def _tuned(given: Parameters, found: dict[str, Any], folder: Path) -> Parameters
         f"tune: lowest held-out loss of {len(last)} rates after {last[0]['steps']} steps each,"
         f" {found['tuning_steps']} steps in all ({short_runs.RESULT})"
     )
-    return dataclasses.replace(
-        given,
-        optimizer=dataclasses.replace(given.optimizer, learning_rate=found["chosen"], learning_rate_from=words[:300]),
+    measured = dataclasses.replace(
+        given.optimizer,
+        learning_rate=found["chosen"],
+        learning_rate_from=words[:300],
+        tuning=str(folder / short_runs.RESULT),
     )
+    return dataclasses.replace(given, optimizer=measured)
 
 
 def _tell(found: dict[str, Any], args: argparse.Namespace) -> None:

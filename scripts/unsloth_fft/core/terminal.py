@@ -19,7 +19,7 @@ from .stopping import Stoppable
 TOOL, PLANNER = "unsloth_fft_tool.py", "generate_fft_params.py"
 _COMMAND = re.compile(rf"(?<![\w/.'-])({re.escape(TOOL)}|{re.escape(PLANNER)})(?= [a-z.-])")
 WIDTH = 80  # columns
-_SENTENCE = re.compile(r"(?m)^(warning|note|lost|what to do): |^- ")
+_SENTENCE = re.compile(r"(?m)^(warning|note|lost|what to do|row): |^- ")
 _called: dict[str, str] = {}
 
 

@@ -18,7 +18,7 @@ from ..settings.parameters import Parameters, Plan
 from ..training import metrics, session
 from ..training.metrics import Line
 from ..training.session import Folder, Session
-from . import evaluation_section, next_steps, plots, session_data, symptoms
+from . import evaluation_section, next_steps, plots, session_data, symptoms, tuning_curve
 from .explanations import BASES, VERDICTS
 from .page import document, section, table, wide
 from .symptoms import Finding
@@ -97,6 +97,7 @@ def render(
         section("Answers before and after", _samples(samples, audit["elements"])) if samples else fill(""),
         evaluation_section.slot(folder),
         section("The data", _data(folder, data)),
+        tuning_curve.of_session(folder, parameters.optimizer.learning_rate),
         section("Planned and measured", _plan(state, parameters, steady_speed)),
         section("What to do next", next_steps.section_body(folder.root, audit["verdict"])),
         section("Settings", _settings(parameters)),

@@ -1,4 +1,4 @@
-"""Held-out loss against learning rate, a line a round of `tune`, as a page of its own beside tuning.json."""
+"""Held-out loss against learning rate, a line a round of `tune`: beside tuning.json, and in a session's report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core import files
+from ..core.errors import FFTError
 from ..core.markup import fill
-from .page import document, table
+from ..training.session import Folder
+from .page import document, section, table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
 _LEFT, _TOP, _WIDTH, _HEIGHT = 70, 16, 640, 300  # the plot's frame, in user units
 _RIGHT, _FOOT = 30, 56
 _DASHES: Final = ("2 4", "6 4", "")  # of rounds; the last, which decides, is whole
-_TITLE = "Learning rates that were tried"
-_PAGE = """<h1>{{ title }}</h1><p>Rate <strong>{{ chosen }}</strong> had the lowest held-out loss of the last round
+TITLE = "Learning rates that were tried"
+_BODY = """<p>Rate <strong>{{ chosen }}</strong> had the lowest held-out loss of the last round
 (planned: {{ planned }}). Rounds of {{ steps }} steps a rate; every try began from the base model.</p>
 {% if beyond %}
 <p class="bad">It is at the edge of what was tried: a {{ beyond }} rate may be better still.</p>
@@ -43,15 +46,19 @@ Place = Callable[[float], str]
 
 
 def page(found: dict[str, Any]) -> Markup:
-    """A whole page for the JSON tuning `found`: the curve, and every try in a table."""
+    """A whole page for the JSON tuning `found`."""
+    return document(TITLE, fill("<h1>{{ title }}</h1>{{ body }}", title=TITLE, body=body(found)))
+
+
+def body(found: dict[str, Any]) -> Markup:
+    """The JSON tuning `found` as HTML: the rate, the curve, and every try in a table."""
     rows = [
         (f"{one['learning_rate']:g}", f"{one['steps']:,}", "diverged" if one["loss"] is None else f"{one['loss']:.4f}")
         for tries in found["rounds"]
         for one in tries
     ]
-    body = fill(
-        _PAGE,
-        title=_TITLE,
+    return fill(
+        _BODY,
         chosen=f"{found['chosen']:g}",
         planned=f"{found['planned']:g}",
         steps=", ".join(str(tries[0]["steps"]) for tries in found["rounds"]),
@@ -59,7 +66,17 @@ def page(found: dict[str, Any]) -> Markup:
         curve=svg(found),
         tried=table("Every try", ("learning rate", "steps", "held-out loss, nats a token"), rows),
     )
-    return document(_TITLE, body)
+
+
+def of_session(folder: Folder, rate: float) -> Markup:
+    """A section on how the session's `rate` was measured; empty where it was not, or has been changed since."""
+    try:
+        found = files.read_json(folder.tuning, "tuning") if folder.tuning.is_file() else None
+        if found is None or found["chosen"] != rate:
+            return fill("")
+        return section(TITLE, body(found))
+    except (FFTError, OSError, KeyError, TypeError, ValueError):  # of another version: the page is worth more
+        return fill("")
 
 
 def svg(found: dict[str, Any]) -> Markup:

@@ -75,6 +75,7 @@ class Optimizer:
     max_grad_norm: float
     state_offload: bool
     learning_rate_from: str | None = None
+    tuning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ class Parameters:
         """The JSON object, checked against the schema; `plan` is left out when there is none."""
         value = dataclasses.asdict(self)
         _leave_out(value["memory"], "checkpointed_layers")
-        _leave_out(value["optimizer"], "learning_rate_from")
+        for key in ("learning_rate_from", "tuning"):
+            _leave_out(value["optimizer"], key)
         if value["plan"] is None:
             del value["plan"]
         else:

@@ -80,6 +80,11 @@ class Folder:
         return self.root / "evaluation.json"
 
     @property
+    def tuning(self) -> Path:
+        """How the learning rate was measured, where `tune` did that."""
+        return self.root / "tuning.json"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 
@@ -171,8 +176,7 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
     if not found:
         raise BadInput(
             f"session folder not found: {root}",
-            hint="check its name and the folder you are in; a new session is made with:"
-            f" unsloth_fft_tool.py init --params F --session {word(root)}",
+            hint="check its name and the folder you are in; a new session is made by init, from a parameters file",
         )
     if not folder.state.is_file():  # before its links, or the wrong folder would be walked through
         raise BadInput(f"{root} is not a session: it has no {SESSION_FILE}", hint="name a folder that init made")
@@ -184,7 +188,8 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
     if digest(folder.parameters) != session.params_sha256:
         raise BadInput(
             f"{folder.parameters} was changed after init; this session no longer says what was run",
-            hint="start a new session from the changed file: init --params F --session NEW",
+            hint="start a new session from the changed file: unsloth_fft_tool.py init --params"
+            f" {word(folder.parameters)} --session {word(outputs.unused(root))}",
         )
     return folder, session, parameters
 

@@ -25,7 +25,7 @@ def shortened(parameters: Parameters, rate: float, steps: int) -> Parameters:
     warmup = schedule.warmup_steps
     return dataclasses.replace(
         parameters,
-        optimizer=dataclasses.replace(parameters.optimizer, learning_rate=rate, learning_rate_from=None),
+        optimizer=dataclasses.replace(parameters.optimizer, learning_rate=rate, learning_rate_from=None, tuning=None),
         schedule=dataclasses.replace(
             schedule,
             num_train_epochs=None,
