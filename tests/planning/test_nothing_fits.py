@@ -12,7 +12,7 @@ from unsloth_fft.commands import plan
 from unsloth_fft.planning import replan
 from unsloth_fft.settings import parameters
 
-LORA = "or LoRA, which trains an adapter (unsloth_fft_tool.py lora)"
+LORA = "or LoRA, which trains an adapter (the command lora writes its script)"
 LLAMA = "--model meta-llama/Llama-3.1-8B --max-steps 5"
 TOO_LITTLE = [
     f"{LLAMA} --gpu L40S --vram-gib 20 --host-ram-gib 64",

@@ -20,6 +20,6 @@ def of(args: argparse.Namespace) -> Path:
     if len(named) != 1:
         raise BadInput(
             f"{args.command} needs one session folder; {len(named) or 'none'} {'were' if named else 'was'} named",
-            hint=f"use: unsloth_fft_tool.py {args.command} DIR",
+            hint="name one, as init made it",
         )
     return Path(named[0])

@@ -131,7 +131,7 @@ def _source_examples(source: Source, data: Data, tokenizer: Any, max_length: int
     count = len(read.rows) + read.empty + (len(apart.rows) + apart.empty if apart else 0)
     if count == 0:
         raise BadInput(f"data file {source.dataset} is empty: it has no rows", hint="put at least one row into it")
-    train_rows, held_out_rows = _split(read.rows, data) if apart is None else (read.rows, apart.rows)
+    train_rows, held_out_rows = split(read.rows, data) if apart is None else (read.rows, apart.rows)
     supervisor = Supervisor(tokenizer, loss_on=data.loss_on, max_length=max_length)
     every = _tokenized(train_rows, reader, supervisor, folder)
     train = _usable(every)
@@ -179,11 +179,11 @@ def _stored(files: Sequence[Path], sample_by: str, reader: Reader, folder: Path)
                 text = _as_json(row)
                 yield len(text), {"file": str(row.file), "line": row.line, "json_row": text}
 
-    rows = arrow_rows.written(_new_file(folder), features, texts())
+    rows = arrow_rows.written(new_file(folder), features, texts())
     return _Rows(rows, empty)
 
 
-def _new_file(folder: Path) -> Path:
+def new_file(folder: Path) -> Path:
     """A path in `folder` where nothing is yet."""
     return Path(tempfile.mkdtemp(dir=folder)) / "rows.arrow"
 
@@ -223,7 +223,8 @@ def _row(stored: dict[str, Any]) -> Row:
     return Row(Path("the Hub data set"), 0, scanning.without_filled_nulls(stored))
 
 
-def _split(rows: Any, data: Data) -> tuple[Any, Any | None]:
+def split(rows: Any, data: Data) -> tuple[Any, Any | None]:
+    """(training rows, held-out rows or None) of a `datasets.Dataset`, by the seed."""
     held_out = splitting.held_out_rows(len(rows), data.eval_fraction, data.seed)
     if len(held_out) == 0:
         return rows, None
@@ -249,7 +250,7 @@ def _tokenized(rows: Any, reader: Reader, supervisor: Supervisor, folder: Path) 
                     },
                 )
 
-    return arrow_rows.written(_new_file(folder), _features(), examples())
+    return arrow_rows.written(new_file(folder), _features(), examples())
 
 
 def _features() -> Any:

@@ -88,8 +88,9 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
     if tasks is not None:
         harness.require()
     with environment.stdout_to_stderr():
-        rows, windows = held_out_rows(folder, parameters), _windows(folder, parameters, known)
+        windows = _windows(folder, parameters, known)
         with preparing.scratch(folder.root) as space:
+            rows = held_out_rows(folder, parameters, space)
             name, revision = text_only(parameters.model.name, parameters.model.revision, space / "before")
             before = _measure(name, revision, folder, rows, windows, asked)
             name, revision = text_only(str(folder.model), None, space / "after")
@@ -133,12 +134,11 @@ def read_text(path: Path) -> str:
     return text
 
 
-def held_out_rows(folder: session.Folder, parameters: Any) -> list[Row]:
-    """The session's held-out rows as (input_ids, labels), by the trained model's tokenizer."""
+def held_out_rows(folder: session.Folder, parameters: Any, space: Path) -> held_out.Rows:
+    """The session's held-out rows, by the trained model's tokenizer, read from files in `space`."""
     tokenizer = loading.tokenizer(folder.model)
-    with preparing.scratch(folder.root) as space:
-        prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
-        return list(held_out.Rows(prepared.held_out))
+    prepared = preparing.prepare(parameters.data, tokenizer, parameters.model.max_seq_length, space)
+    return held_out.Rows(prepared.held_out)
 
 
 def _windows(folder: session.Folder, parameters: Any, known: str | None) -> list[Row]:
@@ -168,7 +168,7 @@ def _measure(
     name: str,
     revision: str | None,
     folder: session.Folder,
-    rows: list[Row],
+    rows: held_out.Rows,
     windows: list[Row],
     prompts: Sequence[str],
 ) -> _Measured:

@@ -7,7 +7,7 @@ A type gives up what it cannot hold. Tried on SmolLM2-135M-Instruct (float32 run
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..core.errors import BadInput
 from ..data import preparing
 from ..settings.parameters import Parameters
 from ..training import held_out, master, session
-from ..training.held_out import Row, RowLoss
+from ..training.held_out import RowLoss, Rows
 from ..weights.checkpoint import locate
 from . import evaluate, losses
 from .losses import Comparison
@@ -82,9 +82,9 @@ class Stored:
 def look_at(folder: session.Folder, state: session.Session, parameters: Parameters, files: Path, dtype: str) -> Stored:
     """Audit and evaluate the exported `files` of a completed session."""
     audit, why_not = _audited(folder, state, parameters, files)
-    rows = evaluate.held_out_rows(folder, parameters)
-    some = _affordable(rows, parameters.model.parameters or 0)
     with preparing.scratch(folder.root) as space:
+        rows = evaluate.held_out_rows(folder, parameters, space)
+        some = _affordable(rows, parameters.model.parameters or 0)
         found, better = _compared(folder, files, dtype, some, space)
     return Stored(dtype, audit, why_not, found, len(rows), better)
 
@@ -106,19 +106,18 @@ def _audited(
         return None, reason.message
 
 
-def _affordable(rows: Sequence[Row], weights: int) -> list[Row]:
+def _affordable(rows: Rows, weights: int) -> Rows:
     """Of `rows` as many, spread evenly, as take no more work than MOST_WORK; at least two."""
-    tokens = sum(len(input_ids) for input_ids, _ in rows)
-    work = 2.0 * weights * tokens
+    work = 2.0 * weights * rows.tokens()
     most = MOST_WORK[evaluate.device()]
     if not rows or work <= most:
-        return list(rows)
+        return rows
     count = max(2, int(len(rows) * most / work))
-    return [rows[number * len(rows) // count] for number in range(min(count, len(rows)))]
+    return rows.some([number * len(rows) // count for number in range(min(count, len(rows)))])
 
 
 def _compared(
-    folder: session.Folder, files: Path, dtype: str, rows: Sequence[Row], space: Path
+    folder: session.Folder, files: Path, dtype: str, rows: Rows, space: Path
 ) -> tuple[Comparison | None, str | None]:
     """(trained beside stored, the type that keeps what the stored one gives up)."""
     if not rows:
@@ -139,7 +138,7 @@ def _compared(
     return found, better
 
 
-def _losses_of(folder: Path, rows: Sequence[Row], space: Path) -> list[RowLoss]:
+def _losses_of(folder: Path, rows: Rows, space: Path) -> list[RowLoss]:
     model = evaluate.loaded(*evaluate.text_only(str(folder), None, space))
     try:
         return held_out.row_losses(model, rows)

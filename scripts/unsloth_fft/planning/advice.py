@@ -67,7 +67,7 @@ def _hint(request: Request) -> str:
         for flags in changes
     ]
     hint = f"any one of these fits: {'; '.join(told)}" if told else "no single change was found that fits"
-    return f"{hint}; or LoRA, which trains an adapter (unsloth_fft_tool.py lora)"
+    return f"{hint}; or LoRA, which trains an adapter (the command lora writes its script)"
 
 
 def _hardware_text(request: Request) -> str:

@@ -64,7 +64,7 @@ def _steps(request: Request, setting: Setting, per_row: float, epochs: float | N
         raise BadInput(
             "how much to train is not known: the data cannot be counted here",
             hint=f"for whole passes say how the rows are: --rows N --tokens-per-row X --epochs 1; or add --max-steps N"
-            f" or --tokens N; {_how_to_count(request.unread)}",
+            f" or --tokens N; {_how_to_count(request.unread, request.model)}",
         )
     return max(math.ceil(_steps_a_pass(request, setting) * epochs), 1)
 
@@ -76,12 +76,12 @@ def _steps_a_pass(request: Request, setting: Setting) -> int:
     return max(math.ceil(micro_batches / setting.accumulation), 1)
 
 
-def _how_to_count(unread: str | None) -> str:
+def _how_to_count(unread: str | None, model: str) -> str:
     """Where the amount may come from: the data doctor counts what has to be decoded or fetched."""
     if unread is None:
         return "or give --dataset a local file or folder"
     return (
-        f"`unsloth_fft_tool.py data {shlex.quote(unread)} --model DIR` counts rows and tokens where the data are (one"
+        f"`unsloth_fft_tool.py data {shlex.quote(unread)} --model {shlex.quote(model)}` counts rows and tokens where the data are (one"
         " pass over English text is about a token for every 4 bytes)"
     )
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..data import arrow_rows
+
 IGNORED = -100  # the label that cross entropy leaves out
 LOGITS_AT_ONCE = 2**26  # float32 numbers: 256 MiB, however large the vocabulary
 
@@ -31,13 +33,21 @@ class Rows:
     """The rows of a `datasets.Dataset` with columns input_ids and labels, read from disk when they are asked for."""
 
     def __init__(self, dataset: Any | None) -> None:
-        self._dataset = [] if dataset is None else dataset
+        self._dataset: Any = [] if dataset is None else dataset
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __iter__(self) -> Iterator[Row]:
         return ((row["input_ids"], row["labels"]) for row in self._dataset)
+
+    def tokens(self) -> int:
+        """Tokens of all rows together."""
+        return int(arrow_rows.lengths(self._dataset, "input_ids").sum()) if len(self) else 0
+
+    def some(self, numbers: Sequence[int]) -> Rows:
+        """The rows of these numbers."""
+        return Rows(self._dataset.select(numbers))
 
 
 def by_tokens(losses: Sequence[RowLoss]) -> float:
