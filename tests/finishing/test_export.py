@@ -146,7 +146,7 @@ def test_the_type_that_keeps_the_gain_is_proposed_where_the_stored_one_gives_it_
 ):
     copy = changed_copy(trained, tmp_path, lambda name, one: one * (largest if name == "model.norm.weight" else 1))
     folder, _, parameters = session.load(copy)
-    rows = evaluate.held_out_rows(folder, parameters)
+    rows = evaluate.held_out_rows(folder, parameters, tmp_path)
     measured = held_out.row_losses(evaluate.loaded(str(folder.model)), rows)
     worse = [held_out.RowLoss(row.nats + 0.1 * row.tokens, row.tokens) for row in measured]
     monkeypatch.setattr(stored, "_losses_of", lambda *_: worse)

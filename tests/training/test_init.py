@@ -184,7 +184,9 @@ def test_a_session_is_named_by_its_folder_or_by_a_flag(tmp_path, command):
 def test_training_a_parameters_file_names_the_flag_for_it(tmp_path, named):
     file = tmp_path / "small.json"
     file.write_text("{}")
-    assert_clear_error(run_script(TOOL, "train", *named, file), 2, "is a file", f"train --params {file} --session DIR")
+    assert_clear_error(
+        run_script(TOOL, "train", *named, file), 2, "is a file", f"train --params {file} --session run-1"
+    )
 
 
 def test_local_paths_are_made_absolute_so_that_a_session_works_from_anywhere(tmp_path, model_folder):

@@ -113,7 +113,8 @@ def test_a_try_that_diverged_is_drawn_as_a_cross() -> None:
 
 def test_what_it_takes_is_said_and_nothing_trained(tmp_path: Path) -> None:
     done = run_script(TOOL, "tune", "--params", short(tmp_path), "--folder", tmp_path / "t", "--share", "1", "--plan")
-    assert done.returncode == 0 and "5 x 21 then 3 x 42 then 2 x 84 steps, 399 in all" in done.stderr, done.stderr
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 0 and "5 x 21 then 3 x 42 then 2 x 84 steps, 399 in all" in said, done.stderr
     assert not (tmp_path / "t").exists()
     few = run_script(TOOL, "tune", "--params", short(tmp_path), "--folder", tmp_path / "t", "--share", "0.03")
     assert_clear_error(few, 2, "are needed", "--share")

@@ -80,8 +80,9 @@ def _how_to_count(unread: str | None, model: str) -> str:
     """Where the amount may come from: the data doctor counts what has to be decoded or fetched."""
     if unread is None:
         return "or give --dataset a local file or folder"
+    counting = shlex.join(["data", unread, "--model", model])
     return (
-        f"`unsloth_fft_tool.py data {shlex.quote(unread)} --model {shlex.quote(model)}` counts rows and tokens where the data are (one"
+        f"`unsloth_fft_tool.py {counting}` counts rows and tokens where the data are (one"
         " pass over English text is about a token for every 4 bytes)"
     )
 
