@@ -152,10 +152,10 @@ def finished(tmp_path_factory, workers, new_session) -> Path:
 
 # Files that train for minutes go first, so that neither of the two workers is left with one of them at the end.
 LONG = (
-    "test_every_type_first_half.py", "test_every_type_second_half.py",
-    "test_render_runs.py", "test_session_faults.py", "test_several_processes.py", "test_render_consumers.py",
-    "test_demo.py", "test_session_privacy.py", "test_export.py", "test_memory_savers.py", "test_eval.py",
-    "test_whole_path.py", "test_benchmark.py",
+    "test_several_processes.py", "test_every_type_first_half.py", "test_every_type_second_half.py",
+    "test_session_faults.py", "test_render_runs.py", "test_render_stopping.py", "test_render_consumers.py",
+    "test_demo.py", "test_pretrained.py", "test_fuzz.py", "test_session_privacy.py", "test_export.py",
+    "test_memory_savers.py", "test_eval.py", "test_whole_path.py", "test_benchmark.py", "test_tune.py",
 )  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def _child(order: dict[str, Any]) -> None:
         for number, name in ((1, "stdout"), (2, "stderr")):
             handle = os.open(Path(order["folder"]) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, number)
-        os.environ.update(order["env"])
+        _set_environment(order["env"])
         os.chdir(order.get("cwd", "."))
         if order.get("file_bytes") is not None:
             import resource
@@ -204,6 +204,14 @@ def _child(order: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _set_environment(changes: dict[str, str]) -> None:
+    """As if they had been there before the imports, at which huggingface_hub and datasets read one of them."""
+    os.environ.update(changes)
+    if "HF_HUB_OFFLINE" in changes:
+        for name in ("huggingface_hub.constants", "datasets.config"):
+            sys.modules[name].HF_HUB_OFFLINE = changes["HF_HUB_OFFLINE"] == "1"  # type: ignore[attr-defined]
 
 
 def _kill_after(step: int) -> None:

@@ -381,17 +381,10 @@ def test_a_child_that_outlives_its_killed_parent_does_not_hold_the_session(tmp_p
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_model_that_cannot_be_reached_is_missing_here(tmp_path, home):
-    """In a process of its own: huggingface_hub reads the variable when it is imported.
-
-    With HF_ENDPOINT=http://127.0.0.1:9 in its place it ends in the same way, after huggingface_hub's two minutes of
-    trying again.
-    """
+def test_a_model_that_cannot_be_reached_is_missing_here(tmp_path, workers, home):
+    """With HF_ENDPOINT=http://127.0.0.1:9 in its place it ends alike, after huggingface_hub's two minutes of trying."""
     params = write_parameters(tmp_path / "p.json", minimal_parameters("nobody/nothing", home / "rows.jsonl"))
-    words = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    tool = [sys.executable, SCRIPTS / "unsloth_fft_tool.py"]
-    command = ["train", "--params", params, "--session", tmp_path / "s"]
-    ended = subprocess.run([*tool, *command], capture_output=True, text=True, env=words, timeout=300)
+    ended = workers.run("train", "--params", params, "--session", tmp_path / "s", env={"HF_HUB_OFFLINE": "1"})
     assert_clear_error(ended, 4, "nobody/nothing is not on this machine", "hf download nobody/nothing")
     assert state_of(tmp_path / "s")["error"]["code"] == "missing_here"
 
