@@ -499,7 +499,7 @@ def test_what_is_no_session(place, capsys, case, command):
 def test_a_mistyped_session_says_where_to_look(place, capsys):
     code, said = run(capsys, "train", place / "run-l", "--resume")
     assert code == 2 and "session folder not found" in said
-    assert "check its name and the folder you are in" in said and "made by init" in said
+    assert "look where the run was started" in said and "made by init" in said
 
 
 # --- checkpoints ---

@@ -152,3 +152,20 @@ def test_a_data_set_that_is_none_is_two_lines(tmp_path, monkeypatch, capsys, dat
     monkeypatch.chdir(tmp_path)
     assert tool.main(["lora", "--model", "m", "--dataset", dataset]) == 2
     assert [line.split(": ")[0] for line in capsys.readouterr().err.splitlines()] == ["error", "hint"]
+
+
+def test_its_last_lines_say_how_to_read_it_and_what_the_weights_take(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "rows.jsonl", conversation_rows(1))
+    lora = ["lora", "--dataset", "rows.jsonl", "--output", "lora.py", "--allow-cut-ends"]
+    assert tool.main([*lora, "--model", "meta-llama/Llama-3.1-8B"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "alone take 15.0 GiB of the card: add --load-in-4bit where" in said
+    lines = (tmp_path / "lora.py").read_text(encoding="utf-8").split("\n")
+    above = int(said.split("head -n ")[1].split()[0])
+    assert "def train():" in lines[:above] and lines[above] == 'PACKAGE = """'
+    assert "    'allow_cut_ends': True," in lines[:above]
+    last = int(said.split(" to ")[1].split()[0].replace(",", ""))
+    assert lines[last - 1] == '"""' and "sys.exit(main())" in lines[last] + lines[last + 2]
+    assert tool.main([*lora, "--model", "m", "--load-in-4bit"]) == 0
+    assert "16-bit" not in capsys.readouterr().err

@@ -15,6 +15,7 @@ import pytest
 
 from conftest import SCRIPTS, TOOL, assert_clear_error, minimal_parameters, run_script, write_parameters
 from render_helpers import TARGET_NAMES, literal_in, plans, rendered
+from unsloth_fft.commands import tool
 from unsloth_fft.core import yaml_text
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.planning import duration
@@ -309,3 +310,21 @@ def test_trl_is_not_asked_for_answers_alone_where_the_template_does_not_mark_the
     found = targets.find("trl").render(parameters.load(write_parameters(tmp_path / "p.json", value)))
     assert yaml.safe_load(found.text)["assistant_only_loss"] is marked
     assert any(loss.setting == "data/loss_on" and loss.breaks for loss in found.lost) is not marked
+
+
+def test_a_file_for_several_gpus_offers_no_trial_which_takes_one(three) -> None:
+    for target in ("script", "notebook", "modal", "skypilot", "slurm", "docker"):
+        one, several = (rendered(three[name], target) for name in ("float32", "eight-cards"))
+        assert "--trial-steps 3   (memory" in one
+        assert "--trial-steps 3   (memory" not in several and '\\"--trial-steps\\", 3' not in several
+        assert "plan the same with --max-steps 3 into another file" in several
+
+
+@pytest.mark.parametrize("target", ["script", "skypilot", "docker"])
+def test_what_is_packed_in_a_file_is_said_with_the_command_that_leaves_it_out(three, tmp_path, capsys, target) -> None:
+    file = tmp_path / "file"
+    assert tool.main(["render", "--params", str(three["float32"]), "--target", target, "--output", str(file)]) == 0
+    said = capsys.readouterr().err
+    above = int(said.split("head -n ")[1].split()[0])
+    lines = file.read_text().split("\n")
+    assert lines[above].strip() == carried.BEGIN and carried.BEGIN not in [line.strip() for line in lines[:above]]

@@ -309,3 +309,15 @@ def kernel_of_this_python(folder: Path, python: str) -> dict[str, str]:
     }
     (spec / "kernel.json").write_text(json.dumps(value))
     return {"JUPYTER_PATH": str(folder / "jupyter")}
+
+
+def test_a_trial_of_a_plan_for_several_gpus_is_refused_with_the_way_to_try_it(tmp_path, monkeypatch, capsys):
+    """It was refused after the data had been read, with a command that a rendered file does not have."""
+    from unsloth_fft.commands import handed_over
+
+    value = minimal_parameters("owner/model", "owner/data")
+    value["distributed"]["gpus"] = 2
+    value["batch"]["effective_batch_size"] *= 2
+    monkeypatch.chdir(tmp_path)
+    assert handed_over.main(value, {}, ["train_fft.py", "--trial-steps", "3"]) == 2
+    assert "plan the same with --max-steps 3" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -163,6 +163,11 @@ def _trial(parameters: Parameters, args: argparse.Namespace, task: str) -> int:
     from ..training.run import Options
     from . import init, train
 
+    if parameters.distributed.gpus * parameters.distributed.nodes > 1:
+        raise BadInput(
+            "--trial-steps takes one GPU, and this plan is for several",
+            hint="plan the same with --max-steps 3 into another file, render that and run it",
+        )
     where = args.output.absolute().parent
     with files.explained(where):
         where.mkdir(parents=True, exist_ok=True)

@@ -12,16 +12,20 @@ from typing import Any
 
 from ..core import files, outputs, schema, terminal
 from ..core.arguments import number, whole
-from ..core.errors import BadInput
+from ..core.errors import BadInput, FFTError
 from ..core.shell_words import word
 from ..data import scanning, sources
 from ..data.formats import FORMATS
 from ..data.json_objects import Fault
 from ..data.sources import Source
-from ..rendering import lora_script
+from ..models import catalogue
+from ..rendering import carried, lora_script
 from ..settings import parameters
 from ..settings.parameters import Data
 from . import columns_flag
+
+# A frozen weight as the script loads it: bfloat16, or float16 on cards without it.
+LOADED_BYTES, GIB = 2, 2**30
 
 EPILOG = """examples:
   unsloth_fft_tool.py lora --model meta-llama/Llama-3.1-8B-Instruct --dataset rows.jsonl --output lora.py
@@ -46,6 +50,8 @@ def add_parser(commands: Any) -> None:
     command.add_argument(
         "--epochs", type=number(0, 10**6), default=1.0, metavar="X", help="passes over the data (default 1)"
     )
+    command.add_argument("--allow-cut-ends", action="store_true",
+                         help="train although more than 1%% of rows lose the end of their last answer")  # fmt: skip
     command.add_argument("--load-in-4bit", action="store_true", help="QLoRA: the frozen model in 4 bits")
     command.add_argument("--output", type=Path, metavar="FILE", help="written atomically (default: stdout)")
     command.set_defaults(run=run)
@@ -70,8 +76,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
     files.write_text(args.output, text)
     terminal.say(f"wrote {args.output}: r 16 on all linear layers, rate 2e-4, one adapter in lora-adapter")
+    for note in [*carried.reading_note(text, word(name)), *_weights_note(args.model, args.load_in_4bit)]:
+        terminal.say(note)
     terminal.say(f"run it with: uv run {shlex.quote(name)}")
     return 0
+
+
+def _weights_note(model: str, four_bit: bool) -> list[str]:
+    """What the frozen weights alone take of the card, where the model's shape is known here."""
+    if four_bit:
+        return []
+    try:
+        size = f"{catalogue.load_shape(model).parameters * LOADED_BYTES / GIB:.1f} GiB of the card"
+    except FFTError:  # a shape the planner does not know may be one that Unsloth knows
+        size = "two bytes each"
+    return [f"note: it loads 16-bit weights, which alone take {size}: add --load-in-4bit where that is too much"]
 
 
 def _data(args: argparse.Namespace) -> Data:
@@ -80,6 +99,7 @@ def _data(args: argparse.Namespace) -> Data:
         "dataset": args.dataset,
         "format": args.format or "auto",
         "chat_template": args.chat_template,
+        "allow_cut_ends": args.allow_cut_ends,
         "eval_fraction": 0.0,  # the script evaluates nothing, and learns every row
         **columns_flag.given(args),
     }

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..core import files, outputs, terminal
 from ..core.errors import BadInput
+from ..core.shell_words import word
 from ..planning import file_warnings
-from ..rendering import made_for, targets
+from ..rendering import carried, made_for, targets
 from ..rendering.target import Rendered
 from ..settings import parameters
 
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
         terminal.emit_text(rendered.text)
     else:
         terminal.say(f"wrote {args.output}")
+        for note in carried.reading_note(rendered.text, word(args.output)):
+            terminal.say(note)
     for loss in rendered.lost:
         terminal.say(f"lost: {loss.sentence}")
     terminal.say(f"run it with: {rendered.run}")

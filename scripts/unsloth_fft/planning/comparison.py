@@ -89,8 +89,8 @@ def _range(entry: Entry) -> list[str]:
     predicted = entry.plan.predicted
     low, high = predicted.tokens_per_second_range or (0.0, 0.0)
     costs = predicted.cost_usd_range
-    cost = "" if costs is None else f", {costs[0]:,.2f} to {costs[1]:,.2f} USD"
-    return [f"     {entry.plan.basis}: {low:,.0f} to {high:,.0f} tokens/s{cost}"]
+    cost = "" if costs is None else f", {duration.span(f'{costs[0]:,.2f}', f'{costs[1]:,.2f}')} USD"
+    return [f"     {entry.plan.basis}: {duration.span(f'{low:,.0f}', f'{high:,.0f}')} tokens/s{cost}"]
 
 
 def _not_shown(entries: Sequence[Entry], shown: Sequence[Entry]) -> list[str]:
@@ -138,7 +138,7 @@ def _with_costs(entry: Entry) -> str:
     """The card and what the run may cost on it, in USD."""
     assert entry.predicted is not None
     low, high = (f"{cost:,.2f}" for cost in entry.predicted.cost_ends)
-    return f"{entry.request.hardware.name} ({low if low == high else f'{low} to {high}'})"
+    return f"{entry.request.hardware.name} ({duration.span(low, high)})"
 
 
 def _entry(request: Request) -> Entry:

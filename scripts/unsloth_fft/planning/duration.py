@@ -30,6 +30,11 @@ def short(hours: float) -> str:
     return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
 
 
+def span(low: str, high: str) -> str:
+    """A range between figures in words; the one figure where both ends read the same."""
+    return low if low == high else f"{low} to {high}"
+
+
 def in_words(hours: float) -> str:
     """`hours` in the unit that a person would use: "3.25 hours", "12.0 minutes", "4.2 seconds"."""
     if hours >= 1:

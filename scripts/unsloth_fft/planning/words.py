@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..estimates import disk
 from ..estimates.memory import CUDA_CONTEXT_GIB, fsdp2_keeps_gathered
 from ..estimates.speed import float8_share, launches_decide
 from ..estimates.survival import WANTED_SHARE
@@ -26,6 +27,8 @@ FEW_ROWS, LARGE_MODEL, MANY_PASSES = 1000, 10**9, 10
 HIGH_RATE, TINY_MODEL = 4, 50 * 10**6
 # Less than this of one pass leaves rows unlearned that somebody meant to learn.
 NEARLY_A_PASS = 0.95
+# The share of a run from which on the assumed speed of its disk is worth a word (a judgement).
+NOTABLE_SAVING = 0.25
 # Row formats that go through a chat template.
 CONVERSATIONS = ("messages", "sharegpt", "alpaca")
 _WHY_OFFLOAD = (
@@ -183,7 +186,7 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
             " of 0.1 to 8 billion weights; this plan carries them over to another card, model, length or way of"
             " training."
         )
-    found += _range_warning(predicted)
+    found += [*_range_warning(predicted), *_saving_warning(predicted)]
     if best.setting.float8 and float8_share(request.shape) >= 1:
         found.append(
             "Float8 products are expected to be slower here than bfloat16 ones: casting costs more than narrow matrices"
@@ -255,8 +258,20 @@ def _range_warning(predicted: Predicted) -> list[str]:
     if shortest == longest:
         return []
     costs = predicted.cost_usd_range
-    cost = f", and cost {costs[0]:,.2f} to {costs[1]:,.2f} USD" if costs else ""
+    cost = f", and cost {duration.span(f'{costs[0]:,.2f}', f'{costs[1]:,.2f}')} USD" if costs else ""
     return [f"The time is an estimate: the run may take {shortest} to {longest}{cost}."]
+
+
+def _saving_warning(predicted: Predicted) -> list[str]:
+    """That much of the time is a disk's, of which nothing is known; no range holds it."""
+    saving = (predicted.hours_breakdown or {}).get("saving", 0.0)
+    if saving <= NOTABLE_SAVING * predicted.hours:
+        return []
+    return [
+        f"Saving is {saving / predicted.hours:.0%} of the time ({duration.in_words(saving)}), assumed at"
+        f" {disk.WRITTEN_A_SECOND / 1e9:g} GB/s, as one rented disk wrote; another disk takes more or less"
+        f"{', beyond that range' if predicted.hours_range else ''}."
+    ]
 
 
 def _survival_warning(best: Candidate, survival: Expected) -> list[str]:

@@ -29,6 +29,8 @@ LEFT_OUT = (
 )
 BESIDE = ("pyproject.toml", "LICENSE", "schemas/*.json")
 WIDTH = 118
+# How the archive stands in Python source.
+BEGIN, END = 'PACKAGE = """', '"""'
 # As preset 9, with a dictionary of the archive's own size: the preset's 64 MiB would take 674 MiB of memory to pack.
 FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 4 * 2**20}
 
@@ -54,6 +56,22 @@ def archive(only: tuple[str, ...] = ()) -> bytes:
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
     return lzma.compress(held.getvalue(), filters=[FILTER])
+
+
+def reading_note(text: str, file: str) -> list[str]:
+    """How to read the rendered `text`, called `file`, without the library packed in it; empty where none is in lines.
+
+    `file` is a word of a command line.
+    """
+    lines = [line.strip() for line in text.split("\n")]  # YAML indents them
+    if BEGIN not in lines:
+        return []
+    above = lines.index(BEGIN)
+    last = lines.index(END, above) + 1
+    return [
+        f"note: lines {above + 1:,} to {last:,} are the library, packed: do not print the file; what it does is above:"
+        f" head -n {above} {file}"
+    ]
 
 
 def _modules(only: tuple[str, ...]) -> Iterator[tuple[str, Path]]:

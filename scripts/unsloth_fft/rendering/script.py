@@ -66,19 +66,27 @@ def readable(
         plan=repr(plan),
         versions=repr(made_for.versions(parameters)),
     )
-    told = [*(_commands(name) if run is None else run), "", *(comments or plan_comment(parameters))]
+    told = [*(_commands(name, parameters) if run is None else run), "", *(comments or plan_comment(parameters))]
     return header(parameters) + commented(wrapped(told, WIDTH)) + "\n" + code
 
 
-def _commands(name: str) -> list[str]:
+def _commands(name: str, parameters: Parameters) -> list[str]:
     """What to type, first of all."""
+    trial = f"uv run {name} --trial-steps 3   (memory and speed on the longest rows; nothing is kept)"
+    if is_for_several(parameters):
+        trial = "plan the same with --max-steps 3 into another file, and run that (--trial-steps is for one GPU)"
     return [
         f"Train:   uv run {name} --output fft-output",
-        f"Try:     uv run {name} --trial-steps 3   (memory and speed on the longest rows; nothing is kept)",
+        f"Try:     {trial}",
         f"Go on:   uv run {name} --output fft-output --resume",
         f"After:   uv run {name} tool eval fft-output   (also status, audit, export; --help lists all)",
         "It trains in steps that are saved whole, then compares every weight with the base: fft-output/report.html.",
     ]
+
+
+def is_for_several(parameters: Parameters) -> bool:
+    """Whether more than one GPU is planned for, which `--trial-steps` does not try."""
+    return parameters.distributed.gpus * parameters.distributed.nodes > 1
 
 
 def _short(plan: dict[str, Any]) -> dict[str, Any]:

@@ -176,7 +176,8 @@ def load(root: Path) -> tuple[Folder, Session, Parameters]:
     if not found:
         raise BadInput(
             f"session folder not found: {root}",
-            hint="check its name and the folder you are in; a new session is made by init, from a parameters file",
+            hint="look where the run was started, for the folder named in `train FOLDER` (a rendered file's --output);"
+            " a new session is made by init, from a parameters file",
         )
     if not folder.state.is_file():  # before its links, or the wrong folder would be walked through
         raise BadInput(f"{root} is not a session: it has no {SESSION_FILE}", hint="name a folder that init made")
