@@ -68,6 +68,7 @@ def test_a_plan_stays_in_its_budget_keeps_its_promise_and_honours_every_pin(aske
         "optimizer": found.optimizer.name,
         "state_offload": found.optimizer.state_offload,
         "gradient_offload": found.memory.gradient_offload,
+        "weight_offload": found.memory.weight_offload,
         "checkpointing": found.memory.gradient_checkpointing,
         "checkpointed_layers": found.memory.checkpointed_layers,
         "compute": found.precision.compute,

@@ -166,6 +166,22 @@ def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_el
         assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes
 
 
+def test_streamed_weights_are_kept_by_the_script_and_a_broken_promise_elsewhere(three, tmp_path):
+    value = json.loads(three["offload"].read_text())
+    value["memory"].update(gradient_checkpointing="true", weight_offload=True, checkpointed_layers=None)
+    params = write_parameters(tmp_path / "p.json", value)
+    text = rendered(params, "script")
+    assert literal_in(text, "SETTINGS")["memory"]["weight_offload"] is True
+    assert "the layers' weights are streamed from there" in " ".join(text.replace("#", "").split())
+    small = json.loads(three["float32"].read_text())
+    small["precision"]["compute"] = "float32"  # adamw_flash, which a GPU would want, goes to no other program here
+    small["optimizer"]["state_offload"] = True
+    small["memory"] = {**value["memory"]}
+    params = write_parameters(tmp_path / "small.json", small)
+    lost = {loss.setting: loss for loss in targets.find("dpo").render(parameters.load(params)).lost}
+    assert lost["memory/weight_offload"].breaks and "GiB must fit the GPU" in lost["memory/weight_offload"].becomes
+
+
 def test_float8_and_a_number_of_layers_are_kept_by_the_script_and_told_lost_elsewhere(three, tmp_path):
     value = json.loads(three["one-card"].read_text())
     value["memory"].update(gradient_checkpointing="true", checkpointed_layers=5)

@@ -54,7 +54,12 @@ def test_every_from_pretrained_argument_exists(on_gpu):
     # Unsloth takes this one in its **kwargs, on either side, and hands it to Transformers' from_pretrained.
     for_transformers = {"use_safetensors"}
     assert for_transformers <= set(inspect.signature(PreTrainedModel.from_pretrained).parameters)
-    ours = set(from_pretrained_arguments(loaded(), on_gpu=on_gpu)) - for_transformers
+    streamed = loaded(
+        memory={"gradient_checkpointing": "true", "gradient_offload": True, "weight_offload": True},
+        optimizer={"name": "adamw_torch_fused", "learning_rate": 1e-5, "state_offload": True},
+    )
+    ours = {name for one in (loaded(), streamed) for name in from_pretrained_arguments(one, on_gpu=on_gpu)}
+    ours -= for_transformers
     if on_gpu:
         assert ours <= gpu_from_pretrained_names()
     else:

@@ -164,7 +164,12 @@ def write_calibration(rows: list[Row], fitted: tuple[MemoryConstants, SpeedConst
 def _calibration_row(row: Row) -> dict[str, Any]:
     setting = row.setting._asdict()
     del setting["nodes"]
-    for late in ("checkpointed_layers", "float8", "both_ways"):  # keys that say something only where they are set
+    for late in (
+        "checkpointed_layers",
+        "float8",
+        "both_ways",
+        "weight_offload",
+    ):  # keys that say something only where they are set
         if not setting[late] or (late == "both_ways" and not setting["state_offload"]):
             del setting[late]
     setting["optimizer_args"] = dict(row.setting.optimizer_args)

@@ -7,8 +7,10 @@ Sets: `frozen`, the predictions written down on 2026-11-23 (references/predicted
 those written down after the ones before had been measured; `caps`, the planner's own plan for several models under each
 of several limits; `shapes`, its plan for models of other families on the whole card; `compared`, the exact plan,
 float32 weights and the usual recipe for 8B; `launches`, one sequence a step of half a billion weights, twice;
-`sharded`, plans for two and four GPUs of one machine; `repeated`, rows whose speed was odd, again. Every plan has a
-constant rate of 1e-5, so that losses can be compared.
+`sharded`, plans for two and four GPUs of one machine; `repeated`, rows whose speed was odd, again; `streamed`, weights
+that live in host memory, under limits of 6, 12 and 24 GiB, and one plan with and without, whose losses should be equal
+(its 14B takes a host of 200 GiB and more: --host-ram-gib 250). Every plan has a constant rate of 1e-5, so that losses
+can be compared.
 """
 
 from __future__ import annotations
@@ -147,6 +149,15 @@ REPEATED = {
     "again-16": f"{B3} {FLASH} {IN_PLACE} --gradient-checkpointing true --micro-batch 16 --vram-gib 48",
     "like-again-16": f"{B3} {FLASH} {IN_PLACE} --gradient-checkpointing unsloth --micro-batch 16 --vram-gib 48",
 }
+SAME_STEPS = f"{B3} {FLASH} --state-offload on --gradient-offload on --gradient-checkpointing unsloth --micro-batch 8"
+STREAMED = {
+    "3b-resident": SAME_STEPS,
+    "3b-streamed": f"{SAME_STEPS} --weight-offload on",
+    "3b-under-6": f"{B3} {FLASH} --weight-offload on --vram-gib 6 --effective-batch 2",
+    "8b-under-12": f"{B8} {FLASH} --weight-offload on --vram-gib 12 --effective-batch 64",
+    "8b-under-24": f"{B8} {FLASH} --weight-offload on --vram-gib 24 --effective-batch 64",
+    "14b-under-24": f"Qwen/Qwen3-14B {FLASH} --weight-offload on --vram-gib 24 --effective-batch 32",
+}
 SETS = {
     "frozen": FROZEN,
     "again": AGAIN,
@@ -157,6 +168,7 @@ SETS = {
     "launches": LAUNCHES,
     "sharded": SHARDED,
     "repeated": REPEATED,
+    "streamed": STREAMED,
 }
 
 

@@ -99,6 +99,7 @@ def describe(row: Row) -> str:
     extras += f", {setting.checkpointed_layers} layers recomputed" if setting.checkpointed_layers is not None else ""
     extras += ", state offload" if setting.state_offload else ""
     extras += ", gradient offload" if setting.gradient_offload else ""
+    extras += ", weights streamed" if setting.weight_offload else ""
     extras += ", padding-free" if setting.padding_free else ""
     extras += f", {setting.gpus} GPUs" if setting.gpus > 1 else ""
     return (

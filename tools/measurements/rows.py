@@ -87,6 +87,7 @@ def _row(record: dict[str, Any]) -> Row:
             checkpointed_layers=record.get("checkpointed_layers"),
             float8=record.get("compute") == "float8",
             both_ways=record.get("both_ways", False),
+            weight_offload=record.get("weight_offload", False),
             # A row alone in its micro-batch shares a sequence with none.
             padding_free=record.get("padding_free", True) and record["bs"] > 1,
         ),

@@ -164,6 +164,8 @@ def _setting(row: Row) -> str:
         parts.insert(0, "transformers+TRL")
     if row["state_offload"]:
         parts.append("state+gradients offloaded" if row.get("gradient_offload") else "state offloaded")
+    if row.get("weight_offload"):
+        parts.append("weights streamed")
     if row.get("padding_free"):
         parts.append("padding-free")
     if row["seq"] != 2048:

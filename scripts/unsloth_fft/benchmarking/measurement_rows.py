@@ -86,6 +86,10 @@ def row_of(parameters: Parameters, seen: Measured, variables: dict[str, str]) ->
         row["compute"] = "float8"
     if parameters.memory.checkpointed_layers is not None:
         row["checkpointed_layers"] = parameters.memory.checkpointed_layers
+    if parameters.memory.weight_offload:
+        row["weight_offload"] = True
+        if parameters.plan is not None:
+            row["predicted_host_gb"] = parameters.plan.predicted.host_ram_gib
     if seen.host_peak_gib is not None:
         row["host_peak_gb"] = round(seen.host_peak_gib, 3)
     if optimizer.args:

@@ -180,6 +180,9 @@ def _add_pins(top: argparse.ArgumentParser) -> None:
     group.add_argument("--state-offload", choices=("on", "off"), help="optimizer state in host memory between steps")
     group.add_argument("--gradient-offload", choices=("on", "off"), help="gradients in host memory until the step")
     group.add_argument(
+        "--weight-offload", choices=("on", "off"), help="stream the layers' weights from host memory; only if asked"
+    )
+    group.add_argument(
         "--gradient-checkpointing", choices=("unsloth", "true", "off"), help="activation checkpointing mode"
     )
     group.add_argument(
@@ -334,6 +337,7 @@ def request_from(args: argparse.Namespace) -> Request:
             checkpointing=args.gradient_checkpointing,
             checkpointed_layers=args.checkpointed_layers,
             compute=args.compute,
+            weight_offload=None if args.weight_offload is None else args.weight_offload == "on",
             micro_batch=args.micro_batch,
             accumulation=args.grad_accumulation,
         ),

@@ -25,6 +25,8 @@ OFFLOAD_CHUNK_BYTES = 1024 * 2**20
 GRADIENTS_IN_FLIGHT_BYTES = 512 * 2**20
 # Elements of a large tensor that are stepped at once then (memory_savers/sliced_step.py).
 SLICE_ELEMENTS = 2**26
+# Layers of streamed weights that the GPU holds (memory_savers/streamed_weights.py, BUFFERS).
+STREAMED_LAYERS = 2
 # Logit rows per chunk of the fused loss: at least 512 x 151,936 logits, at most 4,096 rows, within 2 GiB
 # (unsloth_zoo 2026.10.9, fused_losses/fused_linear.py).
 LOSS_MIN_LOGITS = 512 * 151_936
@@ -75,6 +77,7 @@ class _Parts(NamedTuple):
     tied: bool
     gradients_leave: bool
     visiting_gradients: float
+    visiting_weights: float
 
 
 def estimate(shape: ModelShape, setting: Setting, vram_gib: float, *, is_cpu: bool = False) -> MemoryEstimate:
@@ -97,13 +100,14 @@ def estimate(shape: ModelShape, setting: Setting, vram_gib: float, *, is_cpu: bo
 def _parts(shape: ModelShape, setting: Setting, vram_gib: float, constants: MemoryConstants, *, is_cpu: bool) -> _Parts:
     wide, ranks = setting.weight_bytes, setting.gpus
     weights = float(wide * shape.parameters)
+    on_card = _weights_on_card(shape, setting) if setting.weight_offload else weights
     optimizer = optimizer_memory(shape, setting)
     acts = activations(shape, setting, is_cpu=is_cpu)
     head = float(wide * shape.vocab_size * shape.hidden_size)
     hidden = float(setting.tokens * shape.hidden_size * (4 if is_cpu else 2))
     accumulates = setting.accumulation > 1
     return _Parts(
-        weights=weights / ranks,
+        weights=on_card / ranks,
         gathered=_gathered(shape, setting, vram_gib),
         gradients=_gradients(weights, shape, setting),
         head_gradient=head,
@@ -119,6 +123,7 @@ def _parts(shape: ModelShape, setting: Setting, vram_gib: float, constants: Memo
         tied=shape.tied_embeddings,
         gradients_leave=setting.gradient_offload,
         visiting_gradients=_visiting_gradients(shape, setting),
+        visiting_weights=_visiting_weights(shape, setting) if setting.weight_offload else 0.0,
     )
 
 
@@ -180,7 +185,7 @@ def _moments_without_gradients(
         },
         STEP: {
             **always, **state, "gradients": parts.visiting_gradients,
-            "optimizer_step": parts.step,
+            "optimizer_step": parts.step, "visiting_weights": parts.visiting_weights,
         },
     }  # fmt: skip
 
@@ -220,6 +225,19 @@ def _visiting_gradients(shape: ModelShape, setting: Setting) -> float:
     """Gradients that come back for one chunk of the step: a quarter of its state, or the largest tensor's."""
     biggest = min(largest(shape), SLICE_ELEMENTS) if setting.optimizer_facts.sliced else largest(shape)
     return max(float(setting.weight_bytes * biggest), OFFLOAD_CHUNK_BYTES / 4)
+
+
+def _weights_on_card(shape: ModelShape, setting: Setting) -> float:
+    """Bytes of what is not streamed (embeddings, head, last norm), and of the buffers for layers. Not measured."""
+    resident = shape.parameters - shape.all_layer_parameters
+    return float(setting.weight_bytes * (resident + STREAMED_LAYERS * shape.layer_parameters))
+
+
+def _visiting_weights(shape: ModelShape, setting: Setting) -> float:
+    """Weights of one chunk of the step that come while those of the one before leave: a quarter of its 8 bytes of state
+    each, or the largest matrix of a layer. Not measured."""
+    widest = max(shape.hidden_size * block.mlp_width for block in shape.blocks)
+    return 2 * max(float(setting.weight_bytes * widest), setting.weight_bytes / 8 * OFFLOAD_CHUNK_BYTES / 2)
 
 
 def _loss_chunk(shape: ModelShape, setting: Setting, *, is_cpu: bool) -> float:
@@ -319,11 +337,12 @@ def _host_gib(shape: ModelShape, setting: Setting, parts: _Parts, *, is_cpu: boo
 
 
 def _pinned(shape: ModelShape, setting: Setting, optimizer: OptimizerMemory) -> float:
-    """Offloaded state and gradients: what they hold (memory_savers/pinned_memory.py)."""
+    """Offloaded state, gradients and layers' weights: what they hold (memory_savers/pinned_memory.py)."""
     if not setting.state_offload:
         return 0.0
     gradients = setting.weight_bytes * shape.parameters if setting.gradient_offload else 0
-    return (optimizer.state + gradients) / setting.gpus
+    weights = setting.weight_bytes * shape.all_layer_parameters if setting.weight_offload else 0
+    return (optimizer.state + gradients + weights) / setting.gpus
 
 
 def margin_gib(peak_gib: float, setting: Setting, kind: Kind, *, is_cpu: bool) -> float:

@@ -135,6 +135,7 @@ def _settings(facts: Facts) -> str:
     length = f"{schedule.max_steps} steps" if schedule.max_steps else f"{schedule.num_train_epochs:g} epochs"
     offload = ", optimizer state in host memory" if optimizer.state_offload else ""
     offload += ", gradients too until the step" if parameters.memory.gradient_offload else ""
+    offload += ", the layers' weights streamed from there" if parameters.memory.weight_offload else ""
     rows = {
         "precision": f"{parameters.precision.weights} weights, master {parameters.precision.master},"
         f" exactness {parameters.precision.exactness}",

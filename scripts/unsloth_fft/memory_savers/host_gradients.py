@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import clipping, outward, pinned_memory, sliced_step
+from . import clipping, outward, pinned_memory, sliced_step, streamed_weights
 
 # Gradients on their way to the host may hold this much of the GPU; then the backward waits for the copies.
 IN_FLIGHT_BYTES = 512 * 2**20
@@ -25,18 +25,25 @@ class HostGradients:
 
     `parameters` are the model's, in its order. `is_last` says whether the running backward is that of the step's last
     micro-batch. `optimizer` is the innermost torch.optim.Optimizer; its step must be one that only touches parameters
-    with a gradient.
+    with a gradient. `weights` is what streams the model's layers, where something does.
     """
 
-    def __init__(self, optimizer: Any, parameters: Iterable[Any], is_last: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        optimizer: Any,
+        parameters: Iterable[Any],
+        is_last: Callable[[], bool],
+        weights: streamed_weights.StreamedWeights | None = None,
+    ) -> None:
         self._optimizer = optimizer
         self._is_last = is_last
+        self._weights = weights
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._buffers: dict[Any, Any] = {}
         self._arrived: set[Any] = set()
         self._norms: dict[Any, Any] = {}
         self._coefficient: float | None = None
-        self._copies = _Copies(self._parameters[0].device)
+        self._copies = _Copies(_device_of(self._parameters))
         self._numbers = {parameter: number for number, parameter in enumerate(self._parameters)}
         self._handles = [p.register_post_accumulate_grad_hook(self._take) for p in self._parameters]
 
@@ -69,27 +76,39 @@ class HostGradients:
         if getattr(step, "hooked", False):  # torch wraps step to run hooks; they belong to the whole step
             step = step.__wrapped__
         devices: set[Any] = set()
+        if self._weights is not None:
+            self._weights.settle()
         for chunk in self._chunks():
-            if len(chunk) == 1 and offloader is not None and sliced_step.can_slice(self._optimizer, chunk[0]):
-                sliced_step.step(
-                    self._optimizer, chunk[0], self._buffers[chunk[0]], self._coefficient, offloader.outward
-                )
-                devices.add(chunk[0].device)
-                continue
-            for parameter in chunk:
-                parameter.grad = self._brought_back(parameter)
-            if offloader is not None:
-                offloader.restore(chunk)
-            step(self._optimizer)
-            if offloader is not None:
-                devices |= offloader.offload(chunk)
-            for parameter in chunk:
-                parameter.grad = None
+            with self._weights_of(chunk, offloader):
+                devices |= self._step_chunk(chunk, step, offloader)
         if offloader is not None:
             offloader.finish(devices)
+        if self._weights is not None:
+            self._weights.finish()
         self._arrived.clear()
         self._norms.clear()
         self._coefficient = None
+
+    def _weights_of(self, chunk: list[Any], offloader: Any) -> Any:
+        """A context in which the chunk's weights are on the device."""
+        if self._weights is None:
+            return contextlib.nullcontext()
+        return self._weights.on_card(chunk, None if offloader is None else offloader.outward)
+
+    def _step_chunk(self, chunk: list[Any], step: Callable[[Any], Any], offloader: Any) -> set[Any]:
+        """Step these parameters; returns the devices that state left from."""
+        if len(chunk) == 1 and offloader is not None and sliced_step.can_slice(self._optimizer, chunk[0]):
+            sliced_step.step(self._optimizer, chunk[0], self._buffers[chunk[0]], self._coefficient, offloader.outward)
+            return {chunk[0].device}
+        for parameter in chunk:
+            parameter.grad = self._brought_back(parameter)
+        if offloader is not None:
+            offloader.restore(chunk)
+        step(self._optimizer)
+        left: set[Any] = offloader.offload(chunk) if offloader is not None else set()
+        for parameter in chunk:
+            parameter.grad = None
+        return left
 
     def _take(self, parameter: Any) -> None:
         """Add a fresh gradient to the one on the host, and free it."""
@@ -199,7 +218,10 @@ def keeps_gradients_on_host(trainer_class: type) -> type:
             if self._host_gradients is None:
                 state = self.accelerator.gradient_state
                 self._host_gradients = HostGradients(
-                    _innermost(self.optimizer), self.model.parameters(), lambda: state.sync_gradients
+                    _innermost(self.optimizer),
+                    self.model.parameters(),
+                    lambda: state.sync_gradients,
+                    streamed_weights.of(self.model),
                 )
             return super().training_step(*args, **settings)
 
@@ -210,6 +232,11 @@ def keeps_gradients_on_host(trainer_class: type) -> type:
             return (self._host_gradients.norm() if grad_norm is None else grad_norm).item()
 
     return GradientsOnHost
+
+
+def _device_of(parameters: list[Any]) -> Any:
+    """Where gradients are made: streamed weights rest on the host, and others are where they compute."""
+    return next((p.device for p in parameters if p.device.type != "cpu"), parameters[0].device)
 
 
 def _innermost(optimizer: Any) -> Any:

@@ -79,6 +79,7 @@ def _setting_text(candidate: Candidate) -> str:
     setting = candidate.setting
     offload = ", state offload" if setting.state_offload else ""
     offload += ", gradient offload" if setting.gradient_offload else ""
+    offload += ", weight offload" if setting.weight_offload else ""
     return (
         f"{setting.weights} {setting.optimizer}{offload}, checkpointing {words.checkpointing(setting)},"
         f" {setting.micro_batch} x {setting.accumulation}"

@@ -22,6 +22,7 @@ NOT_NVIDIA = (0.35, 1.1)
 ONLY_MEMORY_KNOWN = (0.25, 3.0)
 CPU = (0.2, 4.0)
 NETWORK = (0.5, 1.1)
+STREAMED = (0.5, 1.1)
 
 
 def basis_of(request: Request, setting: Setting) -> str:
@@ -54,6 +55,7 @@ def _same_way(row: dict[str, Any], setting: Setting) -> bool:
             "state_offload": setting.state_offload,
             "gradient_offload": setting.gradient_offload,
             "float8": setting.float8,
+            "weight_offload": setting.weight_offload,
         }.items()
     )
     dense = row["weights"] == "float32" and row.get("padding_free", False) and row["micro_batch"] > 1
@@ -74,6 +76,8 @@ def measured_sentence(request: Request, setting: Setting) -> list[str]:
 def spread(request: Request) -> tuple[float, float]:
     """Factors below and above an extrapolated speed."""
     low, high = _factors(request)
+    if request.pins.weight_offload:
+        low, high = low * STREAMED[0], high * STREAMED[1]
     if request.hardware.nodes > 1:
         return low * NETWORK[0], high * NETWORK[1]
     return low, high
@@ -130,6 +134,7 @@ def _row_of(request: Request, setting: Setting) -> dict[str, Any] | None:
         "float8": setting.float8,
         "checkpointed_layers": setting.checkpointed_layers or False,
         "both_ways": setting.state_offload and setting.both_ways,
+        "weight_offload": setting.weight_offload,
     }
     rows: list[dict[str, Any]] = calibration()["rows"]
     return next((row for row in rows if all(row.get(key, False) == value for key, value in wanted.items())), None)

@@ -1,4 +1,4 @@
-"""Whether what was pinned can be done at all: matrix products in float8, and a number of recomputed layers."""
+"""Whether what was pinned can be done at all: float8 products, a number of recomputed layers, streamed weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .request import Request
 
 
 def refusal(request: Request) -> BadInput | None:
-    """Why the pinned compute type or number of layers cannot be planned; None where it can."""
-    return _compute(request) or _layers(request)
+    """Why the pinned compute type, number of layers or streaming cannot be planned; None where it can."""
+    return _compute(request) or _layers(request) or _streaming(request)
 
 
 def _compute(request: Request) -> BadInput | None:
@@ -55,3 +55,28 @@ def _layers(request: Request) -> BadInput | None:
             hint="leave --checkpointed-layers out: all layers are recomputed, or none",
         )
     return None
+
+
+def _streaming(request: Request) -> BadInput | None:
+    """Why the layers' weights cannot live in host memory here."""
+    if not request.pins.weight_offload:
+        return None
+    reason = next((reason for holds, reason in _against_streaming(request) if holds), None)
+    if reason is None:
+        return None
+    return BadInput(f"--weight-offload on is not possible: {reason}", hint="leave one of the two out")
+
+
+def _against_streaming(request: Request) -> list[tuple[bool, str]]:
+    pins, hardware = request.pins, request.hardware
+    return [
+        (hardware.is_cpu, "there is no GPU to stream weights to"),
+        (request.gpus > 1, f"it works on one GPU, and {request.gpus} were asked for"),
+        (not hardware.has_bf16, f"gradients cannot leave {hardware.name}, which has no bfloat16"),
+        (pins.state_offload is False, "--state-offload off; state and gradients must be in host memory, too"),
+        (pins.gradient_offload is False, "--gradient-offload off; state and gradients must be in host memory, too"),
+        (pins.checkpointing == OFF, "--gradient-checkpointing off; every layer must be recomputed"),
+        (pins.checkpointed_layers is not None, "--checkpointed-layers; every layer must be recomputed"),
+        (request.float8, "--compute float8 was never tried with it"),
+        (any(block.experts for block in request.shape.blocks), "it was never tried with experts"),
+    ]

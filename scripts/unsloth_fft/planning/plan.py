@@ -86,7 +86,9 @@ def _parameters(
             best.exactness, setting.weights, master_kept_by(setting.weights, optimizer), _compute(request)
         ),
         optimizer=optimizer,
-        memory=Memory(setting.checkpointing, setting.gradient_offload, setting.checkpointed_layers),
+        memory=Memory(
+            setting.checkpointing, setting.gradient_offload, setting.checkpointed_layers, setting.weight_offload
+        ),
         batch=Batch(setting.micro_batch, setting.accumulation, request.effective_batch),
         schedule=schedule,
         distributed=Distributed(request.hardware.gpus, request.hardware.nodes, setting.strategy),
@@ -257,4 +259,5 @@ def _alternative(candidate: Candidate) -> Alternative:
         tokens_per_second=candidate.tokens_per_second,
         gradient_offload=setting.gradient_offload,
         checkpointed_layers=setting.checkpointed_layers,
+        weight_offload=setting.weight_offload,
     )

@@ -67,7 +67,10 @@ def _request(parameters: Parameters, vram_gib: float) -> Request:
         price_per_hour=plan.hardware.price_per_hour,
         # Not --vram-gib: the limit is this module's, and to leave it out would give the plan that ran out.
         given=frozenset({"--gpus", "--host-ram-gib"}),
-        pins=Pins(compute="float8" if parameters.precision.compute == "float8" else None),
+        pins=Pins(
+            compute="float8" if parameters.precision.compute == "float8" else None,
+            weight_offload=parameters.memory.weight_offload or None,
+        ),
         reading=Reading(
             chat_template=data.chat_template,
             sample_by=data.sample_by,
@@ -135,6 +138,7 @@ def _line(parameters: Parameters, hardware: Sequence[object], output: str) -> st
     words += ["--effective-batch", parameters.batch.effective_batch_size]
     words += ["--exactness", parameters.precision.exactness] if parameters.precision.exactness != "exact" else []
     words += ["--compute", "float8"] if parameters.precision.compute == "float8" else []
+    words += ["--weight-offload", "on"] if parameters.memory.weight_offload else []
     words += ["--learning-rate", f"{parameters.optimizer.learning_rate:g}"]
     if schedule.max_steps is not None:
         words += ["--max-steps", schedule.max_steps]

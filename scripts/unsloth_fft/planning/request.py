@@ -26,6 +26,7 @@ class Pins:
     gradient_offload: bool | None = None
     checkpointed_layers: int | None = None
     compute: str | None = None
+    weight_offload: bool | None = None
 
 
 class Amount(NamedTuple):

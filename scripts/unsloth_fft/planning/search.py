@@ -10,7 +10,7 @@ from ..core.errors import BadInput
 from ..estimates import memory, speed
 from ..estimates.memory import MemoryEstimate, margin_gib
 from ..estimates.speed import SpeedEstimate
-from ..settings.recipes import RANK, RECIPES, Recipe, objection
+from ..settings.recipes import RANK, RECIPES, Recipe, objection, optimizer_of
 from ..settings.setting import OFF, TRUE, UNSLOTH, Setting
 from . import amount, basis, duration, pinned, row_joining
 from .request import Request
@@ -115,7 +115,7 @@ def partly_checkpointed(request: Request, candidates: list[Candidate]) -> list[C
     """
     if request.prefer == "memory" or request.hardware.is_cpu or request.gpus > 1 or request.pins.checkpointing:
         return []
-    if request.pins.checkpointed_layers is not None:
+    if request.pins.checkpointed_layers is not None or request.pins.weight_offload:
         return []
     best = {name: _most_learned(candidates, rank) for name, rank in RANK.items()}
     # Nothing is faster than recomputing nothing; with paged state that is not certain, as less of it may spill.
@@ -232,6 +232,7 @@ def _settings(request: Request) -> Iterator[tuple[Recipe, Setting]]:
                             gradient_offload=gradients,
                             checkpointed_layers=request.pins.checkpointed_layers,
                             float8=request.float8,
+                            weight_offload=bool(request.pins.weight_offload),
                         ),
                     )
 
@@ -277,6 +278,8 @@ def _refusal(recipe: Recipe, request: Request) -> str | None:
         return f"Unsloth does not offload the state of {recipe.optimizer}"
     if request.pins.state_offload and request.hardware.is_cpu:
         return "there is no GPU to offload optimizer state from"
+    if request.pins.weight_offload and not optimizer_of(recipe.optimizer, {}).streams:
+        return f"--weight-offload on is for adamw_flash, not {recipe.optimizer}"
     if not _offloads(request, recipe):
         return "gradients are kept in host memory only on one GPU, and together with the optimizer state"
     return None
@@ -291,6 +294,7 @@ def _pinned_text(request: Request) -> str:
             pins.optimizer,
             "with state offload" if pins.state_offload else None,
             "with gradient offload" if pins.gradient_offload else None,
+            "with weight offload" if pins.weight_offload else None,
         )
         if part
     ]
@@ -327,9 +331,10 @@ def _gradients_stay(request: Request) -> BadInput | None:
 def _offloads(request: Request, recipe: Recipe) -> list[tuple[bool, bool]]:
     """(optimizer state, gradients) in host memory, as far as the recipe, the hardware and the pins allow."""
     pins = request.pins
-    ways = [(False, False)]
+    ways = [] if pins.weight_offload else [(False, False)]
     if recipe.offloads and not request.hardware.is_cpu:
-        ways.append((True, False))
+        if not pins.weight_offload:
+            ways.append((True, False))
         if _gradients_stay(request) is None:
             ways.append((True, True))
     return [
@@ -342,7 +347,7 @@ def _offloads(request: Request, recipe: Recipe) -> list[tuple[bool, bool]]:
 def _checkpointing(request: Request) -> tuple[str, ...]:
     if request.pins.checkpointing is not None:
         return (request.pins.checkpointing,)
-    if request.pins.checkpointed_layers is not None:
+    if request.pins.checkpointed_layers is not None or request.pins.weight_offload:
         return (TRUE, UNSLOTH)
     # Without a GPU there is nowhere to offload checkpoints to, and "unsloth" means plain checkpointing.
     return (OFF, TRUE) if request.hardware.is_cpu else (OFF, TRUE, UNSLOTH)

@@ -38,6 +38,8 @@ def _rows(candidate: Candidate, best: Candidate | None) -> list[tuple[str, ...]]
 
 
 def _offload(setting: Setting) -> str:
+    if setting.weight_offload:
+        return "all"
     if setting.gradient_offload:
         return "both"
     return "state" if setting.state_offload else "no"

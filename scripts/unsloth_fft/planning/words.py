@@ -11,7 +11,7 @@ from ..settings.parameters import Predicted
 from ..settings.recipes import is_nvidia, keeping_of
 from ..settings.setting import OFF, UNSLOTH, Setting
 from ..weights.expected import Expected
-from . import amount, default_batch, duration, hosts, kind_words, row_joining
+from . import amount, default_batch, duration, hosts, kind_words, row_joining, streaming
 from .defaults import defaults_for
 from .request import Request
 from .search import Candidate, Outcome
@@ -69,6 +69,7 @@ def why(request: Request, outcome: Outcome, best: Candidate) -> list[str]:
             "Gradients leave the GPU as soon as the backward has made them and come back a chunk at a time for the"
             " optimizer step: the GPU never holds them all."
         )
+    sentences += streaming.why(request, best)
     if best.memory.paged:
         sentences.append(
             f"{best.memory.paged:.1f} GiB of optimizer state is managed memory, which the peak does not count: it lies"
@@ -210,6 +211,7 @@ def warnings(request: Request, best: Candidate, predicted: Predicted, basis: str
             " that was never measured: a quarter of the host link's was assumed."
         )
     found += hosts.sentences(request, best)
+    found += streaming.warnings(best)
     if request.one_price:
         found.append(
             f"{request.price_per_hour:g} USD an hour was taken for each of the cards: one price for several cards;"

@@ -69,6 +69,18 @@ def gradient_losses(parameters: Parameters) -> list[Lost]:
             "on",
             f"off, and gradients{_gradient_size(parameters)} must fit the GPU",
             breaks=True,
+        ),
+        *_weight_losses(parameters),
+    ]
+
+
+def _weight_losses(parameters: Parameters) -> list[Lost]:
+    """Weights streamed from host memory, by this bundle alone: they are as large as the gradients."""
+    if not parameters.memory.weight_offload:
+        return []
+    return [
+        Lost(
+            "memory/weight_offload", "on", f"off, and weights{_gradient_size(parameters)} must fit the GPU", breaks=True
         )
     ]
 

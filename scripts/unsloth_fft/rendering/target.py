@@ -109,6 +109,7 @@ def _settings_lines(parameters: Parameters) -> list[str]:
     count = parameters.memory.checkpointed_layers
     layers = "" if count is None else f" of {count} layers"
     gradients = "; gradients wait in host memory for the step" if parameters.memory.gradient_offload else ""
+    gradients += "; the layers' weights are streamed from there" if parameters.memory.weight_offload else ""
     return [
         f"Precision: {precision.weights} weights, master: {precision.master}, exactness: {precision.exactness}"
         f"{', float8 products' if precision.compute == 'float8' else ''}.",

@@ -83,6 +83,7 @@ class Memory:
     gradient_checkpointing: str
     gradient_offload: bool = False
     checkpointed_layers: int | None = None
+    weight_offload: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ class Alternative:
     tokens_per_second: float
     gradient_offload: bool = False
     checkpointed_layers: int | None = None
+    weight_offload: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,23 +205,23 @@ class Parameters:
     def to_json(self) -> dict[str, Any]:
         """The JSON object, checked against the schema; `plan` is left out when there is none."""
         value = dataclasses.asdict(self)
-        _leave_out(value["memory"], "checkpointed_layers")
-        for key in ("learning_rate_from", "tuning"):
-            _leave_out(value["optimizer"], key)
+        _leave_out(value["memory"], "checkpointed_layers", "weight_offload")
+        _leave_out(value["optimizer"], "learning_rate_from", "tuning")
         if value["plan"] is None:
             del value["plan"]
         else:
             _leave_out(value["plan"]["hardware"], "network_gbs")
             for entry in value["plan"]["alternatives"]:
-                _leave_out(entry, "checkpointed_layers")
+                _leave_out(entry, "checkpointed_layers", "weight_offload")
         schema.check(value, "parameters", "the parameters")
         return value
 
 
-def _leave_out(section: dict[str, Any], key: str) -> None:
-    """Remove `key` where it says nothing: most plans recompute every layer or none."""
-    if section[key] is None:
-        del section[key]
+def _leave_out(section: dict[str, Any], *keys: str) -> None:
+    """Remove each of `keys` where it says nothing: most plans recompute every layer or none, and stream no weights."""
+    for key in keys:
+        if section[key] is None or section[key] is False:
+            del section[key]
 
 
 def from_json(value: Any, where: str) -> Parameters:
@@ -296,6 +298,7 @@ def contradictions(parameters: Parameters) -> list[str]:
         *_precision_problems(parameters.precision, parameters.optimizer),
         *_offload_problems(parameters),
         *_checkpointing_problems(parameters),
+        *_streaming_problems(parameters),
         *_float8_problems(parameters),
     ]
 
@@ -412,6 +415,23 @@ def _checkpointing_problems(parameters: Parameters) -> list[str]:
         problems.append("memory/checkpointed_layers: is a number, but gradient_checkpointing is off")
     if parameters.distributed.gpus * parameters.distributed.nodes > 1:
         problems.append("memory/checkpointed_layers: is a number, which works on one GPU only")
+    return problems
+
+
+def _streaming_problems(parameters: Parameters) -> list[str]:
+    memory, key = parameters.memory, "memory/weight_offload: is true, "
+    if not memory.weight_offload:
+        return []
+    problems = []
+    if not memory.gradient_offload:
+        problems.append(f"{key}which needs gradient_offload true as well")
+    if memory.gradient_checkpointing == "off" or memory.checkpointed_layers is not None:
+        problems.append(f"{key}which needs every layer recomputed (gradient_checkpointing unsloth or true)")
+    if parameters.precision.compute == "float8":
+        problems.append(f"{key}which was never tried with float8 products")
+    on_cpu = parameters.precision.compute == "float32"
+    if not on_cpu and not optimizer_of(parameters.optimizer.name, parameters.optimizer.args).streams:
+        problems.append(f"{key}which on a GPU is for adamw_flash, not {parameters.optimizer.name}")
     return problems
 
 

@@ -120,7 +120,8 @@ class OptimizerFacts(NamedTuple):
     `offloads`: Unsloth moves the state to the host and steps it in chunks (optimizers/state_offload.py:
     _CHUNK_SAFE_MODULES, 2026.10.9); torchao is not among them, paged state pages itself. `late_state` is made after
     the first backward, and breaks up the room of recomputed activations. `sliced`: large tensors are stepped some rows
-    at a time where gradients live on the host.
+    at a time where gradients live on the host. `streams`: its state can be loaded beside weights that rest on the host,
+    and step with them on a GPU.
     """
 
     name: str
@@ -135,6 +136,7 @@ class OptimizerFacts(NamedTuple):
     offloads: bool = True
     late_state: bool = False
     sliced: bool = False
+    streams: bool = False
     only_unsloth: bool = False
     several_gpus: bool = True
     least_capability: float | None = None
@@ -146,6 +148,7 @@ _FLASH_RUNS = {
     "package": _FLASHOPTIM,
     "late_state": True,
     "sliced": True,
+    "streams": True,
     "only_unsloth": True,
     # flashoptim's Triton kernels support "only Linux with NVIDIA CUDA GPUs" (unsloth/optimizers/flash_adamw.py,
     # 2026.10.9), and it is wanted here for bf16 weights, which need this compute capability.

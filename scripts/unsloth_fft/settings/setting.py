@@ -16,8 +16,9 @@ class Setting(NamedTuple):
     `padding_free` says that rows share a sequence, packed or laid end to end: one kernel serves both.
     `micro_batch` rows of `seq_length` tokens go through one GPU at a time, `accumulation` times before an
     optimizer step; `gpus` counts all GPUs of all nodes. `checkpointed_layers` of the layers are recomputed, None: all
-    of them. `float8` says that the layers' matrix products are float8. `both_ways`: what is
-    offloaded goes to the host while other things come from there, as it has since 2026-12-01.
+    of them. `float8` says that the layers' matrix products are float8. `weight_offload`: the layers' weights live on
+    the host and come to the GPU one layer after another. `both_ways`: what is offloaded goes to the host while other
+    things come from there, as it has since 2026-12-01.
     """
 
     weights: str
@@ -35,6 +36,7 @@ class Setting(NamedTuple):
     checkpointed_layers: int | None = None
     float8: bool = False
     both_ways: bool = True
+    weight_offload: bool = False
 
     @property
     def strategy(self) -> str:

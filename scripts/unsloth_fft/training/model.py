@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput, TrainingFailed
 from ..data import templates
+from ..memory_savers import streamed_weights
 from ..models import hub_cache
 from ..models.config import text_part
 from ..settings.parameters import Parameters
@@ -66,6 +68,9 @@ def from_pretrained_arguments(parameters: Parameters, *, on_gpu: bool) -> dict[s
         arguments["float32_mixed_precision"] = precision.weights == "float32"
         if precision.compute == "float8":
             arguments["float8_training"] = FLOAT8_RECIPE
+        if parameters.memory.weight_offload:
+            # Unsloth would make a map that counts the layers, and may put the embedding on the host.
+            arguments |= {"device_map": {"": 0}, "offload_embedding": False}
     else:
         arguments["dtype"] = precision.weights
     return arguments
@@ -83,7 +88,8 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
     scaling = _stretched_by(parameters)
     if scaling is not None:
         arguments["rope_scaling"] = scaling
-    model, tokenizer = loading.with_unsloth(arguments)
+    with streamed_weights.loads_to_host() if parameters.memory.weight_offload else contextlib.nullcontext():
+        model, tokenizer = loading.with_unsloth(arguments)
     downloaded = hub_cache.snapshot(parameters.model.name, parameters.model.revision)
     if downloaded is not None and model_folder.local_folder(parameters.model.name) is None:  # perhaps only just now
         model_folder.check(downloaded, complete=False)
@@ -92,6 +98,8 @@ def load(parameters: Parameters) -> tuple[Any, Any]:
         model_folder.make_savable(model.generation_config, f"the generation settings of {parameters.model.name}")
     if scaling is not None:
         _require_scaling(model.config, scaling, parameters.model.name)
+    if parameters.memory.weight_offload:
+        streamed_weights.install(model)
     name = parameters.data.chat_template
     return model, tokenizer if name is None else templates.named(tokenizer, name)
 

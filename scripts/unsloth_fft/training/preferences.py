@@ -99,6 +99,11 @@ def build(
     from transformers import PrinterCallback
     from trl import DPOConfig, DPOTrainer
 
+    if parameters.memory.weight_offload:
+        raise BadInput(
+            "memory/weight_offload: is true, and preference tuning does not stream weights",
+            hint="plan again without --weight-offload",
+        )
     folder.mkdir(exist_ok=True)
     arguments = {**training_arguments(parameters, folder), **changes}
     given = {key: value for key, value in arguments.items() if key not in NOT_FOR_DPO}

@@ -51,7 +51,9 @@ def _changed(parameters: Parameters, weights: str, optimizer: str) -> Parameters
         data=dataclasses.replace(parameters.data, packing=False, padding_free=False),
         precision=precision,
         optimizer=chosen,
-        memory=dataclasses.replace(parameters.memory, gradient_offload=False, checkpointed_layers=None),
+        memory=dataclasses.replace(
+            parameters.memory, gradient_offload=False, checkpointed_layers=None, weight_offload=False
+        ),
         schedule=dataclasses.replace(parameters.schedule, early_stopping_patience=None),
         plan=None,
     )
