@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -83,6 +84,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [turn["content"] for row in conversation_rows(60) for turn in row["messages"]]
     small_model.make(folder, texts, max_length=128, size=small_model.TINY)
     return folder
+
+
+@pytest.fixture(scope="session")
+def unsloth() -> ModuleType:
+    """Unsloth in this process, which takes ten seconds; it was imported before the first test (see below)."""
+    module: ModuleType = pytest.importorskip("unsloth")
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -171,7 +179,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Fixtures that import the training stack, which alone takes longer than the quick tier may.
-TRAINS = {"workers", "home", "new_session", "finished"}
+TRAINS = {"unsloth", "workers", "home", "new_session", "finished"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -181,3 +189,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("train")
     place = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Unsloth changes classes of others when it is imported: where a test here needs it, none sees them without."""
+    asked_for = any("unsloth" in getattr(item, "fixturenames", ()) for item in session.items)
+    if asked_for and importlib.util.find_spec("unsloth") is not None:
+        importlib.import_module("unsloth")

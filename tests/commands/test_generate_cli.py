@@ -183,6 +183,7 @@ def test_the_smallest_models_may_learn_at_high_rates(tmp_path: Path, capsys: pyt
         assert ("references/hyperparameters.md" in capsys.readouterr().err) == warned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["config.json", "."])
 def test_a_shape_from_a_file_is_warned_about_and_gets_its_name_from_model_name(tmp_path: Path, model: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(TINY), encoding="utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from conftest import write_jsonl
 from data_helpers import data_settings, prepared_rows, tokenizer_folder
 from unsloth_fft.commands import plan, tool
@@ -42,10 +44,8 @@ def test_each_source_may_have_columns_of_its_own(tmp_path):
     assert [reader.read(row).prompt for reader, row in zip(readers, rows, strict=True)] == ["a", "c"]
 
 
+@pytest.mark.usefixtures("unsloth")
 def test_training_reads_the_same_columns(tmp_path):
-    import pytest
-
-    pytest.importorskip("unsloth")
     file = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     named = {"columns": {"prompt": "question", "completion": "answer"}, "ignored_columns": ["label"]}
     prepared, tokenizer = prepared_rows(file, tokenizer_folder(tmp_path / "model"), tmp_path / "space", **named)

@@ -11,7 +11,7 @@ from conftest import conversation_rows, write_jsonl
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.settings.parameters import Data
 
-unsloth = pytest.importorskip("unsloth")
+pytest.importorskip("transformers")
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ '<|start|>' + message['role'] + '\n' + message['content'] + '<|end|>\n' }}"
@@ -260,6 +260,7 @@ def test_packing_by_trl_keeps_labels_and_boundaries(tmp_path, tokenizer):
     assert sorted(pieces) == sorted((row["input_ids"], row["labels"]) for row in result.train)
 
 
+@pytest.mark.usefixtures("unsloth")
 def test_on_a_cpu_unsloth_turns_packing_off_and_says_so(tmp_path, capsys):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

@@ -222,8 +222,8 @@ def test_a_length_that_cuts_ends_off_is_refused_with_the_one_that_keeps_them(tmp
     assert not whole.is_refused and symptoms.of_data(whole) == []
 
 
+@pytest.mark.usefixtures("unsloth")
 def test_the_rows_shown_are_the_tokens_that_are_trained_on(tmp_path, model):
-    pytest.importorskip("unsloth")
     from unsloth_fft.data.supervision import IGNORED
     from unsloth_fft.data_doctor import learned_view
 

@@ -11,7 +11,6 @@ from conftest import PLANNER, TOOL, run_script
 from unsloth_fft.core import schema
 from workers import Finished
 
-pytest.importorskip("unsloth")
 pytestmark = pytest.mark.train
 
 

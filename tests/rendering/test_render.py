@@ -128,6 +128,7 @@ def test_commands_name_the_file_as_it_is_called_and_never_a_suggested_name(three
         assert found.file_name not in rendered.text
 
 
+@pytest.mark.slow
 def test_render_says_how_to_run_the_file_it_wrote(three, tmp_path):
     arguments = ("render", "--params", three["one-card"], "--target", "slurm")
     named = run_script(TOOL, *arguments, "--output", "job.sh", cwd=tmp_path)
@@ -265,6 +266,7 @@ def test_what_is_carried_is_the_package_byte_for_byte_and_always_the_same():
     assert carried.archive() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("only", [(), lora_script.USED], ids=["all", "an adapter's"])
 def test_what_is_carried_needs_nothing_that_is_left_out(tmp_path, only):
     """Every carried module is imported where only the archive is, without the packages of the training stack."""

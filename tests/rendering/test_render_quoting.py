@@ -60,6 +60,7 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(made[name].read_text()) for name in ("float32", "eight-cards")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("target", TARGET_NAMES)
 def test_every_name_is_found_again_where_the_target_reads_it(values, target, place, tmp_path):

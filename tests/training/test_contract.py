@@ -17,7 +17,8 @@ from unsloth_fft.settings.parameters import Parameters
 from unsloth_fft.training.arguments import SCHEDULER_ARGUMENTS
 from whole_way import tiny_config
 
-unsloth = pytest.importorskip("unsloth")
+if importlib.util.find_spec("unsloth") is None:
+    pytest.skip("unsloth is not installed here", allow_module_level=True)
 
 
 def loaded(**changes: object) -> Parameters:
@@ -46,7 +47,7 @@ def gpu_from_pretrained_names() -> set[str]:
 
 
 @pytest.mark.parametrize("on_gpu", [True, False])
-def test_every_from_pretrained_argument_exists(on_gpu):
+def test_every_from_pretrained_argument_exists(unsloth, on_gpu):
     from transformers import PreTrainedModel
 
     from unsloth_fft.training.model import from_pretrained_arguments
@@ -86,6 +87,7 @@ SCHEDULES = [
 ]
 
 
+@pytest.mark.usefixtures("unsloth")
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("checkpointing", ["unsloth", "true", "off"])
 def test_the_real_training_arguments_accept_what_we_pass(tmp_path, schedule, checkpointing):
@@ -190,6 +192,7 @@ def test_every_schema_is_itself_valid():
         Draft202012Validator.check_schema(schema.load(path.name.removesuffix(".schema.json")))
 
 
+@pytest.mark.usefixtures("unsloth")
 def test_the_chat_templates_are_those_of_the_installed_unsloth():
     from unsloth.chat_templates import CHAT_TEMPLATES
 

@@ -24,7 +24,6 @@ from unsloth_fft.core.errors import Interrupted
 from unsloth_fft.training import session as session_module
 from workers import SCRIPTS, Finished, Run, Workers
 
-pytest.importorskip("unsloth")
 pytestmark = pytest.mark.train
 
 BEST = {

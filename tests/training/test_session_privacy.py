@@ -14,7 +14,6 @@ from small_sessions import EVERY, completed, snapshot, state_of
 from tools.measurements.kill_and_resume import steps_logged
 from workers import Finished
 
-pytest.importorskip("unsloth")
 pytestmark = pytest.mark.train
 
 

@@ -178,6 +178,7 @@ def test_a_kill_ends_all_a_signal_saves_and_resuming_ends_in_the_same_weights(tm
     assert (session / final).read_bytes() == (unbroken[1] / final).read_bytes()
 
 
+@pytest.mark.slow
 def test_several_machines_need_a_place_to_meet(tmp_path, model_and_rows):
     session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=1, nodes=2))
     assert_clear_error(run_script(TOOL, "train", session), 2, "2 machines", "--rendezvous")
