@@ -151,3 +151,9 @@ def test_a_packed_file_that_is_not_named_so_says_so(tmp_path):
     (tmp_path / "rows.jsonl").write_bytes(gzip.compress(b'{"text": "a"}'))
     row = next(scanning.scan([tmp_path / "rows.jsonl"]))
     assert isinstance(row.value, Fault) and "packed by gzip" in row.value.message
+
+
+def test_files_that_say_that_they_are_held_out_are(tmp_path):
+    folder = make(tmp_path, "train.jsonl", "held_out.jsonl", "my-holdout.jsonl", "holding.jsonl")
+    train, held_out, _ = names(sources.files_of(str(folder)))
+    assert (sorted(train), sorted(held_out)) == (["holding.jsonl", "train.jsonl"], ["held_out.jsonl", "my-holdout.jsonl"])

@@ -161,3 +161,77 @@ def test_tools_may_be_a_column_of_texts():
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     content = Reader().read(asked(said("b"), tools=[json.dumps(tool)] * 2))
     assert isinstance(content, Conversation) and content.tools == [tool, tool]
+
+
+PAIR = {"prompt": "a", "completion": "b"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "part"),
+    [
+        ({"system_message": "s"}, "system"),
+        ({"systemPrompt": "s"}, "system"),
+        ({"system_instruction": {"parts": [{"text": "s"}]}}, "system"),
+        ({"chat_history": [["a", "c"]]}, "history"),
+        ({"previous_turns": [{"role": "user", "content": "x"}]}, "history"),
+        ({"available_tools": [{"name": "f"}]}, "tools"),
+        ({"tool_definitions": '[{"name": "f"}]'}, "tools"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("row", [asked(said("b")), {"instruction": "a", "output": "b"}, PAIR], ids=str)
+def test_a_part_of_the_row_under_another_name_is_refused_with_the_flag_that_names_it(row, beside, part):
+    key = next(iter(beside))
+    problem = problem_of({**row, **beside})
+    assert f"'{key}'" in str(problem) and f"--columns {part}={key}" in str(problem.hint)
+    reader = Reader(ignored=[key])
+    reader.read({**row, **beside})
+    assert reader.unused[key] == 1
+
+
+@pytest.mark.parametrize("key", ["input", "context", "instruction", "Question"])
+def test_more_of_the_question_beside_a_prompt_is_refused_unless_the_prompt_holds_it(key):
+    assert "left out" in str(problem_of({**PAIR, key: "MORE"}))
+    reader = Reader()
+    reader.read({"prompt": "a: MORE", "completion": "b", key: "MORE"})
+    assert list(reader.unused) == [key]
+
+
+def test_a_copy_of_system_words_that_the_turns_hold_is_counted():
+    reader = Reader()
+    reader.read({"messages": [{"role": "system", "content": "s"}, user("a"), said("b")], "system_message": "s"})
+    assert list(reader.unused) == ["system_message"]
+
+
+@pytest.mark.parametrize("beside", [{"function": "sort"}, {"api": "v2"}, {"imagery": "x"}, {"photos": 3}], ids=str)
+def test_keys_that_only_resemble_a_part_are_counted(beside):
+    reader = Reader()
+    reader.read(asked(said("b"), **beside))
+    assert list(reader.unused) == list(beside)
+
+
+@pytest.mark.parametrize(
+    "beside", [{"image_paths": ["x"]}, {"img": "x"}, {"wav_file": "x"}, {"files": ["a.png", "b.MP4"]}], ids=str
+)
+def test_media_under_any_name_are_refused(beside):
+    key = next(iter(beside))
+    assert f"'{key}': it belongs to a picture" in str(problem_of(asked(said("b"), **beside)))
+    assert f"message 1 with '{key}'" in str(problem_of({"messages": [user("a", **beside), said("b")]}))
+
+
+def test_what_belongs_beside_the_turns_or_is_no_answer_is_refused_in_a_turn():
+    row = {"messages": [{"role": "system", "content": "s", "tools": [{"name": "f"}]}, user("a"), said("b")]}
+    assert "message 1 with 'tools'" in str(problem_of(row))
+    assert "'channel' 'analysis'" in str(problem_of(asked(said("thought", channel="analysis"))))
+    Reader().read(asked(said("b", channel="final")))
+
+
+@pytest.mark.parametrize("answer", ["nan", "None", " null"])
+def test_answers_that_are_only_a_missing_value_are_counted(answer):
+    from unsloth_fft.data_doctor import oddities
+
+    rows = oddities.OddRows()
+    for words in (answer, "None of these", "nans"):
+        rows.add(Reader().read({"prompt": "a", "completion": words}))
+    found = rows.result()
+    assert found.placeholders == 1 and "nan or null" in oddities.sentences(found)[0]

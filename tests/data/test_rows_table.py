@@ -31,6 +31,8 @@ ROWS = {
     "`masked`": {"messages": [TURNS[0], turn("assistant", "ANSWER", masked=True)]},
     "`is_correct`": {**PAIR, "is_correct": False},
     "`images`": {**PAIR, "images": ["a.png"]},
+    "`system_message`": {"messages": TURNS, "system_message": "BE BRIEF"},
+    "`input` or": {**PAIR, "input": "MORE"},
     "`question`": {"question": "QUESTION", "answer": "ANSWER"},
     "any other key": {"messages": TURNS, "source": "web"},
 }
@@ -62,7 +64,7 @@ def model(tmp_path_factory) -> Path:
 def test_every_kind_of_row_stands_in_the_table():
     names = {row for row, *_ in CELLS}
     assert all(any(name.startswith(known) for known in ROWS) for name in names)
-    assert len(CELLS) == 63 and {kinds for _, _, kinds, _ in CELLS} == set(KINDS)
+    assert len(CELLS) == 69 and {kinds for _, _, kinds, _ in CELLS} == set(KINDS)
 
 
 @pytest.mark.parametrize(("row", "objective", "kinds", "cell"), CELLS, ids=lambda value: str(value)[:24])

@@ -21,8 +21,12 @@ TABLES = (".csv", ".tsv")
 ARROW = (".parquet", ".arrow")
 TEXT = (".txt", ".md")
 READABLE = (*JSON, *TABLES, *ARROW, *TEXT)
-# Names that `datasets` takes for held-out parts (Hugging Face, "Structure your repository", read 2026-11-23).
-_HELD_OUT = re.compile(r"(^|[^a-z])(test|testing|eval|evaluation|dev|valid|validation|val)([^a-z]|$)", re.IGNORECASE)
+# Names that `datasets` takes for held-out parts (Hugging Face, "Structure your repository", read 2026-11-23), and
+# those that say so.
+_HELD_OUT = re.compile(
+    r"(^|[^a-z])(test|testing|eval|evaluation|dev|valid|validation|val|held[-_ ]?out|hold[-_ ]?out)([^a-z]|$)",
+    re.IGNORECASE,
+)
 # Files about data or models, which hold no rows.
 _ABOUT = (
     *("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json", "config.json"),

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from . import other_names
 from .row_keys import TEXT_ONLY, TURN_KEYS, is_one, is_unknown_mark, refuse_placeholders
 from .row_problems import RowProblem
 
@@ -27,7 +28,6 @@ _SHAREGPT_ROLES = {
 # (loss), LLaMA-Factory (loss_weight), slime (step_loss_mask).
 MARKS = ("weight", "train", "loss", "loss_weight", "loss_scale", "trainable", "loss_mask", "step_loss_mask")
 REASONING = ("reasoning_content", "thinking", "reasoning")
-_TURN_MEDIA = ("image", "images", "video", "videos", "audio", "audios", "image_url")
 _WORDS_OF_PART = ("text", "value", "content", "thinking", "reasoning")
 _REASONING_PARTS = ("reasoning", "thinking")
 _AS_TEXT = 'write the content as text, or as parts [{"type": "text", "text": "..."}]'
@@ -124,6 +124,7 @@ def _checked_turn(turn: Any, number: int) -> tuple[dict[str, Any], bool]:
         )
     is_learned = _take_marks(kept, number)
     _refuse_media(kept, number)
+    other_names.refuse_in_turn(kept, number)
     _take_calls(kept, number)
     _take_content(kept, number)
     if kept["role"] != "assistant":
@@ -183,10 +184,9 @@ def _is_judgement(key: str, value: Any) -> bool:
 
 
 def _refuse_media(turn: dict[str, Any], number: int) -> None:
-    for key in _TURN_MEDIA:
-        if turn.get(key) not in (None, "", []):
+    for key, value in turn.items():
+        if key not in TURN_KEYS and other_names.is_media(key, value):
             raise RowProblem(f"has a message {number} with '{key}'; only text is trained on", TEXT_ONLY)
-        turn.pop(key, None)
 
 
 def _take_calls(turn: dict[str, Any], number: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from . import other_names
 from .row_problems import RowProblem
 
 # Names that a row's parts have in the formats read here, without those of the question and its answer.
@@ -26,10 +27,6 @@ COLUMNS = tuple(dict.fromkeys([*(key for keys in USED.values() for key in keys),
 _PREFERENCE = (
     *("chosen", "rejected", "chosen_response", "rejected_response", "chosen_messages", "rejected_messages"),
     *("rejected_output", "rejected_completion", "kto_tag", "response_j", "response_k"),
-)
-_MEDIA = (
-    *("image", "images", "image_url", "image_urls", "image_path", "video", "videos", "video_path"),
-    *("audio", "audios", "audio_path", "pixel_values"),
 )
 # 1 or true means what happens anyway; anything else asks for something that is not done here.
 _ROW_WEIGHTS = ("weight", "loss_weight", "sample_weight", "train", "trainable", "loss", "loss_scale", "loss_mask")
@@ -73,8 +70,8 @@ def refuse_other_training(row: dict[str, Any], row_format: str) -> None:
     """Raise RowProblem for the first key of `row` that asks for a training this is not. `row` has no null values."""
     _refuse_preference(row, row_format)
     _refuse_ambiguity(row, row_format)
-    for key in _MEDIA:
-        if row.get(key) not in (None, "", [], {}):
+    for key, value in row.items():
+        if other_names.is_media(key, value):
             raise RowProblem(f"has '{key}': it belongs to a picture, video or sound, and only text is trained on",
                              f"{TEXT_ONLY}; {IGNORE.format(key=key)}")  # fmt: skip
     for key in _ROW_WEIGHTS:
@@ -95,6 +92,9 @@ def refuse_other_training(row: dict[str, Any], row_format: str) -> None:
                 f"has '{key}', which changes what is learned elsewhere and is not read here",
                 f"remove it, and see what is learned with: data FILE --model DIR; {IGNORE.format(key=key)}",
             )
+    if row_format in USED:
+        unused = [key for key in row if key not in _used(row, row_format)]
+        other_names.refuse(row, unused, row_format, IGNORE)
 
 
 def _refuse_preference(row: dict[str, Any], row_format: str) -> None:

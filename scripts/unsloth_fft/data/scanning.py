@@ -69,9 +69,8 @@ def scan(files: Sequence[Path], sample_by: str = "line") -> Iterator[Row]:
             reason = str(error).strip() or type(error).__name__
             yield Row(path, last + 1, Fault(f"cannot be unpacked: {reason[:200]}", "pack the file again"))
         except OSError as error:
-            raise BadInput(
-                f"data file {path} cannot be read: {error.strerror or error}", hint="check its permissions"
-            ) from None
+            hint = "check its permissions" if error.errno else "write the file again: it is cut or damaged"
+            raise BadInput(f"data file {path} cannot be read: {error.strerror or error}", hint=hint) from None
 
 
 def place(row: Row) -> str:

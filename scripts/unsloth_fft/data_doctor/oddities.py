@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ..data.row_format import Content, Conversation, Pair
 from .report import Oddities
 
-_PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][\w .\-]*\}\}")
+# {{name}} somewhere, or nothing but what pandas, Python and JavaScript write for a value that is missing.
+_PLACEHOLDER = re.compile(r"\{\{\s*[A-Za-z_][\w .\-]*\}\}|\A\s*(nan|NaN|<NA>|None|null|undefined)\s*\Z")
 
 
 class OddRows:
@@ -54,7 +55,7 @@ def sentences(found: Oddities) -> list[str]:
         )
     if found.placeholders:
         said.append(
-            f"{found.placeholders:,} rows have answers with unfilled placeholders like {{{{name}}}}, which would be"
-            " learned as they stand: fill them in."
+            f"{found.placeholders:,} rows have answers with unfilled placeholders like {{{{name}}}}, or none but a"
+            " nan or null, which would be learned as they stand: fill them in."
         )
     return said
