@@ -156,4 +156,7 @@ def test_a_packed_file_that_is_not_named_so_says_so(tmp_path):
 def test_files_that_say_that_they_are_held_out_are(tmp_path):
     folder = make(tmp_path, "train.jsonl", "held_out.jsonl", "my-holdout.jsonl", "holding.jsonl")
     train, held_out, _ = names(sources.files_of(str(folder)))
-    assert (sorted(train), sorted(held_out)) == (["holding.jsonl", "train.jsonl"], ["held_out.jsonl", "my-holdout.jsonl"])
+    assert (sorted(train), sorted(held_out)) == (
+        ["holding.jsonl", "train.jsonl"],
+        ["held_out.jsonl", "my-holdout.jsonl"],
+    )

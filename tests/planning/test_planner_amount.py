@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plans import MODELS, plan, request
+from unsloth_fft.core.errors import BadInput
 from unsloth_fft.hardware import cards
 from unsloth_fft.planning import duration
 from unsloth_fft.planning.data_facts import DataFacts
@@ -23,6 +24,13 @@ def test_rows_decide_steps_and_tokens() -> None:
     assert found.data.tokens_per_row == pytest.approx((100 + 2048) / 2)
     assert found.plan.predicted.tokens == pytest.approx(2 * 900 * (100 + 2048) / 2, rel=1e-3)
     assert any("500 of 1000 rows are longer" in sentence for sentence in found.plan.warnings)
+
+
+@pytest.mark.parametrize("amount", [Amount(tokens=10**18), Amount(epochs=1e6)], ids=str)
+def test_allowed_numbers_that_come_to_more_than_any_run_are_refused_by_what_they_come_to(amount: Amount) -> None:
+    with pytest.raises(BadInput, match="the run comes to .* steps") as refused:
+        plan(request(data=DataFacts(10**12, (2048,)), amount=amount))
+    assert "--rows" not in refused.value.message and "fewer rows" in str(refused.value.hint)
 
 
 def test_full_rows_take_their_tokens_at_the_planned_speed() -> None:

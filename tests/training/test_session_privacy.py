@@ -59,6 +59,41 @@ def test_a_tracker_that_is_installed_gets_the_metrics_in_the_session(tmp_path, w
         assert [event.step for event in events.Scalars("train/loss")] == steps_logged(session) == [1, 2]
 
 
+def test_a_tracker_that_fails_ends_no_run_and_is_named_once(tmp_path, workers, new_session):
+    pytest.importorskip("tensorboard")
+    session = new_session(tmp_path, max_steps=2, report_to="tensorboard")
+    (tmp_path / "file").touch()
+    done = workers.run("train", session, env={"TENSORBOARD_LOGGING_DIR": str(tmp_path / "file" / "below")})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning: tensorboard failed (") == 1 and "Traceback" not in done.stderr
+    assert state_of(session)["state"] == "completed" and steps_logged(session) == [1, 2]
+
+
+@pytest.mark.parametrize("event", ["on_log", "on_train_end"])
+def test_a_tracker_that_fails_late_is_left_out_and_a_stop_goes_through_it(capsys, event):
+    from types import SimpleNamespace
+
+    from transformers.integrations import TensorBoardCallback
+
+    from unsloth_fft.core.errors import Interrupted
+    from unsloth_fft.training import trackers
+
+    calls = []
+    tracker = TensorBoardCallback()
+
+    def fails(*_: object, error: Exception) -> None:
+        calls.append(error)
+        raise error
+
+    setattr(tracker, event, fails)
+    trackers.guard(SimpleNamespace(callback_handler=SimpleNamespace(callbacks=[tracker])))
+    with pytest.raises(Interrupted):
+        getattr(tracker, event)(error=Interrupted("stopped", hint="resume"))
+    for _ in range(2):
+        getattr(tracker, event)(error=OSError("no network"))
+    assert len(calls) == 2 and capsys.readouterr().err.count("tensorboard failed (OSError: no network)") == 1
+
+
 def test_a_tracker_that_is_not_installed_stops_before_anything_is_loaded(tmp_path, workers, home):
     absent = [name for name in TRACKERS if importlib.util.find_spec(name) is None]
     if not absent:

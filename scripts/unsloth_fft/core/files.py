@@ -262,7 +262,7 @@ def os_refusal(error: OSError, path: Path) -> FFTError:
     if error.errno in NO_ROOM:
         why = ": files may not become that large here (ulimit -f)" if error.errno == errno.EFBIG else ""
         return MissingHere(f"no room on disk to write {path}{why}", hint="free space there, or choose another folder")
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         return BadInput(f"folder does not exist: {path.parent}", hint=f"mkdir -p {word(path.parent)}")
     return BadInput(f"cannot write {path}: {error.strerror}", hint="choose a path you may write to")
 

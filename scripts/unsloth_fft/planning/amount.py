@@ -19,6 +19,9 @@ class RunLength(NamedTuple):
     tokens: int
 
 
+MOST_STEPS, MOST_TOKENS = 2**31 - 1, 10**18
+"""What `schedule.max_steps` and `plan.predicted.tokens` may be (schemas/parameters.schema.json)."""
+
 # How full examples of raw text are taken to be that nobody read and nothing packs: a judgement.
 UNKNOWN_FILL = 0.5
 
@@ -26,14 +29,22 @@ UNKNOWN_FILL = 0.5
 def run_length(request: Request, setting: Setting, epochs: float | None) -> RunLength:
     """Steps and tokens of the run. `epochs` counts only where neither steps nor tokens were asked for.
 
-    Raises BadInput where the length cannot be known: no data read, and neither steps nor tokens given.
+    Raises BadInput where the length cannot be known (no data read, and neither steps nor tokens given), or where
+    numbers that are each allowed come to more than any run is.
     """
     per_row = tokens_per_row(request, setting)
     steps = _steps(request, setting, per_row, epochs)
     rows = float(steps * request.effective_batch)
     if request.amount.in_passes and epochs is not None:
         rows = min(rows, training_rows(request, setting) * epochs)  # the last batch of a pass may be short
-    return RunLength(steps, max(round(rows * per_row), 1))
+    length = RunLength(steps, max(round(rows * per_row), 1))
+    if length.steps > MOST_STEPS or length.tokens > MOST_TOKENS:
+        raise BadInput(
+            f"the run comes to {float(length.steps):.3g} steps and {float(length.tokens):.3g} tokens; at most"
+            f" {MOST_STEPS:,} steps and {float(MOST_TOKENS):.0e} tokens can be planned",
+            hint="ask for less: fewer rows, passes, tokens or steps, or more rows a step (--effective-batch)",
+        )
+    return length
 
 
 def tokens_per_row(request: Request, setting: Setting) -> float:

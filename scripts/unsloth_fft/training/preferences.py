@@ -14,7 +14,7 @@ from ..data import arrow_rows, preparing, scanning, sources
 from ..data.json_objects import Fault
 from ..data.sources import Source
 from ..settings.parameters import Data, Parameters
-from . import checkpoints
+from . import checkpoints, trackers
 from .arguments import training_arguments
 
 PAIR = ("prompt", "chosen", "rejected")
@@ -115,6 +115,7 @@ def build(
         args=DPOConfig(**given),
         callbacks=list(callbacks),
     )
+    trackers.guard(trainer)
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them
     return trainer
 

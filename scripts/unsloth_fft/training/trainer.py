@@ -8,7 +8,7 @@ from typing import Any
 
 from ..memory_savers import clipping, host_gradients, partial_checkpointing, pinned_memory
 from ..settings.parameters import Parameters
-from . import checkpoints, experts, held_out, processes, sharding
+from . import checkpoints, experts, held_out, processes, sharding, trackers
 from .arguments import row_preparation, training_arguments
 
 
@@ -55,6 +55,7 @@ def build(
         args=UnslothTrainingArguments(**{**arguments, **router, **changes}),
         callbacks=list(callbacks),
     )
+    trackers.guard(trainer)
     trainer.remove_callback(PrinterCallback)  # it prints every log to stdout; metrics.jsonl has them
     schedule = parameters.schedule
     if schedule.early_stopping_patience is not None and evaluation is not None:
