@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import shlex
 from pathlib import Path
 
@@ -30,8 +32,8 @@ def hints(error: str) -> list[str]:
     """The changes that the hint lists, without LoRA."""
     hint = next(line for line in error.splitlines() if line.startswith("hint: "))
     changes = hint.removeprefix("hint: any one of these fits: ").split("; ")
-    # What giving up exactness means stands in parentheses behind the flag.
-    return [change.split(" (updates")[0] for change in changes if not change.startswith("or LoRA")]
+    # What comes of a change stands in parentheses behind the flag.
+    return [change.split(" (")[0] for change in changes if not change.startswith("or LoRA")]
 
 
 def applied(arguments: list[str], change: str) -> list[str]:
@@ -61,6 +63,33 @@ def test_every_hint_fits_when_the_command_line_is_changed_as_it_says(
     for change in changes:
         assert plan.main(applied(arguments, change)) == 0, change
         capsys.readouterr()
+
+
+def test_more_host_memory_and_lost_updates_are_offered_with_the_plan_that_comes_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The error named 81 GiB, the plan that the hint led to needed 85: another, faster one."""
+    arguments = shlex.split(f"{LLAMA} --gpu RTX-4090 --host-ram-gib 32")
+    assert plan.main(arguments) == 3
+    hint = capsys.readouterr().err.split("hint: ")[1]
+    flags, used, rate = re.search(
+        r"(--host-ram-gib \d+) \(a plan that uses (\d+) GiB of it, about ([\d,]+)", hint
+    ).groups()
+    assert plan.main(applied(arguments, flags)) == 0
+    predicted = json.loads(capsys.readouterr().out)["plan"]["predicted"]
+    assert (f"{predicted['host_ram_gib']:.0f}", f"{predicted['tokens_per_second']:,.0f}") == (used, rate)
+    arguments = shlex.split(f"{LLAMA} --gpu A100-80GB --vram-gib 60 --host-ram-gib 16 --optimizer adamw_8bit")
+    assert plan.main(arguments) == 3
+    hint = capsys.readouterr().err.split("hint: ")[1]
+    lost = re.search(
+        r"--exactness any \(updates are then lost: (\w+) (\w+) moves (\d+)% to (\d+)% of the weights", hint
+    )
+    assert lost is not None, hint
+    assert plan.main(applied(arguments, "--exactness any")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["precision"]["weights"], found["optimizer"]["name"]) == lost.groups()[:2]
+    low, high = found["plan"]["predicted"]["update_survival_range"]
+    assert (f"{low:.0%}", f"{high:.0%}") == (f"{lost[3]}%", f"{lost[4]}%")
 
 
 def test_a_card_is_offered_without_the_old_limit(capsys: pytest.CaptureFixture[str]) -> None:

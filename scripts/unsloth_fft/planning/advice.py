@@ -12,7 +12,10 @@ from ..core.errors import BadInput, NothingFits
 from ..hardware import cards
 from ..models import catalogue
 from ..settings.recipes import RANK
+from ..weights.expected import expected
 from . import default_batch, words
+from .defaults import defaults_for
+from .duration import span
 from .request import Request
 from .search import HOST_RESERVE_GIB, Candidate, Outcome, search
 
@@ -59,15 +62,34 @@ def _short_of_host(request: Request, outcome: Outcome, nearest: Candidate) -> st
 
 
 def _hint(request: Request) -> str:
-    changes = [change.flags for change in _changes_that_fit(request)]
-    told = [
-        f"{flags} (updates are then lost or noisy: only with the user's consent)"
-        if flags.startswith("--exactness")
-        else flags
-        for flags in changes
-    ]
+    told = [_told(change, best) for change, best in _changes_that_fit(request)]
     hint = f"any one of these fits: {'; '.join(told)}" if told else "no single change was found that fits"
     return f"{hint}; or LoRA, which trains an adapter (the command lora writes its script)"
+
+
+def _told(change: Change, best: Candidate) -> str:
+    """The change, and what comes of it where its flags do not say: which plan takes the memory, what is given up."""
+    if change.flags.startswith(HOST_RAM):
+        return (
+            f"{change.flags} (a plan that uses {best.memory.host:.0f} GiB of it, about"
+            f" {best.tokens_per_second:,.0f} tokens/s)"
+        )
+    if change.flags.startswith("--exactness"):
+        return f"{change.flags} ({_given_up(change.request, best)}, only with the user's consent)"
+    return change.flags
+
+
+def _given_up(request: Request, best: Candidate) -> str:
+    """What becomes of updates in a plan that does not keep every one."""
+    setting = best.setting
+    taken = f"{setting.weights} {setting.optimizer}"
+    if best.exactness == "stochastic":
+        return f"updates are then noisy, by {taken}"
+    rate = request.learning_rate or defaults_for(request.objective, request.shape.parameters).learning_rate
+    args = {name: bool(value) for name, value in setting.optimizer_args}
+    moved = expected(request.model, rate, setting.weights, setting.optimizer, args)
+    low, high = moved.range or (moved.share, moved.share)
+    return f"updates are then lost: {taken} moves {span(f'{low:.0%}', f'{high:.0%}')} of the weights a step"
 
 
 def _hardware_text(request: Request) -> str:
@@ -102,22 +124,24 @@ def _needs_text(request: Request, nearest: Candidate) -> str:
     return " and ".join(needs)
 
 
-def _changes_that_fit(request: Request) -> list[Change]:
-    """The least change of each kind that makes a plan fit, what costs least first and several GPUs last."""
+def _changes_that_fit(request: Request) -> list[tuple[Change, Candidate]]:
+    """The least change of each kind that makes a plan fit, with that plan; the cheapest first, several GPUs last."""
     kinds = (_unpinned, _uncapped, _batch, _host_memory, _length, _exactness, _cards, _models, _more_gpus)
     found = []
     for kind in kinds:
-        change = next((change for change in kind(request) if _fits(change.request)), None)
-        if change is not None:
-            found.append(change)
+        for change in kind(request):
+            best = _best(change.request)
+            if best is not None:
+                found.append((change, best))
+                break
     return found
 
 
-def _fits(request: Request) -> bool:
+def _best(request: Request) -> Candidate | None:
     try:
-        return search(request).best is not None
+        return search(request).best
     except BadInput:
-        return False
+        return None
 
 
 def _unpinned(request: Request) -> Iterator[Change]:

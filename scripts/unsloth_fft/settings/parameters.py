@@ -137,6 +137,7 @@ class Predicted:
     host_ram_gib: float
     tokens_per_second: float
     tokens_per_second_range: list[float] | None
+    unpadded_tokens_per_second: float | None = None
     steps: int
     tokens: int
     hours: float
@@ -174,6 +175,7 @@ class Alternative:
     peak_vram_gib: float
     host_ram_gib: float
     tokens_per_second: float
+    unpadded_tokens_per_second: float | None = None
     gradient_offload: bool = False
     checkpointed_layers: int | None = None
     weight_offload: bool = False
