@@ -174,6 +174,7 @@ def test_a_stale_page_of_cards_is_refused(tmp_path, monkeypatch, capsys):
     stale = tmp_path / "page.md"
     stale.write_text("old", encoding="utf-8")
     monkeypatch.setattr(gpu_choice_page, "PAGE", stale)
+    monkeypatch.setattr(gpu_choice_page, "render", lambda: "what the planner says")
     assert gpu_choice_page.main(["--check"]) == 2
     assert stale.read_text(encoding="utf-8") == "old"
     assert "is stale" in capsys.readouterr().err
