@@ -281,10 +281,20 @@ def test_the_shipped_prices_match_the_schema_and_name_cards_of_the_table():
         assert cards.price_per_hour(row["gpu"], cards.SHIPPED_PRICES).source == row["source"]
 
 
-def test_the_reference_page_lists_every_card_with_its_memory():
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_the_reference_page_has_the_row_of_every_card(card):
+    rows = [line.split(" | ") for line in REFERENCE.read_text(encoding="utf-8").splitlines()]
+    (found,) = [row for row in rows if row[0] == f"| {card.name}" and len(row) == 6]
+    speed = f"{card.bf16_tflops:g}" + ("" if card.has_bf16 else " (float16)")
+    assert found[1:5] == [
+        f"{card.vram_gib:g} {card.vram_basis}", speed, f"{card.memory_bandwidth_gbs:g}", f"{card.host_link_gbs:g}",
+    ]  # fmt: skip
+    assert found[5] == f"{card.compute_capability} |"
+
+
+def test_the_reference_page_explains_every_source():
     page = REFERENCE.read_text(encoding="utf-8")
-    for card in CARDS:
-        assert f"| {card.name} | {card.vram_gib:g} " in page
+    assert [name for name in TABLE["sources"] if f"\n- `{name}`: " not in page] == []
 
 
 def test_the_reference_page_lists_every_shipped_price_with_its_date():

@@ -75,6 +75,15 @@ def test_the_reference_page_shows_the_catalogue():
     assert catalogue.as_table() in page.read_text(encoding="utf-8"), "replace the page's table with as_table()"
 
 
+def test_the_reference_page_counts_the_catalogue():
+    page = (files.BUNDLE_ROOT / "references" / "model-catalogue.md").read_text(encoding="utf-8")
+    entries = catalogue.entries()
+    families = {catalogue.find(entry.name).model_type for entry in entries}
+    names = sum(1 + len(entry.aliases) for entry in entries)
+    told = f"{len(entries)} published shapes of {len(families)} families under {names} names"
+    assert told in " ".join(page.split())
+
+
 def test_every_entry_says_where_and_when_it_was_read():
     for entry in catalogue.entries():
         repository = entry.source.removeprefix("Hugging Face ").split(",")[0]

@@ -16,14 +16,14 @@ from ..core.errors import BadInput
 from ..core.redaction import without_secrets
 from ..estimates import speed
 from ..models import catalogue
+from ..settings import recipes
 from ..settings.parameters import Parameters, optim_args_text
 from ..training import environment
 from ..training.trial import Trial
 
 TEXT = "Python standard library source, pre-tokenized rows of exactly seq tokens (random models: BPE of 8,192 entries)"
 WEIGHTS = "random, drawn as the model's own initialization does, seed 0, under the published config"
-PACKAGES = ("python", "torch", "triton", "transformers", "trl", "unsloth", "unsloth_zoo", "bitsandbytes", "torchao",
-            "flashoptim")  # fmt: skip
+PACKAGES = ("python", "torch", "triton", "transformers", "trl", "unsloth", "unsloth_zoo", *recipes.packages())
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def selection_losses(parameters: Parameters, becomes: str = "none") -> list[Lost
 
 
 def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, list[Lost]]:
-    """(weights, optimizer name, losses) for a trainer without adamw_flash.
+    """(weights, optimizer name, losses) for a trainer that lacks what only Unsloth's has (adamw_flash).
 
     Its effective float32 master is kept by float32 weights instead, at 16 bytes a parameter. Raises BadInput when
     those alone exceed the planned memory.
@@ -108,7 +108,7 @@ def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, 
         return weights, name, []
     if exactness_of(weights, parameters.optimizer) != "exact":
         raise BadInput(
-            f"optimizer/args quantize=True of adamw_flash has no counterpart in {trainer}",
+            f"optimizer/args {parameters.optimizer.args} of {name} have no counterpart in {trainer}",
             hint="plan with --optimizer adamw_8bit, or render --target script",
         )
     require_room(parameters, trainer, FUSED)
@@ -118,8 +118,8 @@ def replaced_optimizer(parameters: Parameters, trainer: str) -> tuple[str, str, 
         [
             Lost(
                 "optimizer/name",
-                "adamw_flash on bfloat16 weights with error correction",
-                "adamw_torch_fused on float32 weights: as exact, 16 instead of 12 bytes a parameter",
+                f"{name} on {weights} weights with error correction",
+                f"{FUSED} on float32 weights: as exact, at {FLOAT32_BYTES[FUSED]:.0f} bytes a parameter",
                 breaks=True,
             )
         ],
@@ -135,7 +135,7 @@ def require_room(parameters: Parameters, trainer: str, optimizer: str) -> None:
     room = parameters.plan.hardware.vram_gib
     if need > room:
         raise BadInput(
-            f"without adamw_flash, {trainer} keeps updates exact only in float32: {need:.0f} GiB a GPU before any"
-            f" activation, and {parameters.plan.hardware.name} has {room:.0f}",
+            f"without {parameters.optimizer.name}, {trainer} keeps updates exact only in float32: {need:.0f} GiB a GPU"
+            f" before any activation, and {parameters.plan.hardware.name} has {room:.0f}",
             hint="stay with Unsloth (render --target script), or plan for more memory or GPUs",
         )

@@ -1,6 +1,6 @@
 """The table of recipes: every fact about a stored type and an optimizer, read by all that plan, check, train or render.
 
-A new recipe is a row of OPTIMIZERS and of RECIPES here, its name in schemas/parameters.schema.json, and its test.
+CONTRIBUTING.md lists what a new recipe touches.
 State bytes are read in the code (bitsandbytes 0.50.2, torchao 0.18.0, flashoptim 0.1.4 as unsloth 2026.10.9 wraps it);
 which step temporaries were read and which inferred from rows: references/memory-model.md.
 """
@@ -185,6 +185,12 @@ def optimizer_of(name: str, args: Arguments) -> OptimizerFacts:
             f"optimizer/name: '{name}' is not known here", hint=f"choose one of: {', '.join(sorted(OPTIMIZERS))}"
         )
     return _FLASH_QUANTIZED if name == FLASH and args.get("quantize") else OPTIMIZERS[name]
+
+
+def packages() -> tuple[str, ...]:
+    """The packages that optimizers come from, each once."""
+    found = (facts.package.name for facts in OPTIMIZERS.values() if facts.package is not None)
+    return tuple(dict.fromkeys(found))
 
 
 def keeping_of(weights: str, name: str, args: Arguments) -> Keeping:

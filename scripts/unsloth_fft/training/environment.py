@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..core import files, installing
 from ..core.errors import MissingHere
+from ..settings import recipes
 from ..settings.parameters import Parameters
 from . import quiet
 
@@ -101,7 +102,7 @@ def versions() -> dict[str, str]:
 def _versions() -> dict[str, str]:
     """Read once: it looks through every installed package, as long as all else of a rendering takes."""
     found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
-    for name in (*TRAINING_PACKAGES, "unsloth_zoo", "bitsandbytes", "torchao", "flashoptim", "triton"):
+    for name in (*TRAINING_PACKAGES, "unsloth_zoo", *recipes.packages(), "triton"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

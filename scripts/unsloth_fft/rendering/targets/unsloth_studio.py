@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from ...settings.parameters import Parameters
+from ...settings.recipes import optimizer_of
 from ..target import Lost, Rendered, Target, is_local_data, plan_comment, require_dataset
 from . import unsloth_cli
 
@@ -68,17 +69,20 @@ def _config(parameters: Parameters, dataset: str) -> dict[str, Any]:
 
 
 def _optimizer(parameters: Parameters) -> str:
-    """adamw_flash is known to UnslothTrainingArguments alone."""
-    name = parameters.optimizer.name
-    return unsloth_cli.OPTIMIZER if name == "adamw_flash" else name
+    return unsloth_cli.OPTIMIZER if _is_only_unsloths(parameters) else parameters.optimizer.name
+
+
+def _is_only_unsloths(parameters: Parameters) -> bool:
+    """Whether the optimizer is known to UnslothTrainingArguments alone."""
+    return optimizer_of(parameters.optimizer.name, parameters.optimizer.args).only_unsloth
 
 
 def _lost(parameters: Parameters) -> list[Lost]:
     kept = ("optimizer/name", "schedule/lr_scheduler_type", "data/eval_fraction", "schedule/early_stopping_patience")
     lost = [loss for loss in unsloth_cli.losses(parameters) if loss.setting not in kept]
-    if parameters.optimizer.name == "adamw_flash":
+    if _is_only_unsloths(parameters):
         breaks = parameters.precision.exactness != "any"
-        lost.append(Lost("optimizer/name", "adamw_flash", unsloth_cli.OPTIMIZER, breaks=breaks))
+        lost.append(Lost("optimizer/name", parameters.optimizer.name, unsloth_cli.OPTIMIZER, breaks=breaks))
     if parameters.optimizer.state_offload:
         becomes = "off, unless UNSLOTH_OFFLOAD_OPTIMIZER_STATE=1 is set for Studio's own process"
         lost.append(Lost("optimizer/state_offload", "on", becomes, breaks=True))
