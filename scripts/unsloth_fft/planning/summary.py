@@ -39,13 +39,11 @@ def _fits(parameters: Parameters, plan: Plan) -> str:
 def _lasts(plan: Plan) -> str:
     """Time and money; what the time is made of, as far as it fits the line."""
     predicted = plan.predicted
-    hours, costs = predicted.hours_range, predicted.cost_usd_range
-    ends = () if hours is None else tuple(duration.short(one) for one in hours)
-    around = f" ({ends[0]} to {ends[1]})" if ends and ends[0] != ends[1] else ""
+    around = _around(None if predicted.hours_range is None else [duration.short(one) for one in predicted.hours_range])
     cost = ""
     if predicted.cost_usd is not None:
-        cost = f"; {predicted.cost_usd:,.2f} USD"
-        cost += "" if costs is None else f" ({costs[0]:,.2f} to {costs[1]:,.2f})"
+        ends = None if predicted.cost_usd_range is None else [f"{one:,.2f}" for one in predicted.cost_usd_range]
+        cost = f"; {predicted.cost_usd:,.2f} USD{_around(ends)}"
     begun = f"takes     {duration.short(predicted.hours)}{around}"
     amount, beside = f"{predicted.steps:,} steps, {_short(predicted.tokens)} tokens", _beside(predicted)
     speed = f"{predicted.tokens_per_second:,.0f} tokens/s{cost}"
@@ -56,6 +54,10 @@ def _lasts(plan: Plan) -> str:
         f"{begun}, {speed}",
     )
     return next((form for form in forms if len(form) <= WIDTH), forms[-1])
+
+
+def _around(ends: list[str] | None) -> str:
+    return f" ({ends[0]} to {ends[1]})" if ends is not None and ends[0] != ends[1] else ""
 
 
 def _beside(predicted: Predicted) -> str:
