@@ -548,6 +548,20 @@ def test_a_lora_adapter_is_told_apart(good: Path, tmp_path: Path) -> None:
         audit_folders(good, tmp_path / "lora")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors"])
+def test_a_pipe_or_a_folder_in_place_of_weights_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    for kind in ("pipe", "folder"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        if kind == "pipe":
+            os.mkfifo(folder / name)
+        else:
+            (folder / name).mkdir()
+        with pytest.raises(BadInput):
+            open_checkpoint(folder)
+
+
 def test_a_header_of_640_bytes_is_not_a_pickle(tmp_path: Path) -> None:
     for name_length in range(500, 640):
         path = write_file(tmp_path / "model.safetensors", {"x" * name_length: bf16(np.ones(4))})

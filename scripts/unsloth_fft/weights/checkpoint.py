@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,12 @@ def locate(name: str, revision: str | None = None) -> Path:
 def read_header(file: Path) -> list[Tensor]:
     """The tensors of one safetensors file in the order of their bytes. Raises BadInput unless it is well formed."""
     try:
-        size = file.stat().st_size
+        about = file.stat()
+        if not stat.S_ISREG(about.st_mode):  # to open a pipe would wait for ever
+            raise BadInput(
+                f"{file} is no file of weights but a folder, a device or a pipe", hint="copy the file itself"
+            )
+        size = about.st_size
         with file.open("rb") as stream:
             start = stream.read(8)
             _refuse_pickle(file, start)
