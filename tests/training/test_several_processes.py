@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ import two_hosts
 from conftest import SCRIPTS, assert_clear_error, minimal_parameters, run_script
 from training_processes import wait_for_step, workers_of
 from two_hosts import Host
+from unsloth_fft.commands import tool
 from unsloth_fft.training import launcher
 from unsloth_fft.training.launcher import Machines
 
@@ -75,7 +78,7 @@ def parameters_of(folder: Path, model: Path, rows: Path, **distributed: int) -> 
 
 def session_of(file: Path) -> Path:
     """A session beside the parameters file."""
-    assert run_script(TOOL, "init", "--params", file, "--session", file.with_name("s")).returncode == 0
+    assert tool.main(["init", "--params", str(file), "--session", str(file.with_name("s"))]) == 0
     return file.with_name("s")
 
 
@@ -117,33 +120,35 @@ def test_two_machines_that_share_a_folder_train_one_ordinary_model(unbroken):
     assert answer["session"]["result"]["eval_loss_after"] < answer["session"]["result"]["eval_loss_before"]
 
 
-@pytest.mark.train
-def test_a_host_that_dies_ends_the_other_within_two_minutes_with_the_reason_and_both_go_on(
-    tmp_path, model_and_rows, hosts, unbroken
-):
-    session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=1, nodes=2))
+def ended(process: subprocess.Popen[str], within_s: float) -> tuple[int, str]:
+    """The exit code and what was said on stderr."""
+    _, words = process.communicate(timeout=within_s)
+    return process.returncode, words
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """A run whose second host died, and how the first one ended: its exit code and its words, once it has."""
+
+    session: Path
+    first: Future[tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory, model_and_rows, hosts, unbroken) -> Iterator[CutOff]:
+    """Most of the two minutes is silence, in which other tests run; how long the first host takes is held here."""
+    session = session_of(parameters_of(tmp_path_factory.mktemp("cut-off"), *model_and_rows, gpus=1, nodes=2))
     first, other = start_on(hosts, session)
     wait_for_step(session, 3, first)
     hosts[1].die()
-    other.communicate(timeout=60)
-    _, words = first.communicate(timeout=120)
-    assert_clear_error(subprocess.CompletedProcess([], first.returncode, "", words), 5, "another machine", "--resume")
-    assert state_of(session)["state"] == "failed"
-    assert "another machine" in state_of(session)["error"]["message"]
-    if hosts[1].space is not None:
-        assert f"machine {hosts[1].space} has not been heard of" in words
-
-    hosts[1].repair()
-    first, other = start_on(hosts, session, "--resume")
-    _, words = first.communicate(timeout=400)
-    assert first.returncode == 0, words
-    assert "resuming at step" in words
-    other.communicate(timeout=60)
-    final = Path("model") / "model.safetensors"
-    assert (session / final).read_bytes() == (unbroken[1] / final).read_bytes()
+    with ThreadPoolExecutor(1) as waiting:
+        end = waiting.submit(ended, first, 120)
+        other.communicate(timeout=60)
+        yield CutOff(session, end)
 
 
 @pytest.mark.train
+@pytest.mark.usefixtures("cut_off")
 def test_a_kill_ends_all_a_signal_saves_and_resuming_ends_in_the_same_weights(tmp_path, model_and_rows, unbroken):
     session = session_of(parameters_of(tmp_path, *model_and_rows, gpus=2))
 
@@ -175,6 +180,26 @@ def test_a_kill_ends_all_a_signal_saves_and_resuming_ends_in_the_same_weights(tm
     assert resumed.returncode == 0, resumed.stderr
     final = Path("model") / "model.safetensors"
     assert names_in(session / final) == names_in(model_and_rows[0] / "model.safetensors")  # a tied head is there once
+    assert (session / final).read_bytes() == (unbroken[1] / final).read_bytes()
+
+
+@pytest.mark.train
+def test_a_host_that_dies_ends_the_other_within_two_minutes_with_the_reason_and_both_go_on(hosts, cut_off, unbroken):
+    session = cut_off.session
+    code, words = cut_off.first.result()
+    assert_clear_error(subprocess.CompletedProcess([], code, "", words), 5, "another machine", "--resume")
+    assert state_of(session)["state"] == "failed"
+    assert "another machine" in state_of(session)["error"]["message"]
+    if hosts[1].space is not None:
+        assert f"machine {hosts[1].space} has not been heard of" in words
+
+    hosts[1].repair()
+    first, other = start_on(hosts, session, "--resume")
+    _, words = first.communicate(timeout=400)
+    assert first.returncode == 0, words
+    assert "resuming at step" in words
+    other.communicate(timeout=60)
+    final = Path("model") / "model.safetensors"
     assert (session / final).read_bytes() == (unbroken[1] / final).read_bytes()
 
 
