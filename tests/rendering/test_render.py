@@ -167,6 +167,24 @@ def test_gradients_in_host_memory_are_kept_by_the_script_and_a_broken_promise_el
         assert "GiB must fit the GPU" in lost["memory/gradient_offload"].becomes
 
 
+@pytest.mark.parametrize("loss_on", ["responses", "all"])
+def test_other_trainers_of_unsloth_are_told_to_learn_answers_alone(three, tmp_path, loss_on):
+    """Both learn the questions, too, unless they are told; Studio was not, and nothing said so."""
+    value = json.loads(three["float32"].read_text())
+    value["data"].update(loss_on=loss_on, format="messages")
+    params = parameters.load(write_parameters(tmp_path / "p.json", value))
+    request = json.loads(targets.find("unsloth-studio").render(params).text)
+    assert request["start_training"]["config"]["train_on_completions"] == (loss_on == "responses")
+    told = targets.find("unsloth-cli").render(params).text
+    assert f"train_on_completions: {str(loss_on == 'responses').lower()}" in told
+
+
+def test_a_file_whose_settings_are_others_says_whose_memory_and_time_it_names(three):
+    rendered_elsewhere = targets.find("unsloth-studio").render(parameters.load(three["offload"])).text
+    assert "not of what runs here" in rendered_elsewhere
+    assert "not of what runs here" not in rendered(three["offload"], "script")
+
+
 def test_streamed_weights_are_kept_by_the_script_and_a_broken_promise_elsewhere(three, tmp_path):
     value = json.loads(three["offload"].read_text())
     value["memory"].update(gradient_checkpointing="true", weight_offload=True, checkpointed_layers=None)

@@ -276,6 +276,10 @@ def _searched(args: argparse.Namespace) -> tuple[Request, Outcome]:
     entries = comparison.compare(requests, more_gpus=args.gpu == ANY and args.gpus is None)
     terminal.say(comparison.table(entries, brief=args.gpu == ANY))
     best = comparison.chosen(entries)
+    price = _listed_price(args, best.request.hardware)
+    if price is not None:
+        name = best.request.hardware.name
+        terminal.say(f"note: {name} at {price.usd_per_hour:g} USD an hour ({price.source}, {price.date})")
     assert best.outcome is not None
     return best.request, best.outcome
 
@@ -474,10 +478,15 @@ def _price(args: argparse.Namespace, machine: Hardware) -> float | None:
         if args.prices is not None:
             raise BadInput("--price-per-hour and --prices both name the price", hint="leave one of them out")
         return float(args.price_per_hour)
+    price = _listed_price(args, machine)
+    return price.usd_per_hour if price else None
+
+
+def _listed_price(args: argparse.Namespace, machine: Hardware) -> cards.Price | None:
+    """The price of one card in the table of --prices."""
     if args.prices is None:
         return None
-    price = cards.price_per_hour(machine.name, cards.SHIPPED_PRICES if args.prices == SHIPPED else Path(args.prices))
-    return price.usd_per_hour if price else None
+    return cards.price_per_hour(machine.name, cards.SHIPPED_PRICES if args.prices == SHIPPED else Path(args.prices))
 
 
 def _lengths(text: str) -> Lengths:

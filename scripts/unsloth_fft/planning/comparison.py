@@ -186,7 +186,7 @@ def _row(entry: Entry, take: bool) -> tuple[str, ...]:
         name,
         f"{predicted.peak_vram_gib:.1f}/{hardware.vram_gib:.0f}",
         f"{predicted.host_ram_gib:.0f}",
-        f"{mark}{predicted.tokens_per_second:,.0f}",
+        f"{mark}{predicted.unpadded_tokens_per_second or predicted.tokens_per_second:,.0f}",
         duration.short(predicted.hours),
         "-" if predicted.cost_usd is None else f"{predicted.cost_usd:,.2f}",
     )

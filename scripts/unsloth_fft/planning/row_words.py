@@ -96,7 +96,8 @@ def _cut_warning(request: Request, data: DataFacts, longer: int, about: str) -> 
     from ..data import cut_ends  # only a plan with long rows pays for it
 
     cut = f"{about}{longer} of {data.rows} rows are longer than {request.seq_length} tokens and will be cut"
-    cut = cut[0].upper() + cut[1:]
+    lost = sum(max(length - request.seq_length, 0) for length in data.lengths) / sum(data.lengths)
+    cut = f"{cut[0].upper()}{cut[1:]}, which leaves out {about}{lost:.1%} of all tokens"
     if request.reading.allow_cut_ends or not cut_ends.is_too_many(longer, data.rows):
         return f"{cut}."
     kept = _kept_by(data.lengths[math.ceil(len(data.lengths) * (1 - cut_ends.ALLOWED)) - 1])

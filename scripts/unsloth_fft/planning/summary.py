@@ -33,7 +33,9 @@ def _fits(parameters: Parameters, plan: Plan) -> str:
     model = PurePath(parameters.model.name).name
     memory = f"{predicted.peak_vram_gib:.1f} of {hardware.vram_gib:.1f} GiB"
     decides = ", which decides" if any(sentence.startswith(HOST_DECIDES) for sentence in plan.why) else ""
-    return f"fits      {model} on {card}: {memory}, host {predicted.host_ram_gib:.0f} GiB{decides}"
+    host = f"fits      {model} on {card}: {memory}, host {predicted.host_ram_gib:.0f} GiB{decides}"
+    whole = host if predicted.disk_gib is None else f"{host}, disk {predicted.disk_gib:.0f} GiB"
+    return whole if len(whole) <= WIDTH else host
 
 
 def _lasts(plan: Plan) -> str:

@@ -90,6 +90,8 @@ def plan_comment(parameters: Parameters, lost: Sequence[Lost] = ()) -> list[str]
     if lost:
         lines += ["", "Lost here, compared with the plan:"]
         lines += [f"- {loss.sentence}{' (BREAKS A PROMISE OF THE PLAN)' if loss.breaks else ''}" for loss in lost]
+        if any(loss.breaks for loss in lost):
+            lines += ["Memory and time above are those of the plan as it was, not of what runs here."]
     return [_one_line(line) for line in lines]
 
 

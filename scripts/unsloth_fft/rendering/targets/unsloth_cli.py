@@ -65,9 +65,14 @@ def _training(parameters: Parameters) -> dict[str, Any]:
         "weight_decay": parameters.optimizer.weight_decay,
         "random_seed": schedule.seed,
         "packing": parameters.data.packing,
-        "train_on_completions": parameters.data.loss_on == "responses" and parameters.data.format != "text",
+        "train_on_completions": learns_answers_alone(parameters),
         "gradient_checkpointing": checkpointing(parameters),
     }
+
+
+def learns_answers_alone(parameters: Parameters) -> bool:
+    """Both trainers learn every token unless they are told otherwise."""
+    return parameters.data.loss_on == "responses" and parameters.data.format != "text"
 
 
 def whole_epochs(epochs: float | None) -> int:

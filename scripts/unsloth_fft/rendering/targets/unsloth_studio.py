@@ -60,6 +60,7 @@ def _config(parameters: Parameters, dataset: str) -> dict[str, Any]:
         "weight_decay": optimizer.weight_decay,
         "random_seed": schedule.seed,
         "packing": parameters.data.packing,
+        "train_on_completions": unsloth_cli.learns_answers_alone(parameters),
         "optim": _optimizer(parameters),
         "lr_scheduler_type": schedule.lr_scheduler_type,
         "eval_steps": round(schedule.eval_steps / steps, 4) if schedule.eval_steps and steps else 0.0,
