@@ -293,7 +293,7 @@ def test_rows_of_another_training_are_refused_by_the_key_that_says_so(row, key):
 @pytest.mark.parametrize(
     "question",
     ["<image>What is it?", "What is it?\n<image>", "<video><audio>Say.", "a\n<image>\nb", "<img>http://a/b.png</img>Say",
-     "Look: <|vision_start|><|image_pad|><|vision_end|>"],
+     "Look: <|vision_start|><|image_pad|><|vision_end|>", f"![a](data:image/png;base64,{'iVBOR' * 50}==) What is it?"],
 )  # fmt: skip
 def test_a_place_for_a_picture_is_refused(question):
     assert "a place for a picture" in str(problem_of(asked(turn("assistant", "a")) | {
@@ -301,10 +301,24 @@ def test_a_place_for_a_picture_is_refused(question):
 
 
 @pytest.mark.parametrize(
-    "question", ["What does <image> mean in SVG?", "<audio>\n<source></audio> plays", "Use <video controls>"]
+    "question",
+    [
+        "What does <image> mean in SVG?",
+        "<audio>\n<source></audio> plays",
+        "Use <video controls>",
+        f"Why is this blurred? a {{ background: url(data:image/png;base64,{'iVBOR' * 50}) }}",
+        f'<img src="data:image/png;base64,{"iVBOR" * 50}">',
+        "What does data:image/png;base64,iVBORw0KGgo= say?",
+    ],
 )
 def test_markup_is_words(question):
     assert read({"messages": [turn("user", question), turn("assistant", "a")]}).messages[0]["content"] == question
+
+
+def test_a_row_of_another_split_is_not_learned():
+    problem = problem_of({**ANSWERED, "split": "Test"})
+    assert "'split' 'Test'" in str(problem) and "--ignore-columns split" in problem.hint
+    assert isinstance(read({**ANSWERED, "split": "train"}), Pair)
 
 
 def test_a_class_beside_raw_text_and_empty_media_are_no_other_training():

@@ -55,6 +55,8 @@ _ANSWER_LISTS = ("responses", "completions", "outputs", "answers", "candidates",
 _TRUTHS = (True, False, 0, 1, "true", "false", "True", "False", "0", "1")
 
 SFT_ONLY = "fine-tuning learns every answer as right; keep the good answers alone, and remove that key"
+# What a column called split says of rows that nobody means to learn.
+_NOT_TRAINING = {"test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation", "held_out", "holdout"}
 TEXT_ONLY = "this trains on text: remove these rows, or use a trainer for vision and audio models"
 IGNORE = "or say that it means nothing here: --ignore-columns {key}"
 
@@ -63,6 +65,8 @@ IGNORE = "or say that it means nothing here: --ignore-columns {key}"
 _PLACEHOLDER = re.compile(
     r"<\|(?:image|image_pad|vision_start|video_pad|audio|audio_bos|AUDIO)\|>|<start_of_image>|<image_soft_token>"
     r"|<(?P<bare>image|video|audio)>|<img>[^<>\s]{4,}</img>"
+    # A whole file written out, but for one in markup or a style sheet that the words are about.
+    r"|(?<![\"'])(?<!url\()data:(?:image|video|audio)/[\w.+-]+;base64,[A-Za-z0-9+/]{200}"
 )
 
 
@@ -80,6 +84,11 @@ def refuse_other_training(row: dict[str, Any], row_format: str) -> None:
                 f"has '{key}' {row[key]!r:.40} beside the whole row; every row counts alike here",
                 f"remove rows that are not to be learned, or weigh sources (data.sources); {IGNORE.format(key=key)}",
             )
+    if str(row.get("split", "")).strip().lower() in _NOT_TRAINING:
+        raise RowProblem(
+            f"has 'split' {row['split']!r:.40}: a row that is not for training",
+            f"take such rows out; {IGNORE.format(key='split')}",
+        )
     for key in row:
         if key not in (*_ROW_WEIGHTS, *_MASKS) and is_unknown_mark(key, row[key]):
             raise RowProblem(
