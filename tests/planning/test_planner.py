@@ -172,7 +172,7 @@ def test_the_fitted_card_and_model_are_calibrated_and_anything_else_is_extrapola
 @pytest.mark.parametrize(("steps", "least", "most"), [(20, 1, 1), (2000, 2, 9), (100_000, 10, 10)])
 def test_a_run_saves_ten_times_unless_that_takes_over_a_tenth_of_it(steps: int, least: int, most: int) -> None:
     found = plan(request(amount=Amount(max_steps=steps)))
-    seconds_a_save = 10 * found.model.parameters / disk.WRITTEN_A_SECOND
+    seconds_a_save = disk.CHECKPOINT_BYTES["bfloat16"] * found.model.parameters / disk.WRITTEN_A_SECOND
     saves = math.ceil(steps / found.schedule.save_steps)
     assert least <= saves <= most
     assert saves == 1 or saves * seconds_a_save <= 0.11 * found.plan.predicted.hours * 3600

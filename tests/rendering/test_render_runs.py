@@ -96,8 +96,8 @@ def test_running_it_again_refuses_and_changes_nothing(workers, script, finished)
 def test_it_brings_the_other_commands_along_and_they_name_themselves_as_they_are_called(workers, script, finished):
     status = workers.run_script(script, "tool", "status", "out", "--json")
     assert json.loads(status.stdout)["state"] == "completed"
-    lacking = workers.run_script(script, "tool", "status", "nowhere")
-    assert_clear_error(lacking, 2, "python train_fft.py tool init --params F --session nowhere")
+    lacking = workers.run_script(script, "tool", "audit")
+    assert_clear_error(lacking, 2, "python train_fft.py tool audit --help")
     shown = workers.run_script(script, "unpack", "source")
     assert shown.returncode == 0, shown.stderr
     assert (script.parent / "source" / "scripts" / "unsloth_fft" / "training" / "run.py").is_file()
@@ -314,6 +314,9 @@ def kernel_of_this_python(folder: Path, python: str) -> dict[str, str]:
 def test_a_trial_of_a_plan_for_several_gpus_is_refused_with_the_way_to_try_it(tmp_path, monkeypatch, capsys):
     """It was refused after the data had been read, with a command that a rendered file does not have."""
     from unsloth_fft.commands import handed_over
+    from unsloth_fft.core import terminal
+
+    monkeypatch.setattr(terminal, "_called", {})  # it names the commands of this process
 
     value = minimal_parameters("owner/model", "owner/data")
     value["distributed"]["gpus"] = 2

@@ -91,11 +91,13 @@ def test_a_plan_for_more_gpus_than_there_are_is_refused(tmp_path, on_an_l40s):
 
 
 def test_the_package_behind_the_optimizer_must_be_there_and_new_enough(monkeypatch):
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    def nothing(name: str) -> str:
+        raise preflight.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(preflight.importlib.metadata, "version", nothing)
     with pytest.raises(MissingHere, match="flashoptim; the optimizer adamw_flash") as missing:
         preflight.require_optimizer("adamw_flash")
     assert "flashoptim>=0.1.4" in missing.value.hint
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(preflight.importlib.metadata, "version", lambda name: "0.1.3")
     with pytest.raises(MissingHere, match="too old"):
         preflight.require_optimizer("adamw_flash")
@@ -137,9 +139,10 @@ def test_the_bundle_says_nothing_of_disk_twice():
 def test_a_plan_states_its_disk(tmp_path):
     plan = planned(tmp_path, "--model", "meta-llama/Llama-3.1-8B", "--gpu", "H200")
     text = json.loads((tmp_path / "params.json").read_text())
+    each = disk.CHECKPOINT_BYTES["bfloat16"]
     # 100 steps save at their end alone, and a signal may have saved before.
-    assert text["plan"]["predicted"]["disk_gib"] == pytest.approx(8030261248 * (4 + 2 * 10) / 2**30, abs=0.06)
+    assert text["plan"]["predicted"]["disk_gib"] == pytest.approx(8030261248 * (4 + 2 * each) / 2**30, abs=0.06)
     assert plan.schedule.save_total_limit == 2
     often = dataclasses.replace(plan.schedule, save_steps=10)
-    assert disk.needed_gib(8030261248, "bfloat16", often, 100) == pytest.approx(8030261248 * (4 + 3 * 10) / 2**30)
+    assert disk.needed_gib(8030261248, "bfloat16", often, 100) == pytest.approx(8030261248 * (4 + 3 * each) / 2**30)
     assert disk.needed_gib(8030261248, "bfloat16", often, None) == disk.needed_gib(8030261248, "bfloat16", often, 100)

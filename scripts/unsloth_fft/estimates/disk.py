@@ -9,8 +9,7 @@ from ..settings.parameters import Parameters, Schedule
 from ..settings.recipes import BYTES, RECIPES
 
 GIB = 2**30
-# Bytes a parameter of the largest checkpoint that any recipe of the stored type writes: 12 with float32 weights (two
-# float32 moments), 10 with bf16 weights (adamw_flash's moments and error correction).
+# Bytes a parameter of the largest checkpoint that any recipe of the stored type writes: weights, moments, correction.
 CHECKPOINT_BYTES = {
     weights: int(max(recipe.checkpoint_bytes for recipe in RECIPES if recipe.weights == weights)) for weights in BYTES
 }

@@ -120,8 +120,11 @@ class OptimizerFacts(NamedTuple):
     `offloads`: Unsloth moves the state to the host and steps it in chunks (optimizers/state_offload.py:
     _CHUNK_SAFE_MODULES, 2026.10.9); torchao is not among them, paged state pages itself. `late_state` is made after
     the first backward, and breaks up the room of recomputed activations. `sliced`: large tensors are stepped some rows
-    at a time where gradients live on the host. `streams`: its state can be loaded beside weights that rest on the host,
-    and step with them on a GPU.
+    at a time where gradients live on the host. `several_gpus` and `offloads` are true unless said otherwise, and a step
+    without `step_bound` is as fast as memory: say what was not seen, or a recipe that nobody measured wins plans.
+    `least_capability` keeps one to NVIDIA cards from that compute capability on; `package` is what must be installed;
+    `only_unsloth`: Transformers alone does not have it. `streams`: its state can be loaded beside weights that rest on
+    the host, and step with them on a GPU.
     """
 
     name: str

@@ -7,7 +7,6 @@ only draws a warning: some virtual machines show more of it the more is used.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -50,9 +49,10 @@ def require_optimizer(name: str) -> None:
 def _require_package(needed: Package, reason: str) -> None:
     package, wanted = needed.name, needed.requirement if needed.least else needed.name
     hint = installing.hint(f"'{wanted}'")
-    if importlib.util.find_spec(package) is None:
-        raise MissingHere(f"not installed here: {package}; {reason}", hint=hint)
-    found = importlib.metadata.version(package)
+    try:
+        found = importlib.metadata.version(package)  # by the name that an installer knows
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingHere(f"not installed here: {package}; {reason}", hint=hint) from None
     if needed.least is not None and _numbers(found) < _numbers(needed.least):
         raise MissingHere(f"{package} {found} is too old; {reason}", hint=hint)
 
