@@ -8,13 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from conftest import SCRIPTS, minimal_parameters, write_parameters
 from unsloth_fft.commands import tool
-from unsloth_fft.training import environment
+from unsloth_fft.core import quiet
+from unsloth_fft.data import templates
 
 BANNERS = """🦥 Unsloth: Will patch your computer to enable 2x faster free finetuning.
 ==((====))==  Unsloth 2026.10.9: Fast Llama patching. Transformers: 5.17.0.
@@ -28,7 +30,7 @@ TOLD = "Unsloth (CPU): max_seq_length = 4096 is longer than this model's 2048 le
 
 
 def test_a_log_has_no_banners_and_keeps_what_a_library_tells(capfd: pytest.CaptureFixture[str]) -> None:
-    with environment.stdout_to_stderr():
+    with quiet.stdout_to_stderr():
         print(BANNERS)
         print(TOLD)
         print("no line end", end="")
@@ -37,12 +39,35 @@ def test_a_log_has_no_banners_and_keeps_what_a_library_tells(capfd: pytest.Captu
 
 
 def test_a_warning_that_asks_for_nothing_is_not_in_a_log(capfd: pytest.CaptureFixture[str]) -> None:
-    with environment.stdout_to_stderr():
+    with quiet.stdout_to_stderr():
         for name in ("torch.utils._pytree", "bitsandbytes", "transformers.distributed.tensor_parallel"):
             logging.getLogger(name).setLevel(logging.INFO)  # as torch does when it is imported
             logging.getLogger(name).warning("register_constant() is deprecated")
             logging.getLogger(name).error("%s failed", name)
     assert "deprecated" not in capfd.readouterr().err
+
+
+def test_what_unsloth_prints_of_itself_is_not_in_the_json(home, tmp_path, monkeypatch, capfd) -> None:
+    """A named template imports it: its first line stood before the JSON of `data` and `init`."""
+    monkeypatch.setitem(sys.modules, "unsloth", types.ModuleType("unsloth"))
+
+    def named(tokenizer: object, name: str) -> object:
+        print(BANNERS)
+        os.write(1, b"Unsloth 2026.10.9: from below Python\n")
+        return tokenizer
+
+    monkeypatch.setattr(templates, "named", named)
+    model, rows = home / "tiny", home / "rows.jsonl"
+    value = minimal_parameters(model, rows)
+    value["data"]["chat_template"] = "chatml"
+    params = write_parameters(tmp_path / "p.json", value)
+    for asked in (
+        ["data", str(rows), "--model", str(model), "--chat-template", "chatml", "--json"],
+        ["init", "--params", str(params), "--session", str(tmp_path / "s"), "--json"],
+    ):
+        assert tool.main(asked) == 0
+        printed, said = capfd.readouterr()
+        assert json.loads(printed) and "from below Python" in said
 
 
 def test_unsloth_is_imported_before_a_look_at_the_model_imports_what_it_patches(home: Path, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..core import files, terminal
+from ..core import files, quiet, terminal
 from ..core.terminal import say
-from ..training import environment, session
 from ..training import run as training_run
+from ..training import session
 from . import finish, init
 
 EPILOG = """examples:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     init.initialize(prepared.parameters, root)
     state = training_run.train(root, training_run.Options())
     folder = session.Folder(root)
-    with environment.stdout_to_stderr():
+    with quiet.stdout_to_stderr():
         compared = samples.compare(prepared.base, folder.model, prepared.questions)
     moved = finish.audit_and_report(root, compared)
     for sample in compared if prepared.is_real else compared[:1]:

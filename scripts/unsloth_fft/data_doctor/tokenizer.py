@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..core import files, installing
+from ..core import files, installing, quiet
 from ..core.errors import BadInput
 from ..data.supervision import marks_generation
 from ..data.turns import Turns, find_turns
@@ -143,11 +143,12 @@ def load(folder: Path, template_name: str | None = None) -> ModelTokenizer:
 def _with_named_template(folder: Path, name: str) -> ModelTokenizer:
     from ..data import templates
 
-    try:
-        import unsloth  # noqa: F401  (first: it patches transformers)
-    except ModuleNotFoundError as error:
-        raise installing.missing(str(error.name), "a named chat template is Unsloth's", "unsloth") from None
-    tokenizer = templates.named(loading.tokenizer(folder), name)
+    with quiet.stdout_to_stderr():  # Unsloth presents itself there
+        try:
+            import unsloth  # noqa: F401  (first: it patches transformers)
+        except ModuleNotFoundError as error:
+            raise installing.missing(str(error.name), "a named chat template is Unsloth's", "unsloth") from None
+        tokenizer = templates.named(loading.tokenizer(folder), name)
     special = {role: str(text) for role in _SPECIAL if (text := getattr(tokenizer, role, None))}
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
     return ModelTokenizer(folder, backend=backend, template=tokenizer.chat_template, special=special)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core import files
+from ..core import files, quiet
 from ..core.errors import BadInput
 from ..core.terminal import say
 from ..data import json_rows, row_format
@@ -100,7 +100,7 @@ def _base(home: Path, is_real: bool, texts: list[str]) -> Path:
     """The base model's folder."""
     from . import small_model
 
-    with environment.stdout_to_stderr():
+    with quiet.stdout_to_stderr():
         import unsloth  # noqa: F401  (first: it patches what the others define)
 
         if not is_real:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files, outputs, schema
+from ..core import files, outputs, quiet, schema
 from ..core.errors import BadInput
 from ..core.shell_words import word
 from ..data import preparing, stopping_tokens
@@ -87,7 +87,7 @@ def evaluate(root: Path, *, prompts: Path | None, text: Path | None, tasks: str 
     environment.require_packages()
     if tasks is not None:
         harness.require()
-    with environment.stdout_to_stderr():
+    with quiet.stdout_to_stderr():
         windows = _windows(folder, parameters, known)
         with preparing.scratch(folder.root) as space:
             rows = held_out_rows(folder, parameters, space)

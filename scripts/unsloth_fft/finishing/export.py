@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files, hub, outputs, schema, staging_folders
+from ..core import files, hub, outputs, quiet, schema, staging_folders
 from ..core.errors import BadInput, FFTError, MissingHere
 from ..core.shell_words import word
 from ..core.terminal import say
@@ -58,7 +58,7 @@ def export(
     _check_disk(folder.model, to, chosen, types)
     _say_where_master_is_missing(folder, parameters, chosen)
     with files.folders_above(to), staging_folders.beside(to, STAGING) as staging:
-        with environment.stdout_to_stderr():
+        with quiet.stdout_to_stderr():
             tokenizer, context = _write_model(folder, staging, chosen)
             base = hub_cache.find(state.base_model, parameters.model.revision)
             with files.explained(staging):

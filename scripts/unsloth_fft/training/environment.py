@@ -8,14 +8,12 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from ..core import files, installing
+from ..core import files, installing, quiet
 from ..core.errors import MissingHere
 from ..settings import recipes
 from ..settings.parameters import Parameters
-from . import quiet
 
 TRAINING_PACKAGES = ("unsloth", "torch", "transformers", "trl", "datasets", "safetensors")
 INSTALL_COMMAND = "uv sync --extra train   (or: pip install 'unsloth==2026.10.9' matplotlib)"
@@ -62,7 +60,7 @@ def begin(parameters: Parameters, root: Path) -> None:
     """
     prepare(parameters, root)
     if parameters.distributed.gpus * parameters.distributed.nodes == 1:
-        with stdout_to_stderr():
+        with quiet.stdout_to_stderr():
             import unsloth  # noqa: F401
 
 
@@ -106,24 +104,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
-
-
-@contextlib.contextmanager
-def stdout_to_stderr() -> Iterator[None]:
-    """Send what libraries print to stderr, at the level of the file descriptor: stdout is for JSON alone.
-
-    Where nobody watches stderr, libraries are quiet (quiet.py).
-    """
-    quiet.prepare()
-    if sys.stdout is not None:  # it is where the caller closed it
-        sys.stdout.flush()
-    saved, printed = os.dup(1), quiet.printed()
-    try:
-        os.dup2(2, 1)
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        if isinstance(printed, quiet.WithoutBanners):
-            printed.finish()
-        os.dup2(saved, 1)
-        os.close(saved)

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import files, json_text, schema
+from ..core import files, json_text, quiet, schema
 from ..core.errors import BadInput, TrainingFailed
 from ..core.terminal import say
 from ..hardware import host_memory
-from . import quiet
 from .session import now
 
 WARM_UP_LINES = 2

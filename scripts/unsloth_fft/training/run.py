@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import outputs
+from ..core import outputs, quiet
 from ..core.errors import BadInput, FFTError, Interrupted, TrainingFailed
 from ..core.shell_words import word
 from ..core.terminal import say
@@ -37,7 +37,6 @@ from . import (
     outcome,
     preflight,
     processes,
-    quiet,
     rehearsal,
     saving,
     session,
@@ -116,7 +115,7 @@ def dry_run(root: Path, steps: int, options: Options) -> trial.Trial:
             environment.prepare(parameters, folder.root)
             foreign_launcher.refuse()
             preflight.check(parameters, folder)
-            with environment.stdout_to_stderr(), preparing.scratch(folder.root) as space:
+            with quiet.stdout_to_stderr(), preparing.scratch(folder.root) as space:
                 try:
                     return _trial(parameters, steps, options, space)
                 except Exception as error:
@@ -198,7 +197,7 @@ def _train_here(
     folder: Folder, state: Session, parameters: Parameters, start: Start, options: Options, signals: Signals
 ) -> Session:
     keeper = StateKeeper(folder, state, parameters)
-    with keeper.on_failure(signals), signals.as_a_stop(), environment.stdout_to_stderr():
+    with keeper.on_failure(signals), signals.as_a_stop(), quiet.stdout_to_stderr():
         keeper.save(state="running", process=session.this_process(), error=None, versions=environment.versions())
         try:
             _tidy(folder, start, state)

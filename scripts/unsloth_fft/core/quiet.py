@@ -3,12 +3,14 @@ nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import TextIO
 
 # Loggers whose warnings a user can do nothing about (torch 2.14's registered constants, bitsandbytes' start, the tied
@@ -66,6 +68,33 @@ def libraries() -> None:
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what libraries print to stderr, at the level of the file descriptor: stdout is for JSON alone.
+
+    Where nobody watches stderr, libraries are quiet.
+    """
+    prepare()
+    if sys.stdout is not None:  # it is where the caller closed it
+        sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+    except OSError:  # closed by the caller, too
+        saved = None
+    shown = printed()
+    try:
+        if saved is not None:
+            os.dup2(2, 1)
+        with contextlib.redirect_stdout(shown):
+            yield
+    finally:
+        if isinstance(shown, WithoutBanners):
+            shown.finish()
+        if saved is not None:
+            os.dup2(saved, 1)
+            os.close(saved)
 
 
 def printed() -> TextIO | WithoutBanners:
