@@ -315,6 +315,12 @@ def test_the_first_hundred_lines_tell_a_reader_everything(three, name):
     assert next(number for number, line in enumerate(lines) if "uv run train_fft.py" in line) < 25
 
 
+def test_only_the_plans_own_optimizer_is_asked_for(three):
+    for name, there in (("offload", True), ("float32", False)):
+        wanted = [made_for.split(one)[0] for one in made_for.requirements(parameters.load(three[name]))]
+        assert ("flashoptim" in wanted) == there, name
+
+
 @pytest.mark.parametrize("name", list(REFUSED))
 def test_no_requirement_is_listed_twice(three, name):
     wanted = made_for.requirements(parameters.load(three[name]))

@@ -8,7 +8,7 @@ import tomllib
 from typing import Any
 
 from ..core.files import BUNDLE_ROOT
-from ..settings import float8
+from ..settings import float8, recipes
 from ..settings.parameters import Parameters
 from ..settings.recipes import optimizer_of
 from ..training import environment
@@ -30,7 +30,8 @@ def requirements(parameters: Parameters) -> list[str]:
     needed = [optimizer_of(parameters.optimizer.name, parameters.optimizer.args).package]
     needed += [float8.PACKAGE] if parameters.precision.compute == "float8" else []
     extra = [package.requirement for package in needed if package and not package.comes_with_unsloth]
-    wanted = [*pinned, *extra, *trackers]
+    others = set(recipes.packages()) - {package.name for package in needed if package}
+    wanted = [*(one for one in pinned if split(one)[0] not in others), *extra, *trackers]
     once = {split(requirement)[0]: requirement for requirement in reversed(wanted)}  # the first mention counts
     return list(reversed(once.values()))
 
