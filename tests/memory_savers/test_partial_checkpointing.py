@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+import small_llama
 from conftest import minimal_parameters
+from small_llama import LAYERS
 from unsloth_fft.core.errors import BadInput
 from unsloth_fft.settings import parameters as params
-
-LAYERS = 5
 
 
 @pytest.fixture(scope="module")
 def llama():
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=LAYERS, num_attention_heads=2, vocab_size=64
-    )
-    return transformers.LlamaForCausalLM(config).train()
+    return small_llama.make()
 
 
 def losses_and_gradients(model, recomputed):

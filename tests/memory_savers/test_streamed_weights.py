@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import small_llama
 from conftest import conversation_rows, minimal_parameters
+from small_llama import LAYERS
 from small_sessions import snapshot, state_of
 from unsloth_fft.core.errors import BadInput, TrainingFailed
 from unsloth_fft.settings import parameters as params
 from workers import Workers
 
-LAYERS = 5  # more than there are buffers
 OFFLOADED = {
     "memory": {"gradient_checkpointing": "true", "gradient_offload": True},
     "optimizer": {"name": "adamw_torch_fused", "learning_rate": 2e-3, "state_offload": True},
@@ -74,13 +75,7 @@ def test_a_streamed_run_that_was_killed_and_resumed_is_the_resident_one_to_the_b
 
 @pytest.fixture
 def llama():
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=LAYERS, num_attention_heads=2, vocab_size=64
-    )
-    return transformers.LlamaForCausalLM(config).train()
+    return small_llama.make()
 
 
 def loss_of(model):

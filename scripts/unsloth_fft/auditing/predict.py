@@ -84,9 +84,8 @@ class Prediction:
     @property
     def smallest_lr(self) -> float:
         """Smallest learning rate at which survival.WANTED_SHARE moves; 0 where every rate will do."""
-        if self.weights.were_seen:
-            return self._smallest_for(self._all)
-        return max(self._smallest_for(counts) for counts in self.weights.groups.values())
+        model = self.smallest_lr_of
+        return self._smallest_for(self._all if model is None else self.weights.groups[model])
 
     @property
     def smallest_lr_of(self) -> str | None:

@@ -34,8 +34,9 @@ def _fits(parameters: Parameters, plan: Plan) -> str:
     memory = f"{predicted.peak_vram_gib:.1f} of {hardware.vram_gib:.1f} GiB"
     decides = ", which decides" if any(sentence.startswith(HOST_DECIDES) for sentence in plan.why) else ""
     host = f"fits      {model} on {card}: {memory}, host {predicted.host_ram_gib:.0f} GiB{decides}"
-    whole = host if predicted.disk_gib is None else f"{host}, disk {predicted.disk_gib:.0f} GiB"
-    return whole if len(whole) <= WIDTH else host
+    if predicted.disk_gib is None:
+        return host
+    return _first_that_fits(f"{host}, disk {predicted.disk_gib:.0f} GiB", host)
 
 
 def _lasts(plan: Plan) -> str:
@@ -49,12 +50,16 @@ def _lasts(plan: Plan) -> str:
     begun = f"takes     {duration.short(predicted.hours)}{around}"
     amount, beside = f"{predicted.steps:,} steps, {_short(predicted.tokens)} tokens", _beside(predicted)
     speed = f"{predicted.tokens_per_second:,.0f} tokens/s{cost}"
-    forms = (
+    return _first_that_fits(
         f"{begun}{beside}: {amount} at {speed}",
         f"{begun}: {amount} at {speed}",
         f"{begun}{beside}, {speed}",
         f"{begun}, {speed}",
     )
+
+
+def _first_that_fits(*forms: str) -> str:
+    """The first of `forms`, the fullest first, that is no longer than a line; else the last."""
     return next((form for form in forms if len(form) <= WIDTH), forms[-1])
 
 
@@ -83,13 +88,12 @@ def _does(parameters: Parameters) -> str:
     split = f"{batch.per_device_train_batch_size} x {batch.gradient_accumulation_steps}"
     mode, rate = parameters.memory.gradient_checkpointing, f"rate {optimizer.learning_rate:g}"
     begun = f"settings  {parameters.precision.weights} {optimizer.name}{offload}"
-    forms = (
+    return _first_that_fits(
         f"{begun}, checkpointing {mode}, {split} rows, {rate}",
         f"{begun}, checkpointing {mode}, {split}, {rate}",
         f"{begun}, recompute {mode}, {split}, {rate}",
         f"{begun}, {mode}, {split}, {rate}",
     )
-    return next((form for form in forms if len(form) <= WIDTH), forms[-1])
 
 
 def _sure(plan: Plan) -> str:
